@@ -1,0 +1,91 @@
+"""From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
+
+import threading
+from collections import OrderedDict
+
+import torch
+
+COND, UNCOND = 0, 1  # ComfyUI's numbers in transformer_options["cond_or_uncond"]
+NOISE_SEED_MODULUS = 1000000007
+KEPT_LAYOUTS = 4
+
+
+def merge_embeddings(embeddings, method):
+    """Several reference embeddings [N, 1, 512] as one identity.
+
+    method: "average" and "norm average" give [1, 1, 512], "concat" keeps [N, 1, 512]. "norm average" divides by the
+    norm along N, not along the embedding: a slip of the original that two years of pictures depend on.
+    A single reference is left as it is.
+    """
+    if method not in ("average", "norm average", "concat"):
+        raise ValueError(f"combine_embeds is {method!r}; choose average, norm average or concat.")
+    if len(embeddings) == 1 or method == "concat":
+        return embeddings
+    if method == "norm average":
+        embeddings = embeddings / torch.norm(embeddings, dim=0, keepdim=True)
+    return torch.mean(embeddings, dim=0, keepdim=True)
+
+
+def unconditional_embedding(embedding, noise):
+    """What the negative pass sees in place of a face: zeros, or uniform noise of the given strength.
+
+    The noise is seeded by the embedding, so that a face always gives the same picture, and drawn from a generator of
+    its own: torch's global state is the user's. Both tensors: float32 on the CPU, the same shape.
+    """
+    if noise <= 0:
+        return torch.zeros_like(embedding)
+    seed = int(torch.sum(embedding).item()) % NOISE_SEED_MODULUS
+    generator = torch.Generator("cpu").manual_seed(seed)
+    return noise * torch.rand(embedding.shape, generator=generator)
+
+
+class Identity:
+    """One person (or several, concatenated) as SDXL's blocks attend to them. Read-only once made.
+
+    cond, uncond: identity tokens [N, 16, 2048], for IdentityNet.
+    keys, values: for each of the 70 adapter pairs a tensor [2, N * 16, width], row 0 cond, row 1 uncond.
+    """
+
+    def __init__(self, cond, uncond, keys, values):
+        self.cond = cond
+        self.uncond = uncond
+        self.keys = tuple(keys)
+        self.values = tuple(values)
+        self._layouts = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __deepcopy__(self, memo):
+        return self  # read-only, so that a copy of whoever refers to it is free
+
+    @property
+    def width(self):
+        """Width of each pair's keys: that of the attention block which it belongs to."""
+        return [key.shape[-1] for key in self.keys]
+
+    @property
+    def bytes(self):
+        """Bytes of the tensors kept, without the layouts."""
+        return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, *self.keys, *self.values))
+
+    def keys_values(self, pair, q, cond_or_uncond):
+        """K and V of one adapter pair for a batch, in q's dtype and on its device: two tensors [b, N * 16, width].
+
+        q: [b, tokens, width], b entries in len(cond_or_uncond) equal chunks. A layout is made once per block and reused
+        at every step; the last few are kept, as a batch may alternate between cond and uncond.
+        """
+        layout = (q.device, q.dtype, q.shape[0], tuple(cond_or_uncond))
+        with self._lock:
+            pairs = self._layouts.setdefault(layout, {})
+            self._layouts.move_to_end(layout)
+            if len(self._layouts) > KEPT_LAYOUTS:
+                self._layouts.popitem(last=False)
+        if pair not in pairs:
+            pairs[pair] = tuple(self._lay_out(rows.to(q), q.shape[0], cond_or_uncond)
+                                for rows in (self.keys[pair], self.values[pair]))
+        return pairs[pair]
+
+    @staticmethod
+    def _lay_out(rows, batch, cond_or_uncond):
+        repeats = batch // len(cond_or_uncond)
+        # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
+        return torch.cat([rows[min(chunk, UNCOND)].expand(repeats, -1, -1) for chunk in cond_or_uncond])

@@ -1,0 +1,72 @@
+"""The Resampler: a 512-d face embedding becomes 16 tokens of SDXL's context width.
+
+The architecture is fixed by the InstantID checkpoint (a Perceiver resampler, as in Flamingo, arXiv:2204.14198):
+learned latents attend, layer by layer, to the embedding and to themselves.
+"""
+
+import torch
+
+EMBEDDING_WIDTH = 512
+CONTEXT_WIDTH = 2048
+TOKENS = 16
+LATENT_WIDTH = 1280
+HEAD_WIDTH = 64
+LAYERS = 4
+
+
+class PerceiverAttention(torch.nn.Module):
+    """Latents [b, n, 1280] attend to the projected embeddings [b, m, 1280] and to the latents themselves."""
+
+    def __init__(self, operations):
+        super().__init__()
+        self.norm1 = operations.LayerNorm(LATENT_WIDTH)
+        self.norm2 = operations.LayerNorm(LATENT_WIDTH)
+        self.to_q = operations.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
+        self.to_kv = operations.Linear(LATENT_WIDTH, 2 * LATENT_WIDTH, bias=False)
+        self.to_out = operations.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
+
+    def forward(self, embeddings, latents):
+        embeddings, latents = self.norm1(embeddings), self.norm2(latents)
+        query = self._heads(self.to_q(latents))
+        key, value = self.to_kv(torch.cat((embeddings, latents), dim=-2)).chunk(2, dim=-1)
+        key, value = self._heads(key), self._heads(value)  # (b, heads, m + n, 64)
+        # half of the usual 1/sqrt(64) on either side keeps fp16 products in range
+        scale = HEAD_WIDTH ** -0.25
+        scores = (query * scale) @ (key * scale).transpose(-2, -1)
+        attention = torch.softmax(scores.float(), dim=-1).type(scores.dtype)
+        out = attention @ value  # (b, heads, n, 64)
+        return self.to_out(out.transpose(1, 2).flatten(2))
+
+    @staticmethod
+    def _heads(x):
+        return x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)  # (b, heads, tokens, 64)
+
+
+class Resampler(torch.nn.Module):
+    """Face embeddings [b, m, 512] to identity tokens [b, 16, 2048], in the embeddings' dtype and on their device.
+
+    operations: the module that gives Linear and LayerNorm; ComfyUI's `comfy.ops.manual_cast` lets the weights stay in
+    the precision of their file, and where its memory management puts them.
+    """
+
+    def __init__(self, operations=torch.nn):
+        super().__init__()
+        self.latents = torch.nn.Parameter(torch.empty(1, TOKENS, LATENT_WIDTH))
+        self.proj_in = operations.Linear(EMBEDDING_WIDTH, LATENT_WIDTH)
+        self.proj_out = operations.Linear(LATENT_WIDTH, CONTEXT_WIDTH)
+        self.norm_out = operations.LayerNorm(CONTEXT_WIDTH)
+        self.layers = torch.nn.ModuleList(
+            torch.nn.ModuleList((PerceiverAttention(operations), torch.nn.Sequential(
+                operations.LayerNorm(LATENT_WIDTH),
+                operations.Linear(LATENT_WIDTH, 4 * LATENT_WIDTH, bias=False),
+                torch.nn.GELU(),
+                operations.Linear(4 * LATENT_WIDTH, LATENT_WIDTH, bias=False),
+            ))) for _ in range(LAYERS))
+
+    def forward(self, embeddings):
+        latents = self.latents.to(embeddings).repeat(embeddings.shape[0], 1, 1)
+        embeddings = self.proj_in(embeddings)
+        for attention, feed_forward in self.layers:
+            latents = attention(embeddings, latents) + latents
+            latents = feed_forward(latents) + latents
+        return self.norm_out(self.proj_out(latents))

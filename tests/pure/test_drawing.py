@@ -1,0 +1,58 @@
+"""Pictures in, pictures out, and the keypoint drawing."""
+
+import numpy as np
+import pytest
+import torch
+from instantid_swift.utils import KEYPOINT_COLOURS, draw_keypoints, image_to_bgr, pictures_to_image
+
+POINTS = [[60, 50], [140, 55], [100, 100], [70, 140], [130, 145]]
+
+
+def test_dots_are_bright_and_of_their_colour():
+    drawing = draw_keypoints(200, 200, POINTS)
+    for (x, y), colour in zip(POINTS, KEYPOINT_COLOURS, strict=True):
+        assert tuple(drawing[y, x]) == colour
+        assert tuple(drawing[y, x + 10]) == colour  # radius 10
+        assert tuple(drawing[y, x + 11]) != colour
+
+
+def test_sticks_are_dimmed_and_end_at_the_nose():
+    drawing = draw_keypoints(200, 200, [[20, 100], [180, 100], [100, 100], [100, 20], [100, 180]])
+    assert drawing[100, 60].tolist() == [153, 0, 0]   # 255 * 0.6
+    assert drawing[100, 140].tolist() == [0, 153, 0]
+    assert drawing[60, 100].tolist() == [153, 153, 0]
+    assert drawing[104, 60].tolist() == [153, 0, 0] and not drawing[106, 60].any()  # half width 4
+    assert not drawing[30, 30].any()
+
+
+def test_points_outside_of_the_picture():
+    assert draw_keypoints(40, 30, [[-50, 20], [500, 10], [15, 20], [-3, 60], [29, 39]]).shape == (40, 30, 3)
+
+
+def test_image_to_bgr_turns_clamps_and_truncates():
+    image = torch.tensor([[[0.999, 0.5, 0.0], [2.0, -1.0, float("nan")]]])
+    assert image_to_bgr(image).tolist() == [[[0, 127, 254], [0, 0, 255]]]
+
+
+@pytest.mark.parametrize("channels, dtype", [(1, torch.float32), (3, torch.float16), (4, torch.bfloat16)])
+def test_other_channels_and_precisions(channels, dtype):
+    picture = image_to_bgr(torch.ones(5, 7, channels, dtype=dtype))
+    assert picture.shape == (5, 7, 3) and picture.min() == 255 and picture.flags.c_contiguous
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 2), (0, 7, 3)])
+def test_what_is_no_picture_is_refused_with_its_shape(shape):
+    with pytest.raises(ValueError, match=r"this one is \["):
+        image_to_bgr(torch.ones(shape))
+
+
+def test_the_users_image_is_not_changed():
+    image = torch.full((4, 4, 3), 1.7)
+    image_to_bgr(image)[:] = 0
+    assert (image == 1.7).all()
+
+
+def test_pictures_to_image():
+    image = pictures_to_image([np.full((2, 3, 3), level, np.uint8) for level in (0, 255)])
+    assert image.shape == (2, 2, 3, 3) and image.dtype == torch.float32
+    assert image[0].max() == 0 and image[1].min() == 1

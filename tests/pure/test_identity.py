@@ -1,0 +1,87 @@
+"""Merging of references, the counterpart of a face, K and V for a batch."""
+
+import pytest
+import torch
+from instantid_swift.identity import KEPT_LAYOUTS, Identity, merge_embeddings, unconditional_embedding
+
+
+@pytest.fixture
+def embeddings():
+    return torch.randn(3, 1, 512, generator=torch.Generator().manual_seed(5)) * 20
+
+
+def test_average(embeddings):
+    assert torch.equal(merge_embeddings(embeddings, "average"), (sum(embeddings) / 3)[None])
+
+
+def test_norm_average_divides_by_the_norm_along_the_references(embeddings):
+    merged = merge_embeddings(embeddings, "norm average")
+    expected = sum(embeddings / sum(e ** 2 for e in embeddings) ** 0.5) / 3
+    torch.testing.assert_close(merged, expected[None])
+
+
+def test_concat_keeps_all(embeddings):
+    assert torch.equal(merge_embeddings(embeddings, "concat"), embeddings)
+
+
+@pytest.mark.parametrize("method", ["average", "norm average", "concat"])
+def test_one_reference_is_left_as_it_is(embeddings, method):
+    assert torch.equal(merge_embeddings(embeddings[:1], method), embeddings[:1])
+
+
+def test_unknown_method_is_named(embeddings):
+    with pytest.raises(ValueError, match="'add'.*choose average, norm average or concat"):
+        merge_embeddings(embeddings, "add")
+
+
+def test_without_noise_the_counterpart_is_zero(embeddings):
+    assert not unconditional_embedding(embeddings, 0).any()
+
+
+def test_noise_is_what_the_global_generator_would_give(embeddings):
+    noise = unconditional_embedding(embeddings, 0.35)
+    before = torch.get_rng_state()
+    torch.manual_seed(int(embeddings.sum().item()) % 1000000007)
+    expected = 0.35 * torch.rand(embeddings.shape)
+    torch.set_rng_state(before)
+    assert torch.equal(noise, expected)
+
+
+def test_noise_of_a_negative_sum():
+    """The seed of a generator may not be negative; Python's remainder never is."""
+    assert unconditional_embedding(torch.full((1, 1, 512), -1.0), 1.0).max() <= 1
+
+
+def test_global_random_state_is_untouched(embeddings):
+    before = torch.get_rng_state()
+    unconditional_embedding(embeddings, 1.0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.fixture
+def identity():
+    """One pair of width 2, whose keys and values tell where they come from."""
+    rows = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]])  # cond, uncond
+    return Identity(torch.zeros(1, 1, 2048), torch.zeros(1, 1, 2048), [rows], [rows * 10])
+
+
+@pytest.mark.parametrize("chunks, batch, expected", [
+    ([0], 2, [1, 1]), ([1], 1, [2]), ([1, 0], 2, [2, 1]), ([0, 1], 4, [1, 1, 2, 2]), ([0, 0, 1], 6, [1, 1, 1, 1, 2, 2]),
+    ([0, 1, 2], 3, [1, 2, 2]),
+])
+def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
+    keys, values = identity.keys_values(0, torch.zeros(batch, 5, 2), chunks)
+    assert keys[:, 0, 0].tolist() == expected
+    assert torch.equal(values, keys * 10)
+
+
+def test_a_layout_is_made_once_and_follows_the_query(identity):
+    q = torch.zeros(2, 5, 2)
+    assert identity.keys_values(0, q, [1, 0])[0] is identity.keys_values(0, q, [1, 0])[0]
+    assert identity.keys_values(0, q.double(), [1, 0])[0].dtype == torch.float64
+
+
+def test_kept_layouts_are_bounded(identity):
+    for batch in range(1, 20):
+        identity.keys_values(0, torch.zeros(batch, 5, 2), [0])
+    assert len(identity._layouts) == KEPT_LAYOUTS

@@ -1,0 +1,60 @@
+"""Images and drawing: ComfyUI's IMAGE tensors, OpenCV's arrays, the keypoint picture IdentityNet was trained on."""
+
+import math
+
+import numpy as np
+import torch
+
+# RGB of left eye, right eye, nose, left and right corner of the mouth: what IdentityNet was trained on
+KEYPOINT_COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
+NOSE = 2
+STICK_HALF_WIDTH = 4
+STICK_DIMMING = 0.6
+POINT_RADIUS = 10
+
+
+def image_to_bgr(image):
+    """One picture of an IMAGE batch as OpenCV has it.
+
+    image: float [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped.
+    Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
+    """
+    rgb = image.detach().to("cpu", torch.float32).numpy()
+    if rgb.ndim != 3 or rgb.shape[2] not in (1, 3, 4) or rgb.size == 0:
+        raise ValueError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
+    rgb = rgb.repeat(3, axis=2) if rgb.shape[2] == 1 else rgb[:, :, :3]
+    pixels = np.clip(np.nan_to_num(rgb * 255.0, nan=0.0), 0, 255).astype(np.uint8)
+    return np.ascontiguousarray(pixels[:, :, ::-1])
+
+
+def image_size(images):
+    """'width x height' of an IMAGE batch [n, h, w, c], for messages."""
+    return f"{images.shape[2]}x{images.shape[1]}"
+
+
+def draw_keypoints(height, width, points):
+    """Draws five facial points the way IdentityNet reads them: dimmed sticks to the nose, bright dots on top.
+
+    points: [5, 2], x and y in pixels, in the order of KEYPOINT_COLOURS. Returns uint8 [height, width, 3], RGB.
+    """
+    import cv2
+    points = np.asarray(points, dtype=np.float64)
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    nose = points[NOSE]
+    for index, colour in enumerate(KEYPOINT_COLOURS):
+        if index == NOSE:
+            continue
+        dx, dy = points[index] - nose
+        middle = (points[index] + nose) / 2
+        stick = cv2.ellipse2Poly((int(middle[0]), int(middle[1])), (int(math.hypot(dx, dy) / 2), STICK_HALF_WIDTH),
+                                 int(math.degrees(math.atan2(dy, dx))), 0, 360, 1)
+        cv2.fillConvexPoly(canvas, stick, colour)
+    canvas = (canvas * STICK_DIMMING).astype(np.uint8)
+    for point, colour in zip(points, KEYPOINT_COLOURS, strict=True):
+        cv2.circle(canvas, (int(point[0]), int(point[1])), POINT_RADIUS, colour, -1)
+    return canvas
+
+
+def pictures_to_image(pictures):
+    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1."""
+    return torch.from_numpy(np.stack(pictures)).to(torch.float32) / 255
