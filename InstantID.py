@@ -1,0 +1,249 @@
+"""The nodes. Each checks its inputs, then hands them on: no state, no arithmetic.
+
+photo -> faces.py (embedding, keypoints) -> identity.py, adapter.py (tokens, K and V) -> CrossAttentionPatch.py (MODEL)
+                                                                                      -> identity_net.py (CONDITIONING)
+"""
+
+import logging
+import os
+import sys
+
+import folder_paths
+import torch
+
+from . import adapter, face_models, faces, identity_net
+from .CrossAttentionPatch import SELECTIONS, check_model, patch_model
+from .identity import merge_embeddings, unconditional_embedding
+from .latent_mask import LatentMask
+
+log = logging.getLogger(__name__)
+
+CATEGORY = "InstantID"
+
+
+def _register_folders():
+    for kind, extensions in (("instantid", folder_paths.supported_pt_extensions), ("insightface", {".onnx"})):
+        folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
+        folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), extensions)
+
+
+_register_folders()
+
+
+def _number(default, low, high, step, tooltip):
+    return ("FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip})
+
+
+INSTANTID = ("INSTANTID", {"tooltip": "The adapter, from Load InstantID Model."})
+FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks, from InstantID Face Analysis."})
+CONTROL_NET = ("CONTROL_NET", {"tooltip": "IdentityNet, InstantID's ControlNet for SDXL."})
+PHOTOS = ("IMAGE", {"tooltip": "Photos of the person. The largest face of each is taken."})
+MODEL = ("MODEL", {"tooltip": "An SDXL model."})
+POSITIVE = ("CONDITIONING", {"tooltip": "The prompt."})
+NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt."})
+START = _number(0.0, 0.0, 1.0, 0.001, "Part of the sampling, 0 to 1, from which InstantID acts.")
+END = _number(1.0, 0.0, 1.0, 0.001, "Part of the sampling, 0 to 1, until which InstantID acts.")
+NOISE = _number(0.0, 0.0, 1.0, 0.1, "Noise in the negative pass instead of no face: less burnt colours.")
+KEYPOINTS = ("IMAGE", {"tooltip": "Takes pose and place of the face from here: a photo, or a drawing of keypoints. "
+                                  "Otherwise they are those of the first photo."})
+MASK = ("MASK", {"tooltip": "Where in the picture the person is."})
+
+
+def _identity(instantid, insightface, image, model, noise, combine_embeds):
+    """Photos to the Identity that one model will attend to."""
+    check_model(model, instantid.widths)
+    embedding = merge_embeddings(faces.reference_embeddings(insightface, image), combine_embeds)
+    return instantid.identity(embedding, unconditional_embedding(embedding, noise), adapter.attention_dtype(model))
+
+
+def _patched(model, identity, weight, start_at, end_at, mask, blocks):
+    mask = None if mask is None else LatentMask(mask)
+    return patch_model(model, identity, weight, start_at, end_at, mask, SELECTIONS[blocks])
+
+
+def _keypoint_hint(insightface, image, image_kps):
+    """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing."""
+    drawn = faces.keypoint_images(insightface, image[:1] if image_kps is None else image_kps)
+    if drawn is not None:
+        return drawn
+    return torch.zeros_like(image) if image_kps is None else image_kps
+
+
+class InstantIDModelLoader:
+    DESCRIPTION = "Loads InstantID's adapter (ip-adapter.bin) from models/instantid."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("INSTANTID",)
+    FUNCTION = "load_model"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"instantid_file": (folder_paths.get_filename_list("instantid"), {
+            "tooltip": "A file in models/instantid: ip-adapter.bin, or the same as safetensors."})}}
+
+    def load_model(self, instantid_file):
+        path = folder_paths.get_full_path("instantid", instantid_file)
+        if path is None:
+            raise FileNotFoundError(f"The adapter {instantid_file} is not in {folder_paths.get_folder_paths('instantid')}. "
+                                    f"{adapter.EXPECTED}")
+        return (adapter.load_adapter(path),)
+
+
+class InstantIDFaceAnalysis:
+    DESCRIPTION = "Opens InsightFace's antelopev2 networks from models/insightface/models/antelopev2."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("FACEANALYSIS",)
+    FUNCTION = "load_insight_face"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"provider": (face_models.PROVIDERS, {
+            "tooltip": "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU."})}}
+
+    def load_insight_face(self, provider):
+        return (face_models.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
+
+
+class FaceKeypointsPreprocessor:
+    DESCRIPTION = "Draws eyes, nose and mouth of the largest face the way IdentityNet reads them."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("IMAGE",)
+    FUNCTION = "preprocess_image"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})}}
+
+    def preprocess_image(self, faceanalysis, image):
+        drawn = faces.keypoint_images(faceanalysis, image)
+        return (torch.zeros_like(image) if drawn is None else drawn,)
+
+
+class ApplyInstantID:
+    DESCRIPTION = "Puts the person of the photos into the pictures of an SDXL model."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("MODEL", "positive", "negative")
+    FUNCTION = "apply_instantid"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
+                "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE,
+                "weight": _number(0.8, 0.0, 5.0, 0.01, "Strength of likeness and of IdentityNet."),
+                "start_at": START, "end_at": END,
+            },
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK},
+        }
+
+    def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
+                        weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
+                        combine_embeds="average"):
+        identity_net.check_control_net(control_net)
+        identity = _identity(instantid, insightface, image, model, noise, combine_embeds)
+        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask,
+                           blocks="as original")
+        hint = _keypoint_hint(insightface, image, image_kps)
+        positive, negative = identity_net.apply_identity_net(
+            positive, negative, control_net, hint, identity.cond, identity.uncond,
+            weight if cn_strength is None else cn_strength, start_at, end_at, mask)
+        return patched, positive, negative
+
+
+class ApplyInstantIDAdvanced(ApplyInstantID):
+    DESCRIPTION = "Apply InstantID with likeness and IdentityNet apart, noise, and ways to combine several photos."
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
+                "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE,
+                "ip_weight": _number(0.8, 0.0, 3.0, 0.01, "Strength of likeness."),
+                "cn_strength": _number(0.8, 0.0, 10.0, 0.01, "Strength of IdentityNet: pose and place of the face."),
+                "start_at": START, "end_at": END, "noise": NOISE,
+                "combine_embeds": (["average", "norm average", "concat"], {
+                    "default": "average", "tooltip": "How several photos become one person."}),
+            },
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK},
+        }
+
+
+class InstantIDAttentionPatch:
+    DESCRIPTION = "The likeness alone, without IdentityNet: use InstantID Apply ControlNet for that."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("MODEL", "FACE_EMBEDS")
+    FUNCTION = "patch_attention"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "image": PHOTOS, "model": MODEL,
+                "weight": _number(1.0, -1.0, 3.0, 0.01, "Strength of likeness."),
+                "start_at": START, "end_at": END, "noise": NOISE,
+            },
+            "optional": {"mask": MASK},
+        }
+
+    def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None):
+        identity = _identity(instantid, insightface, image, model, noise, "average")
+        if weight != 0:
+            model = _patched(model, identity, weight, start_at, end_at, mask, blocks="all 70")
+        return model, {"cond": identity.cond, "uncond": identity.uncond}
+
+
+class ApplyInstantIDControlNet:
+    DESCRIPTION = "IdentityNet alone, for the face of InstantID Patch Attention."
+    CATEGORY = CATEGORY
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    FUNCTION = "apply_controlnet"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "face_embeds": ("FACE_EMBEDS", {"tooltip": "The face, from InstantID Patch Attention."}),
+                "control_net": CONTROL_NET,
+                "image_kps": ("IMAGE", {"tooltip": "Drawn keypoints, from Face Keypoints Preprocessor."}),
+                "positive": POSITIVE, "negative": NEGATIVE,
+                "strength": _number(1.0, 0.0, 10.0, 0.01, "Strength of IdentityNet: pose and place of the face."),
+                "start_at": START, "end_at": END,
+            },
+            "optional": {"mask": MASK},
+        }
+
+    def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
+        if strength == 0:
+            return positive, negative
+        identity_net.check_control_net(control_net)
+        return identity_net.apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"],
+                                               face_embeds["uncond"], strength, start_at, end_at, mask)
+
+
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in (
+    InstantIDModelLoader, InstantIDFaceAnalysis, ApplyInstantID, ApplyInstantIDAdvanced, FaceKeypointsPreprocessor,
+    InstantIDAttentionPatch, ApplyInstantIDControlNet)}
+NODE_DISPLAY_NAME_MAPPINGS = {
+    "InstantIDModelLoader": "Load InstantID Model",
+    "InstantIDFaceAnalysis": "InstantID Face Analysis",
+    "ApplyInstantID": "Apply InstantID",
+    "ApplyInstantIDAdvanced": "Apply InstantID Advanced",
+    "FaceKeypointsPreprocessor": "Face Keypoints Preprocessor",
+    "InstantIDAttentionPatch": "InstantID Patch Attention",
+    "ApplyInstantIDControlNet": "InstantID Apply ControlNet",
+}
+
+
+def _warn_of_twins():
+    """Two packs with the same node ids: ComfyUI keeps the one it loads last, without a word."""
+    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
+    twins = {registered[name].__module__ for name in NODE_CLASS_MAPPINGS if name in registered} - {__name__}
+    if twins:
+        log.warning("InstantID Swift: %s has registered the same nodes. Keep one of the two packs in custom_nodes: whichever "
+                    "is loaded last is used.", " and ".join(sorted(twins)))
+
+
+_warn_of_twins()

@@ -1,0 +1,278 @@
+"""What fails, fails before the sampling, in a sentence that says what was found and what to do."""
+
+import logging
+import re
+import shutil
+import sys
+
+import pytest
+import safetensors.torch
+import torch
+from instantid_swift import adapter, face_models
+from instantid_swift.CrossAttentionPatch import ModelError
+from instantid_swift.identity_net import ControlNetError
+from oracle import cases
+from oracle import fixtures as fx
+
+
+def one_sentence_of_advice(error):
+    text = str(error.value)
+    assert "\n" not in text and not re.search(r"NoneType|object has no|assert", text)
+    return text
+
+
+# ---- models
+
+
+def a_model(kind, **config):
+    """A ModelPatcher around a UNet or transformer without weights, as ComfyUI builds it for another family."""
+    import comfy.model_base
+    import comfy.model_patcher
+    import comfy.supported_models
+    from comfy.ldm.flux.model import FluxParams
+    if kind == "Flux" and "txt_ids_dims" in FluxParams.__dataclass_fields__:
+        config = {**config, "txt_ids_dims": []}  # newer versions of ComfyUI want it
+    settings = getattr(comfy.supported_models, kind)(config)
+    settings.set_inference_dtype(torch.float32, None)
+    with torch.device("meta"):
+        base = {"SD15": comfy.model_base.BaseModel, "SDXLRefiner": comfy.model_base.SDXLRefiner,
+                "SDXL": comfy.model_base.SDXL, "Flux": comfy.model_base.Flux}[kind]
+        model = base(settings, device=torch.device("meta"))
+    return comfy.model_patcher.ModelPatcher(model, torch.device("cpu"), torch.device("cpu"))
+
+
+UNET = dict(image_size=32, in_channels=4, out_channels=4, use_spatial_transformer=True, legacy=False,
+            num_res_blocks=[2, 2, 2, 2], channel_mult=[1, 2, 4, 4], use_temporal_attention=False, transformer_depth_middle=1,
+            transformer_depth=[1, 1, 1, 1, 1, 1, 0, 0], transformer_depth_output=[1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0])
+SD15 = dict(UNET, model_channels=320, context_dim=768, num_heads=8, num_head_channels=-1, use_linear_in_transformer=False)
+FLUX = dict(image_model="flux", in_channels=16, out_channels=16, vec_in_dim=768, context_in_dim=4096, hidden_size=256,
+            mlp_ratio=4.0, num_heads=2, depth=1, depth_single_blocks=1, axes_dim=[16, 56, 56], theta=10000, patch_size=2,
+            qkv_bias=True, guidance_embed=False)
+NARROW_SDXL = dict(fx.SDXL_MINI, model_channels=64)
+
+
+@pytest.mark.parametrize("kind, config, found", [
+    ("SD15", SD15, "The model is BaseModel, whose cross-attention in input block 4"),
+    ("Flux", FLUX, "The model is Flux, which has none of SDXL's cross-attention blocks"),
+    ("SDXL", NARROW_SDXL, "is 128 wide where the InstantID adapter needs 64"),
+])
+@pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
+def test_a_model_that_is_not_sdxl(nodes, world, kind, config, found, node):
+    """Unchecked, SD 1.5 crashes in the sampler, and Flux gives a picture without the person."""
+    with pytest.raises(ModelError) as error:
+        node(nodes, world, model=a_model(kind, **config))
+    text = one_sentence_of_advice(error)
+    assert found in text and "SDXL checkpoints only: connect one" in text
+
+
+# ---- ControlNets
+
+
+def sd15_control_net():
+    import comfy.cldm.cldm
+    import comfy.controlnet
+    config = {k: v for k, v in SD15.items() if k not in ("out_channels", "transformer_depth_output", "use_temporal_attention")}
+    with torch.device("meta"):
+        net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=torch.float32, device=torch.device("meta"))
+    return comfy.controlnet.ControlNet(net, load_device=torch.device("cpu"))
+
+
+def transformer_control_net():
+    import comfy.controlnet
+    return comfy.controlnet.ControlNet(torch.nn.Linear(1, 1), load_device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("net, found", [
+    (lambda: None, "There is no ControlNet"),
+    (sd15_control_net, "reads a context 768 wide, SDXL's is 2048"),
+    (transformer_control_net, "which is not made for SDXL"),
+])
+def test_a_control_net_that_does_not_fit(nodes, world, net, found):
+    calls = [lambda net: cases.apply(nodes, world, control_net=net), lambda net: cases.advanced(nodes, world, control_net=net),
+             lambda net: cases.call(nodes, "ApplyInstantIDControlNet", face_embeds={}, control_net=net,
+                                    image_kps=fx.portrait("a"), positive=[], negative=[], strength=1.0, start_at=0.0,
+                                    end_at=1.0)]
+    for call in calls:
+        with pytest.raises(ControlNetError) as error:
+            call(net())
+        text = one_sentence_of_advice(error)
+        assert found in text and "Connect InstantID's ControlNet" in text
+
+
+def test_identity_net_and_its_relatives_are_accepted(world):
+    from comfy.controlnet import ControlLora, T2IAdapter
+    from instantid_swift.identity_net import check_control_net
+    for net in (world.net, world.net.copy(), ControlLora({}), T2IAdapter(torch.nn.Linear(1, 1), 3, 8, "nearest-exact")):
+        check_control_net(net)
+
+
+# ---- adapter files
+
+
+def small(**over):
+    tensors = {"image_proj.proj_in.weight": torch.zeros(1280, 512), "image_proj.latents": torch.zeros(1, 16, 1280)}
+    for n in range(1, 141, 2):
+        tensors[f"ip_adapter.{n}.to_k_ip.weight"] = tensors[f"ip_adapter.{n}.to_v_ip.weight"] = torch.zeros(1)
+    return {**tensors, **over}
+
+
+def without(tensors, part):
+    return {key: value for key, value in tensors.items() if part not in key}
+
+
+FILES = {
+    "a ControlNet": ({"controlnet_cond_embedding.conv_in.weight": torch.zeros(1)},
+                     "It is a ControlNet: put it into .*controlnet"),
+    "a ControlNet of the old form": ({"control_model.input_hint_block.0.weight": torch.zeros(1)}, "It is a ControlNet"),
+    "an IPAdapter": (without(small(), "proj_in") | {"image_proj.proj.weight": torch.zeros(1)}, "IPAdapter of another kind"),
+    "an IPAdapter Plus": (small(**{"image_proj.proj_in.weight": torch.zeros(1280, 1024)}), "IPAdapter of another kind"),
+    "a LoRA": ({"lora_unet_down.lora_up.weight": torch.zeros(1)}, "It is a LoRA"),
+    "a checkpoint": ({"model.diffusion_model.out.0.weight": torch.zeros(1)}, "It is a checkpoint of a whole model"),
+    "something else": ({"weight": torch.zeros(1)}, "no tensors named image_proj and ip_adapter"),
+    "an adapter with blocks missing": (without(small(), ".139."), r"lacks 2 of the 140 projections.*ip_adapter\.139\.to_k_ip"),
+    "an adapter with resampler weights missing": (small(), "tensors do not fit InstantID's.*"),
+}
+
+
+def nested(tensors):
+    halves = {}
+    for key, value in tensors.items():
+        top, _, rest = key.partition(".")
+        halves.setdefault(top, {})[rest] = value
+    return halves
+
+
+@pytest.mark.parametrize("form", ["pickle", "safetensors"])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_file_that_is_no_adapter(tmp_path, kind, form):
+    tensors, found = FILES[kind]
+    path = tmp_path / "wrong.bin"  # told apart by content: users rename files
+    if form == "pickle":
+        torch.save(nested(tensors), path)
+    else:
+        safetensors.torch.save_file({key: value.clone() for key, value in tensors.items()}, path)
+    with pytest.raises(adapter.AdapterFileError) as error:
+        adapter.load_adapter(str(path))
+    text = one_sentence_of_advice(error)
+    assert re.match(f"wrong.bin cannot be used as an InstantID adapter. .*{found}", text)
+    assert "ip-adapter.bin (1.7 GB)" in text
+
+
+@pytest.mark.parametrize("size, found", [
+    (0, "It is empty: download it again"), (5, "damaged"), (0.5, "not downloaded completely"),
+    (0.99, "not downloaded completely"),
+])
+@pytest.mark.parametrize("form", ["pickle", "safetensors"])
+def test_a_truncated_file(tmp_path, adapter_path, size, found, form):
+    whole = adapter_path
+    if form == "safetensors":
+        whole = tmp_path / "whole"
+        safetensors.torch.save_file({"image_proj.x": torch.rand(1000)}, whole)
+    length = int(whole.stat().st_size * size) if isinstance(size, float) else size
+    path = tmp_path / "cut.bin"
+    with open(whole, "rb") as file:
+        path.write_bytes(file.read(length))
+    with pytest.raises(adapter.AdapterFileError) as error:
+        adapter.load_adapter(str(path))
+    assert found in one_sentence_of_advice(error)
+
+
+def test_both_forms_of_the_file_hold_the_same(tmp_path, adapter_path, world):
+    flat = {f"{top}.{key}": value for top, half in fx.instantid_checkpoint().items() for key, value in half.items()}
+    path = tmp_path / "ip-adapter.safetensors"
+    safetensors.torch.save_file(flat, path)
+    ours = adapter.load_adapter(str(path)).patcher.model.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in world.instantid.patcher.model.state_dict().items())
+
+
+def test_a_pickle_that_runs_code_is_refused(tmp_path):
+    import pickle
+
+    class Bomb:
+        def __reduce__(self):
+            return print, ("code was run",)
+    path = tmp_path / "ip-adapter.bin"
+    path.write_bytes(pickle.dumps({"image_proj": Bomb()}))
+    with pytest.raises(adapter.AdapterFileError):
+        adapter.load_adapter(str(path))
+
+
+def test_a_file_that_has_gone(nodes):
+    with pytest.raises(FileNotFoundError, match="The adapter gone.bin is not in .*instantid.*ip-adapter.bin"):
+        cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
+
+
+# ---- face networks
+
+
+@pytest.fixture
+def package(face_root):
+    return face_root / "models" / "antelopev2"
+
+
+@pytest.mark.parametrize("folder", ["models/antelopev2", "models/antelopev2/antelopev2", "antelopev2", "antelopev2/antelopev2"])
+def test_layouts_that_users_have(tmp_path, package, folder):
+    """Unpacking antelopev2.zip into a folder of that name nests it once more: the original then found nothing."""
+    shutil.copytree(package, tmp_path / folder)
+    found = face_models.find_networks([str(tmp_path / "elsewhere"), str(tmp_path)])
+    assert found == {"detection": str(tmp_path / folder / "scrfd_500m_bnkps.onnx"),
+                     "recognition": str(tmp_path / folder / "w600k_mbf.onnx")}
+
+
+def test_networks_are_told_apart_by_content(tmp_path, package):
+    (tmp_path / "antelopev2").mkdir()
+    shutil.copy(package / "w600k_mbf.onnx", tmp_path / "antelopev2" / "a.onnx")
+    shutil.copy(package / "scrfd_500m_bnkps.onnx", tmp_path / "antelopev2" / "z.onnx")
+    (tmp_path / "antelopev2" / "b.onnx").write_bytes(b"no network")
+    (tmp_path / "antelopev2" / "c.onnx").write_bytes(b"")
+    found = face_models.find_networks([str(tmp_path)])
+    assert [found[task][-6:] for task in ("detection", "recognition")] == ["z.onnx", "a.onnx"]
+
+
+def test_networks_that_are_missing(tmp_path):
+    with pytest.raises(face_models.FaceModelError) as error:
+        face_models.open_face_analysis([str(tmp_path)], "CPU")
+    text = one_sentence_of_advice(error)
+    assert f"Unpack InsightFace's antelopev2.zip so that its .onnx files lie in {tmp_path}/models/antelopev2" in text
+    assert "Searched:" in text and f"{tmp_path}/models/antelopev2/antelopev2" in text and "Nothing is downloaded" in text
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kept, lacking", [("scrfd_500m_bnkps.onnx", "lacks the embedder (glintr100.onnx)"),
+                                           ("w600k_mbf.onnx", "lacks the detector (scrfd_10g_bnkps.onnx)")])
+def test_one_of_the_two_networks_is_missing(tmp_path, package, kept, lacking):
+    (tmp_path / "models" / "antelopev2").mkdir(parents=True)
+    shutil.copy(package / kept, tmp_path / "models" / "antelopev2")
+    with pytest.raises(face_models.FaceModelError) as error:
+        face_models.open_face_analysis([str(tmp_path)], "CPU")
+    text = one_sentence_of_advice(error)
+    assert f"holds {kept} but {lacking}" in text and "Searched:" in text
+
+
+@pytest.mark.parametrize("package_name", ["insightface", "onnxruntime"])
+def test_a_python_package_is_missing(nodes, monkeypatch, package_name):
+    for name in [name for name in sys.modules if name.split(".")[0] == package_name]:
+        monkeypatch.delitem(sys.modules, name)
+
+    class Blocker:
+        def find_spec(self, name, path=None, target=None):
+            if name.split(".")[0] == package_name:
+                raise ModuleNotFoundError(f"No module named '{name}'")
+    monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
+    with pytest.raises(face_models.FaceModelError) as error:
+        cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
+    assert f"python -m pip install {package_name}" in one_sentence_of_advice(error)
+
+
+@pytest.mark.parametrize("provider", ["CUDA", "ROCM", "CoreML"])
+def test_a_provider_that_is_not_there(face_root, provider, caplog):
+    with caplog.at_level(logging.WARNING):
+        analysis = face_models.open_face_analysis([str(face_root)], provider)
+    assert analysis.det_model.session.get_providers() == ["CPUExecutionProvider"]
+    warning, = (record.getMessage() for record in caplog.records)
+    assert f"the provider {provider} is not available" in warning and "on the CPU" in warning and "install" in warning
+
+
+def test_a_mask_that_is_an_image(nodes, world):
+    with pytest.raises(ValueError, match=r"A mask must be \[masks, height, width\]; this one is \[1, 320, 320, 3\]"):
+        cases.apply(nodes, world, mask=fx.portrait("a"))

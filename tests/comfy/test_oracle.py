@@ -1,0 +1,28 @@
+"""The same workflows give the same pictures as the original pack, on every supported version of ComfyUI."""
+
+import pytest
+import torch
+from oracle import cases
+
+
+def close(ours, expected):
+    """The contract's bar: 1e-4 of the expected tensor's standard deviation."""
+    assert ours.shape == expected.shape
+    assert (ours - expected).abs().max() <= 1e-4 * expected.std()
+
+
+@pytest.mark.parametrize("name", cases.CASES)
+def test_latents(name, nodes, world, expected):
+    with torch.inference_mode():
+        close(cases.CASES[name](nodes, world), expected[name])
+
+
+def test_drawn_keypoints(nodes, world, expected):
+    for name, image in cases.keypoint_images(nodes, world).items():
+        assert torch.equal((image * 255).round().to(torch.uint8), expected[f"keypoints.{name}"]), name
+
+
+def test_identity_tokens(nodes, world, expected):
+    for name, embeds in cases.face_embeds(nodes, world).items():
+        for side in ("cond", "uncond"):
+            close(embeds[side], expected[f"embeds.{name}.{side}"])

@@ -1,0 +1,87 @@
+"""How the pack arrives in ComfyUI: quickly, under its ids, with a word where another pack has the same ids."""
+
+import logging
+import subprocess
+import sys
+from pathlib import Path
+
+import folder_paths
+import nodes as comfy_nodes
+import pytest
+from conftest import CHECKOUT, COMFYUI, import_pack
+
+HEAVY = ("insightface", "onnxruntime", "cv2", "skimage", "onnx", "matplotlib", "triton")
+
+IMPORT_PACK = f"""
+import sys
+sys.path.insert(0, {str(CHECKOUT / "dev")!r})
+import runtime
+runtime.use_comfyui({COMFYUI!r})
+import nodes, server, execution, comfy.samplers, comfy.sd
+before = set(sys.modules)
+import importlib.util
+spec = importlib.util.spec_from_file_location("pack", {str(CHECKOUT / "__init__.py")!r},
+                                              submodule_search_locations=[{str(CHECKOUT)!r}])
+sys.modules["pack"] = pack = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(pack)
+print(*{{name.split(".")[0] for name in set(sys.modules) - before}})
+"""
+
+
+def test_importing_the_pack_imports_nothing_heavy():
+    """In a ComfyUI that has its own modules: what is new is ours, and two small libraries."""
+    done = subprocess.run([sys.executable, "-c", IMPORT_PACK], capture_output=True, text=True, check=True)
+    new = set(done.stdout.splitlines()[-1].split())
+    assert not new & set(HEAVY)
+    assert new <= {"pack", "cachetools", "xxhash", "_xxhash"}
+
+
+def test_folder_kinds_are_known_with_their_files():
+    assert str(Path(folder_paths.models_dir) / "instantid") in folder_paths.get_folder_paths("instantid")
+    assert str(Path(folder_paths.models_dir) / "insightface") in folder_paths.get_folder_paths("insightface")
+    assert {".bin", ".safetensors"} <= folder_paths.folder_names_and_paths["instantid"][1]
+
+
+def test_paths_added_by_the_user_stay(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", dict(folder_paths.folder_names_and_paths))
+    folder_paths.folder_names_and_paths["instantid"] = ([str(tmp_path)], set())
+    (tmp_path / "ip-adapter.bin").touch()
+    (tmp_path / "readme.md").touch()
+    pack = import_pack("another_import")
+    choices = pack.NODE_CLASS_MAPPINGS["InstantIDModelLoader"].INPUT_TYPES()["required"]["instantid_file"][0]
+    assert "ip-adapter.bin" in choices and "readme.md" not in choices
+
+
+@pytest.fixture
+def twin(monkeypatch):
+    """Another pack with one of our ids."""
+    class ApplyInstantID:
+        __module__ = "custom_nodes.ComfyUI_InstantID"
+    monkeypatch.setattr(comfy_nodes, "NODE_CLASS_MAPPINGS", {"ApplyInstantID": ApplyInstantID})
+
+
+def test_another_pack_with_our_ids_is_named(twin, caplog):
+    with caplog.at_level(logging.WARNING):
+        import_pack("third_import")
+    warning, = (record.getMessage() for record in caplog.records)
+    assert "custom_nodes.ComfyUI_InstantID has registered the same nodes" in warning and "Keep one" in warning
+
+
+def test_no_warning_without_one(caplog):
+    import_pack("fourth_import")
+    assert not caplog.records
+
+
+def test_the_computing_modules_need_no_comfyui():
+    script = f"""
+import importlib, sys, types
+package = types.ModuleType("pack")
+package.__path__ = [{str(CHECKOUT)!r}]
+sys.modules["pack"] = package
+for name in ("utils", "resampler", "identity", "latent_mask", "CrossAttentionPatch", "adapter", "identity_net", "caches",
+             "face_detector", "face_models", "faces"):
+    importlib.import_module("pack." + name)
+assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", script], check=True)
+
