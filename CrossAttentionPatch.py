@@ -54,7 +54,7 @@ def check_model(model, widths):
     model: ComfyUI's ModelPatcher. widths: of the adapter's 70 pairs.
     """
     unet = getattr(model.model, "diffusion_model", None)
-    name = type(model.model).__name__
+    name = type(getattr(model.model, "model_config", model.model)).__name__
     advice = "InstantID works with SDXL checkpoints only: connect one to the model input."
     patchable = 0
     for block, width in zip(SDXL_BLOCKS, widths, strict=True):

@@ -22,9 +22,11 @@ CATEGORY = "InstantID"
 
 
 def _register_folders():
-    for kind, extensions in (("instantid", folder_paths.supported_pt_extensions), ("insightface", {".onnx"})):
+    for kind in ("instantid", "insightface"):
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
-        folder_paths.folder_names_and_paths[kind] = (folder_paths.get_folder_paths(kind), extensions)
+    paths, extensions = folder_paths.folder_names_and_paths["instantid"]
+    if not extensions:  # nobody has said which files count: none means all
+        folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
 
 
 _register_folders()
@@ -63,10 +65,11 @@ def _patched(model, identity, weight, start_at, end_at, mask, blocks):
 
 def _keypoint_hint(insightface, image, image_kps):
     """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing."""
-    drawn = faces.keypoint_images(insightface, image[:1] if image_kps is None else image_kps)
-    if drawn is not None:
-        return drawn
-    return torch.zeros_like(image) if image_kps is None else image_kps
+    if image_kps is None:
+        drawn = faces.keypoint_images(insightface, image, first_only=True)
+        return torch.zeros_like(image) if drawn is None else drawn
+    drawn = faces.keypoint_images(insightface, image_kps)
+    return image_kps if drawn is None else drawn
 
 
 class InstantIDModelLoader:

@@ -1,5 +1,6 @@
 """Opening the face networks: where antelopev2 is, which of its files are needed, on which hardware they run."""
 
+import functools
 import importlib
 import logging
 import mmap
@@ -144,8 +145,9 @@ def open_face_analysis(roots, provider):
     return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
 
 
+@functools.cache
 def available_providers(provider):
-    """onnxruntime's names for a provider of the node and what it falls back to, with a warning if it is not there."""
+    """onnxruntime's names for a provider of the node and what it falls back to; one warning if it is not there."""
     import onnxruntime
     wanted = f"{provider}ExecutionProvider"
     if wanted in onnxruntime.get_available_providers():

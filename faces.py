@@ -94,11 +94,12 @@ def _embed(analysis, images, found):
     return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
 
 
-def keypoint_images(analysis, images):
+def keypoint_images(analysis, images, first_only=False):
     """The keypoints of the largest face of each picture, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
 
-    Pictures without a face are left out; None if that leaves none.
+    Pictures without a face are left out; None if that leaves none. first_only: draw the first picture's alone.
     """
     height, width = images.shape[1:3]
-    drawn = [draw_keypoints(height, width, largest(faces).points) for faces in find_faces(analysis, images) if faces]
+    found = find_faces(analysis, images)  # of all, where only one is drawn: it is the same look that gives the embeddings
+    drawn = [draw_keypoints(height, width, largest(faces).points) for faces in found[:1 if first_only else None] if faces]
     return pictures_to_image(drawn) if drawn else None

@@ -8,7 +8,7 @@ import sys
 import pytest
 import safetensors.torch
 import torch
-from instantid_swift import adapter, face_models
+from instantid_swift import adapter, caches, face_models
 from instantid_swift.CrossAttentionPatch import ModelError
 from instantid_swift.identity_net import ControlNetError
 from oracle import cases
@@ -52,7 +52,7 @@ NARROW_SDXL = dict(fx.SDXL_MINI, model_channels=64)
 
 
 @pytest.mark.parametrize("kind, config, found", [
-    ("SD15", SD15, "The model is BaseModel, whose cross-attention in input block 4"),
+    ("SD15", SD15, "The model is SD15, whose cross-attention in input block 4"),
     ("Flux", FLUX, "The model is Flux, which has none of SDXL's cross-attention blocks"),
     ("SDXL", NARROW_SDXL, "is 128 wide where the InstantID adapter needs 64"),
 ])
@@ -266,8 +266,11 @@ def test_a_python_package_is_missing(nodes, monkeypatch, package_name):
 
 @pytest.mark.parametrize("provider", ["CUDA", "ROCM", "CoreML"])
 def test_a_provider_that_is_not_there(face_root, provider, caplog):
+    face_models.available_providers.cache_clear()
     with caplog.at_level(logging.WARNING):
-        analysis = face_models.open_face_analysis([str(face_root)], provider)
+        for _ in range(2):
+            analysis = face_models.open_face_analysis([str(face_root)], provider)
+            caches.clear()
     assert analysis.det_model.session.get_providers() == ["CPUExecutionProvider"]
     warning, = (record.getMessage() for record in caplog.records)
     assert f"the provider {provider} is not available" in warning and "on the CPU" in warning and "install" in warning

@@ -139,3 +139,11 @@ def test_keypoints_where_nobody_is(nodes, world):
     image = torch.rand(2, 64, 48, 3, generator=torch.Generator().manual_seed(0))
     drawn, = call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=image)
     assert drawn.shape == image.shape and not drawn.any()
+
+
+def test_one_look_at_a_batch_of_photos(nodes, world, counted):
+    """The keypoints of the first photo come from the look that gave all photos' embeddings."""
+    from oracle import cases
+    analysis, detector, embedder = counted
+    cases.apply(nodes, world, insightface=analysis, image=cases.faces("a", "b", "c", "d", "e"))
+    assert (detector.runs, embedder.runs) == (1, 1)
