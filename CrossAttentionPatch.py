@@ -7,20 +7,17 @@ with other packs (IPAdapter, PuLID), whose protocol `AttentionPatch` speaks: cal
 """
 
 import copy
-import inspect
+import re
 from typing import NamedTuple
 
 import torch
 
+from .attention import own_attention
+from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
 
-try:
-    from comfy.ldm.modules import attention as comfy_attention
-except ImportError:  # the arithmetic works, and is tested, without ComfyUI
-    comfy_attention = None
-
-KEY = "instantid_swift"  # of our callbacks, wrappers and options in a model
-BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
+KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
+COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
 
 class Block(NamedTuple):
@@ -36,12 +33,38 @@ _LAYOUT = (("input", 4, 2), ("input", 5, 2), ("input", 7, 10), ("input", 8, 10),
            ("middle", 0, 10))
 SDXL_BLOCKS = tuple(Block(section, number, index) for section, number, depth in _LAYOUT for index in range(depth))
 
-# named selections; "as original" is what two years of pictures from the Apply nodes were made with: the original
-# registered the middle blocks under a key that is never looked up
+# which blocks a node acts on, by name. "as original" is what two years of pictures from the Apply nodes were made with:
+# the original registered the middle blocks under a key that is never looked up
 SELECTIONS = {
-    "as original": frozenset(block for block in SDXL_BLOCKS if block.section != "middle"),
-    "all 70": frozenset(SDXL_BLOCKS),
+    "as original": ("input", "output"),
+    "all 70": ("input", "output", "middle"),
+    "input only": ("input",),
+    "output only": ("output",),
+    "middle only": ("middle",),
 }
+
+
+class BlockWeightError(ValueError):
+    """A line of block weights names no block of SDXL, or no number."""
+
+
+def block_weights(selection, text=""):
+    """What the weight is multiplied by at each block that a node acts on: {Block: factor}, blocks of factor 0 left out.
+
+    selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
+    block of it, or one transformer block of that; later ones win.
+    """
+    factors = {block: 1.0 for block in SDXL_BLOCKS if block.section in SELECTIONS[selection]}
+    for line in filter(None, map(str.strip, text.replace("\n", ",").split(","))):
+        found = re.fullmatch(r"(\w+)(?:\s+(\d+)(?:\.(\d+))?)?\s*[:=]\s*(-?\d*\.?\d+)", line)
+        wanted = found and (found[1], *(int(number) for number in found.group(2, 3) if number))
+        named = [block for block in SDXL_BLOCKS if wanted and block[:len(wanted)] == wanted]
+        if not named:
+            known = ", ".join(f"{section} {number}" for section, number, _ in _LAYOUT)
+            raise BlockWeightError(f"The block weight {line!r} cannot be read. Write for example 'input 4: 0.5' or "
+                                   f"'output 1.3: 0'; SDXL's blocks are {known}.")
+        factors.update(dict.fromkeys(named, float(found[4])))
+    return {block: factor for block, factor in factors.items() if factor}
 
 
 class ModelError(ValueError):
@@ -80,87 +103,6 @@ def _cross_attention(unet, block):
         return None
 
 
-class Window(NamedTuple):
-    """The noise levels at which a term applies: end <= sigma <= start."""
-    start: float
-    end: float
-
-    @property
-    def is_always(self):
-        """Whether it covers every run, so that no noise level need be read from the device."""
-        return self.start >= BEFORE_ANY_STEP and self.end <= 0.0
-
-    def contains(self, sigma):
-        return self.end <= sigma <= self.start
-
-    def is_open(self, extra_options):
-        if self.is_always:
-            return True
-        sigma = extra_options.get(KEY)
-        if sigma is None:  # called outside of ComfyUI's own sampling, where `read_sigma_once` has not run
-            sigmas = extra_options.get("sigmas")
-            sigma = BEFORE_ANY_STEP if sigmas is None else sigmas[0].item()
-        return self.contains(sigma)
-
-
-def read_sigma_once(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    """ComfyUI wrapper around a UNet call: reads the noise level from the device once, for all blocks and windows."""
-    transformer_options = {**(transformer_options or {}), KEY: sigma[0].item()}
-    return executor(x, sigma, c_concat, c_crossattn, control, transformer_options, **kwargs)
-
-
-def attention(q, k, v, heads, **options):
-    """ComfyUI's attention, as it is configured: [b, tokens, width] each, returns the same for q's tokens."""
-    if comfy_attention is not None:
-        return comfy_attention.optimized_attention(q, k, v, heads, **options)
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-
-
-# older versions of ComfyUI cannot be told the options through which other packs choose another attention
-_TAKES_OPTIONS = comfy_attention is not None and any(
-    p.kind is p.VAR_KEYWORD for p in inspect.signature(comfy_attention.optimized_attention).parameters.values())
-
-
-def _own_attention(q, k, v, extra_options):
-    """What the block computes without any patch."""
-    options = {"transformer_options": extra_options} if _TAKES_OPTIONS else {}
-    return attention(q, k, v, extra_options["n_heads"], **options)
-
-
-class IdentityTerm(NamedTuple):
-    """What one identity adds at one block."""
-    identity: object  # Identity
-    pair: int         # of the adapter's weights, whose K and V belong to the block
-    weight: float
-    window: Window
-    mask: object      # LatentMask or None
-
-    def __call__(self, out, q, k, v, extra_options):
-        """out + the term, or out itself outside of the window. q: [b, tokens, width]."""
-        if not self.window.is_open(extra_options):
-            return out
-        chunks = extra_options["cond_or_uncond"]
-        keys, values = self.identity.keys_values(self.pair, q, chunks)
-        term = attention(q, keys, values, extra_options["n_heads"])
-        weight = self.weight
-        if self.mask is not None:
-            weight = weight * self.mask.on_grid(q, len(chunks), extra_options)
-        return out + weight * term
-
-
-class ForeignTerm(NamedTuple):
-    """A callback that another pack added to our patch."""
-    callback: object
-    kwargs: dict
-
-    def __call__(self, out, q, k, v, extra_options):
-        window = Window(self.kwargs.get("sigma_start", BEFORE_ANY_STEP), self.kwargs.get("sigma_end", 0.0))
-        if not window.is_open(extra_options):
-            return out
-        return out + self.callback(out, q, k, v, extra_options, **self.kwargs)
-
-
 class AttentionPatch:
     """What stands at one attention key: the block's own attention, or what another pack put there, and terms on top.
 
@@ -172,10 +114,24 @@ class AttentionPatch:
         self.terms = tuple(terms)
 
     def __call__(self, q, k, v, extra_options):
-        out = (self.base or _own_attention)(q, k, v, extra_options)
-        for term in self.terms:
-            out = term(out, q, k, v, extra_options)
+        """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
+        out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
+        owned = self.base is None
+        for step in self._steps(q, extra_options):
+            out = step(out, owned, q, k, v, extra_options)
+            owned = True
         return out.to(q.dtype)
+
+    def _steps(self, q, extra_options):
+        prepared = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
+        if prepared is not None:
+            return prepared
+        # called outside of ComfyUI's own sampling, where `prepare_call` has not run
+        return self.steps(UNetCall.of(q, extra_options))
+
+    def steps(self, call):
+        """The steps of all terms for a UNet call."""
+        return tuple(step for term in self.terms for step in term.steps(call))
 
     def add(self, callback, **kwargs):
         """The protocol of IPAdapter and PuLID: callback(out, q, k, v, extra_options, **kwargs) returns a term to add,
@@ -190,6 +146,36 @@ class AttentionPatch:
         return AttentionPatch(copy.deepcopy(self.base, memo), self.terms)
 
 
+def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
+    """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
+    patches = transformer_options.get("patches_replace", {}).get("attn2", {})
+    compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get("apply_model", {})
+    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, compiled)
+    steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
+    if compiled:
+        kwargs[KEY] = structure(call, steps, patches)
+    return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
+
+
+def structure(call, steps, patches):
+    """What a compiled UNet takes for granted of the patches, as a text: another text, another compilation.
+
+    ComfyUI since 2026 compiles without guards on transformer_options: a graph made for one set of patches would be used for
+    any other. This text reaches the UNet as an argument of its own, which is guarded. Tensors, and with them identity and
+    weight, are inputs of the graph and not part of it.
+    """
+    def shape(step):
+        return [list(part.shape) if isinstance(part, torch.Tensor) else type(part).__name__ for part in step]
+    return repr([call.frames, call.chunks, [(key, type(patch).__name__, [shape(step) for step in steps.get(key, ())])
+                                            for key, patch in patches.items()]])
+
+
+def guard_structure(executor, *args, **kwargs):
+    """ComfyUI wrapper inside of a compiled UNet: to look at the text is what has it guarded."""
+    len(kwargs.pop(KEY, ""))
+    return executor(*args, **kwargs)
+
+
 def separate_patches(model, clone):
     """ComfyUI callback on clone(): gives the clone patches of its own.
 
@@ -202,10 +188,11 @@ def separate_patches(model, clone):
             patches[key] = copy.copy(patch)
 
 
-def patch_model(model, identity, weight, start_at, end_at, mask=None, blocks=SELECTIONS["all 70"]):
-    """A clone of a model in which the given blocks attend to an identity; the model itself is not changed.
+def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors):
+    """A clone of a model in which blocks attend to an identity; the model itself is not changed.
 
-    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None.
+    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None. factors: what the
+    weight is multiplied by at each block (`block_weights`); other blocks are left alone.
     """
     from comfy.patcher_extension import CallbacksMP, WrappersMP
     model = model.clone()
@@ -213,17 +200,16 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, blocks=SEL
     window = Window(float(sampling.percent_to_sigma(start_at)), float(sampling.percent_to_sigma(end_at)))
     options = model.model_options["transformer_options"]
     patches = dict(options.get("patches_replace", {}).get("attn2", {}))
-    for pair, block in enumerate(SDXL_BLOCKS):
-        if block in blocks:
-            # a patch may stand for all transformer blocks of (section, id); ours, being more exact, would hide it
-            found = patches.get(tuple(block), patches.get(block[:2]))
-            ours = copy.copy(found) if isinstance(found, AttentionPatch) else AttentionPatch(base=found)
-            ours.terms += (IdentityTerm(identity, pair, weight, window, mask),)
-            patches[tuple(block)] = ours
+    for block, factor in factors.items():
+        key = tuple(block)
+        # a patch may stand for all transformer blocks of (section, id); ours, being more exact, would hide it
+        found = patches.get(key, patches.get(key[:2]))
+        patches[key] = copy.copy(found) if isinstance(found, AttentionPatch) else AttentionPatch(base=found)
+        patches[key].terms += (IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask),)
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, separate_patches)
-    if not window.is_always:
-        model.remove_wrappers_with_key(WrappersMP.APPLY_MODEL, KEY)
-        model.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, read_sigma_once)
+    for kind, wrapper in ((WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):
+        model.remove_wrappers_with_key(kind, KEY)
+        model.add_wrapper_with_key(kind, KEY, wrapper)
     return model

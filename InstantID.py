@@ -12,7 +12,7 @@ import folder_paths
 import torch
 
 from . import adapter, face_models, faces, identity_net
-from .CrossAttentionPatch import SELECTIONS, check_model, patch_model
+from .CrossAttentionPatch import block_weights, check_model, patch_model
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
 
@@ -60,7 +60,7 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds):
 
 def _patched(model, identity, weight, start_at, end_at, mask, blocks):
     mask = None if mask is None else LatentMask(mask)
-    return patch_model(model, identity, weight, start_at, end_at, mask, SELECTIONS[blocks])
+    return patch_model(model, identity, weight, start_at, end_at, mask, factors=block_weights(blocks))
 
 
 def _keypoint_hint(insightface, image, image_kps):

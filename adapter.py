@@ -52,7 +52,7 @@ class Adapter(torch.nn.Module):
         """
         with torch.inference_mode(False), torch.no_grad():
             cond, uncond = self.resampler(cond), self.resampler(uncond)  # (N, 16, 2048)
-            keys, values = ([torch.stack([project(tokens).flatten(0, 1) for tokens in (cond, uncond)])
+            keys, values = ([torch.stack([project(tokens).flatten(0, 1) for tokens in (uncond, cond)])
                              for project in projections] for projections in (self.to_k, self.to_v))
         return Identity(cond, uncond, keys, values)
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 import torch
 
-COND, UNCOND = 0, 1  # ComfyUI's numbers in transformer_options["cond_or_uncond"]
+COND = 0  # ComfyUI's number of the positive pass in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
 KEPT_LAYOUTS = 4
 
@@ -43,7 +43,8 @@ class Identity:
     """One person (or several, concatenated) as SDXL's blocks attend to them. Read-only once made.
 
     cond, uncond: identity tokens [N, 16, 2048], for IdentityNet.
-    keys, values: for each of the 70 adapter pairs a tensor [2, N * 16, width], row 0 cond, row 1 uncond.
+    keys, values: for each of the 70 adapter pairs a tensor [2, N * 16, width], row 0 uncond, row 1 cond: the order in which
+    ComfyUI batches the two passes, so that in the usual batch they serve as they are.
     """
 
     def __init__(self, cond, uncond, keys, values):
@@ -67,25 +68,24 @@ class Identity:
         """Bytes of the tensors kept, without the layouts."""
         return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, *self.keys, *self.values))
 
-    def keys_values(self, pair, q, cond_or_uncond):
-        """K and V of one adapter pair for a batch, in q's dtype and on its device: two tensors [b, N * 16, width].
+    def laid_out(self, device, batch, chunks):
+        """K and V of all pairs for a batch on a device: 70 tuples of two tensors [batch, N * 16, width].
 
-        q: [b, tokens, width], b entries in len(cond_or_uncond) equal chunks. A layout is made once per block and reused
-        at every step; the last few are kept, as a batch may alternate between cond and uncond.
+        chunks: ComfyUI's cond_or_uncond, each entry an equal part of the batch. Made once; the last few layouts are kept,
+        as a run may alternate between them.
         """
-        layout = (q.device, q.dtype, q.shape[0], tuple(cond_or_uncond))
+        key = (device, batch, tuple(chunks))
         with self._lock:
-            pairs = self._layouts.setdefault(layout, {})
-            self._layouts.move_to_end(layout)
-            if len(self._layouts) > KEPT_LAYOUTS:
-                self._layouts.popitem(last=False)
-        if pair not in pairs:
-            pairs[pair] = tuple(self._lay_out(rows.to(q), q.shape[0], cond_or_uncond)
-                                for rows in (self.keys[pair], self.values[pair]))
-        return pairs[pair]
+            if key not in self._layouts:
+                # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
+                rows = [int(chunk == COND) for chunk in chunks for _ in range(batch // len(chunks))]
+                self._layouts[key] = tuple((_rows(keys, rows).to(device), _rows(values, rows).to(device))
+                                           for keys, values in zip(self.keys, self.values, strict=True))
+                if len(self._layouts) > KEPT_LAYOUTS:
+                    self._layouts.popitem(last=False)
+            self._layouts.move_to_end(key)
+            return self._layouts[key]
 
-    @staticmethod
-    def _lay_out(rows, batch, cond_or_uncond):
-        repeats = batch // len(cond_or_uncond)
-        # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
-        return torch.cat([rows[min(chunk, UNCOND)].expand(repeats, -1, -1) for chunk in cond_or_uncond])
+
+def _rows(tensor, rows):
+    return tensor if rows == [0, 1] else torch.stack([tensor[row] for row in rows])

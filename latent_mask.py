@@ -2,10 +2,12 @@
 
 import math
 import threading
+from collections import OrderedDict
+from typing import NamedTuple
 
 import torch
 
-KEPT_GRIDS = 64  # an SDXL run uses two block sizes, per resolution and batch layout
+KEPT_GRIDS = 32  # an SDXL run uses two, AnimateDiff's sliding windows two each
 
 
 def block_grid(tokens, height, width):
@@ -41,29 +43,45 @@ class LatentMask:
         if mask.ndim != 3 or mask.numel() == 0:
             raise ValueError(f"A mask must be [masks, height, width]; this one is {list(mask.shape)}. "
                              "Connect a MASK, or convert the image to one first.")
-        self._mask = mask.detach().to("cpu", torch.float32, copy=True)
-        self._grids = {}
+        self._masks = mask.detach().to("cpu", torch.float32, copy=True)
+        self._on_device = {}
+        self._kept = OrderedDict()
         self._lock = threading.Lock()
 
     def __deepcopy__(self, memo):
         return self
 
-    def on_grid(self, q, chunks, extra_options):
-        """One weight per token: float32 [b, tokens, 1], on q's device, for a batch of equal chunks of latents.
+    def for_call(self, call):
+        """The masks of one UNet call (`UNetCall`): a `CallMask`."""
+        with self._lock:
+            if call.device not in self._on_device:
+                self._on_device[call.device] = self._masks.to(call.device)
+        # of AnimateDiff's sliding windows a call has some of the frames
+        chosen = tuple(min(frame, len(self._masks) - 1) for frame in call.frames) * len(call.chunks)
+        return CallMask(self, self._on_device[call.device], chosen)
 
-        q: [b, tokens, width]. extra_options: ComfyUI's, of which original_shape [b, c, h, w] is the latent's, and
-        AnimateDiff's ad_params["sub_idxs"], where set, are the frames in this call.
-        """
-        height, width = extra_options["original_shape"][2:4]
-        frames = (extra_options.get("ad_params") or {}).get("sub_idxs")
-        frames = range(q.shape[0] // chunks) if frames is None else frames
-        key = (tuple(int(frame) for frame in frames), chunks, q.shape[1], height, width, q.device)
-        grid = self._grids.get(key)
-        if grid is None:
-            chosen = [min(frame, len(self._mask) - 1) for frame in key[0]]
-            grid = mask_weights(self._mask[chosen], q.shape[1], height, width).repeat(chunks, 1, 1).to(q.device)
-            with self._lock:
-                if len(self._grids) >= KEPT_GRIDS:
-                    self._grids.clear()
-                self._grids[key] = grid
-        return grid
+    def keep(self, key, make):
+        """make(), or what it gave for the same key; the last few are kept."""
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+                if len(self._kept) > KEPT_GRIDS:
+                    self._kept.popitem(last=False)
+            self._kept.move_to_end(key)
+            return self._kept[key]
+
+
+class CallMask(NamedTuple):
+    """Which of the masks the entries of a batch get."""
+    latent_mask: LatentMask
+    masks: torch.Tensor  # [m, H, W], on the batch's device
+    chosen: tuple        # for each entry of the batch, the number of its mask
+
+    def __call__(self, tokens, height, width):
+        """One weight per token of an attention block: float32 [b, tokens, 1], made once per resolution and layout."""
+        def on_grid():
+            return mask_weights(self.masks, tokens, height, width)[list(self.chosen)]
+
+        if torch.compiler.is_compiling():  # what a trace does must not depend on what is kept
+            return on_grid()
+        return self.latent_mask.keep((tokens, height, width, self.masks.device, self.chosen), on_grid)

@@ -4,8 +4,9 @@ import copy
 
 import pytest
 import torch
-from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch, IdentityTerm, Window
+from instantid_swift.CrossAttentionPatch import AttentionPatch, prepare_call
 from instantid_swift.identity import Identity
+from instantid_swift.identity_terms import IdentityTerm, Window
 from instantid_swift.latent_mask import LatentMask
 
 WIDTH, HEADS, TOKENS = 32, 4, 64
@@ -48,7 +49,7 @@ def test_the_formula(identity, qkv):
     mask = torch.rand(1, 16, 16)
     patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, LatentMask(mask))])
     weights = torch.nn.functional.interpolate(mask[None], (8, 8), mode="bilinear").reshape(1, TOKENS, 1)
-    expected = plain(q, k, v) + 0.7 * weights * plain(q, identity.keys[0].flip(0), identity.values[0].flip(0))
+    expected = plain(q, k, v) + 0.7 * weights * plain(q, identity.keys[0], identity.values[0])
     torch.testing.assert_close(patch(q, k, v, options()), expected)
 
 
@@ -66,28 +67,43 @@ def test_the_result_has_the_querys_dtype(identity, qkv, dtype):
     assert patch(*(t.to(dtype) for t in qkv), options()).dtype == dtype
 
 
+def in_a_unet_call(patch, qkv, given, **more):
+    """As in ComfyUI: `prepare_call` around the UNet, the patch at its place in it."""
+    def unet(x, sigma, c_concat, c_crossattn, control, transformer_options, **kwargs):
+        return patch(*qkv, {**transformer_options, "n_heads": HEADS, "block": ("input", 4), "block_index": 0})
+    given["patches_replace"] = {"attn2": {("input", 4, 0): patch}}
+    return prepare_call(unet, qkv[0], given["sigmas"], transformer_options=given, **more)
+
+
 @pytest.mark.parametrize("sigma, applies", [(14.0, False), (10.0, True), (5.0, True), (2.0, True), (1.9, False)])
 def test_the_window_includes_its_ends(identity, qkv, sigma, applies):
     patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, Window(10.0, 2.0), None)])
     without = AttentionPatch()(*qkv, options())
-    for given in (options(sigmas=torch.tensor([sigma])), options(**{KEY: sigma})):
-        assert torch.equal(patch(*qkv, given), without) != applies
+    given = options(sigmas=torch.tensor([sigma]))
+    assert torch.equal(patch(*qkv, given), without) != applies
+    assert torch.equal(in_a_unet_call(patch, qkv, given), without) != applies
 
 
-class ReadOnDevice:
-    """Sigmas that must not be read."""
+class Sigmas:
+    """Noise levels that count how often they are read."""
+    reads = 0
 
     def __getitem__(self, index):
-        raise AssertionError("the noise level was read from the device")
+        self.reads += 1
+        return torch.tensor(5.0)
 
 
 def test_a_window_that_covers_the_run_reads_no_sigma(identity, qkv):
-    AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, ALWAYS, None)])(*qkv, options(sigmas=ReadOnDevice()))
+    given = options(sigmas=Sigmas())
+    in_a_unet_call(AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, ALWAYS, None)]), qkv, given)
+    assert given["sigmas"].reads == 0
 
 
-def test_a_sigma_read_for_the_call_is_not_read_again(identity, qkv):
-    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, Window(10.0, 2.0), None)])
-    patch(*qkv, options(sigmas=ReadOnDevice(), **{KEY: 5.0}))
+def test_a_sigma_is_read_once_per_call(identity, qkv):
+    given = options(sigmas=Sigmas())
+    terms = [IdentityTerm(identity, 0, 1.0, Window(10.0, end), None) for end in (1.0, 2.0, 6.0)]
+    in_a_unet_call(AttentionPatch(terms=terms), qkv, given)
+    assert given["sigmas"].reads == 1
 
 
 def constant(out, q, k, v, extra_options, value, **kwargs):

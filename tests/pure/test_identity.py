@@ -4,6 +4,8 @@ import pytest
 import torch
 from instantid_swift.identity import KEPT_LAYOUTS, Identity, merge_embeddings, unconditional_embedding
 
+CPU = torch.device("cpu")
+
 
 @pytest.fixture
 def embeddings():
@@ -61,7 +63,7 @@ def test_global_random_state_is_untouched(embeddings):
 @pytest.fixture
 def identity():
     """One pair of width 2, whose keys and values tell where they come from."""
-    rows = torch.tensor([[[1.0, 1.0]], [[2.0, 2.0]]])  # cond, uncond
+    rows = torch.tensor([[[2.0, 2.0]], [[1.0, 1.0]]])  # uncond, cond
     return Identity(torch.zeros(1, 1, 2048), torch.zeros(1, 1, 2048), [rows], [rows * 10])
 
 
@@ -70,18 +72,25 @@ def identity():
     ([0, 1, 2], 3, [1, 2, 2]),
 ])
 def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
-    keys, values = identity.keys_values(0, torch.zeros(batch, 5, 2), chunks)
+    (keys, values), = identity.laid_out(CPU, batch, chunks)
     assert keys[:, 0, 0].tolist() == expected
     assert torch.equal(values, keys * 10)
 
 
-def test_a_layout_is_made_once_and_follows_the_query(identity):
-    q = torch.zeros(2, 5, 2)
-    assert identity.keys_values(0, q, [1, 0])[0] is identity.keys_values(0, q, [1, 0])[0]
-    assert identity.keys_values(0, q.double(), [1, 0])[0].dtype == torch.float64
+def test_a_layout_is_made_once(identity):
+    assert identity.laid_out(CPU, 4, [1, 0]) is identity.laid_out(CPU, 4, [1, 0])
+
+
+def test_the_usual_batch_needs_no_copy(identity):
+    """Both passes, one latent, in the order in which ComfyUI batches them."""
+    assert identity.laid_out(CPU, 2, [1, 0])[0][0] is identity.keys[0]
+
+
+def test_a_layout_follows_the_device(identity):
+    assert identity.laid_out(torch.device("meta"), 2, [1, 0])[0][0].device.type == "meta"
 
 
 def test_kept_layouts_are_bounded(identity):
     for batch in range(1, 20):
-        identity.keys_values(0, torch.zeros(batch, 5, 2), [0])
+        identity.laid_out(CPU, batch, [0])
     assert len(identity._layouts) == KEPT_LAYOUTS

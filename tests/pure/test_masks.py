@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from instantid_swift.latent_mask import LatentMask, block_grid, mask_weights
+from instantid_swift.identity_terms import UNetCall
+from instantid_swift.latent_mask import KEPT_GRIDS, LatentMask, block_grid, mask_weights
 
 
 @pytest.mark.parametrize("height, width, factor", [(128, 128, 2), (128, 128, 4), (96, 160, 2), (152, 104, 4), (16, 40, 2)])
@@ -34,8 +35,8 @@ def test_bilinear():
 
 
 def grid(mask, batch, chunks, height=4, width=4, **options):
-    q = torch.zeros(batch, height * width // 4, 8)
-    return mask.on_grid(q, chunks, {"original_shape": [batch, 4, height, width], **options})
+    call = UNetCall.of(torch.zeros(batch), {"cond_or_uncond": list(range(chunks)), **options})
+    return mask.for_call(call)(height * width // 4, height, width)
 
 
 def levels(*values):
@@ -79,3 +80,10 @@ def test_other_shapes_of_one_mask(shape):
 def test_what_is_no_mask_is_refused_with_its_shape(shape):
     with pytest.raises(ValueError, match=r"mask must be \[masks, height, width\]; this one is \["):
         LatentMask(torch.ones(shape))
+
+
+def test_kept_grids_are_bounded():
+    mask = levels(0.5)
+    for size in range(2, 200, 2):
+        grid(mask, 1, 1, size, 2)
+    assert len(mask._kept) == KEPT_GRIDS
