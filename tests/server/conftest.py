@@ -1,0 +1,31 @@
+"""One real ComfyUI server for the ring, the pack in its custom_nodes, a miniature SDXL served by the demo's loader nodes."""
+
+import os
+from pathlib import Path
+
+import miniature
+import pytest
+from comfy_server import Server
+from conftest import DEV
+from oracle import fixtures as fx
+from photos import write_image
+
+COMFYUI = os.environ.get("INSTANTID_COMFYUI")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    miniature.write_adapter(DEV / "models" / "instantid")
+    with Server(Path(COMFYUI), cpu=True, log=tmp_path_factory.mktemp("server") / "log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def client(server):
+    return server.client
+
+
+@pytest.fixture(scope="session")
+def photo(client, tmp_path_factory):
+    """Name of a portrait in the server's input folder."""
+    return client.upload_image(write_image(tmp_path_factory.mktemp("photos") / "portrait.png", fx.portrait("a")))
