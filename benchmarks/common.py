@@ -1,0 +1,76 @@
+"""What all stages share: timing side by side, the machine and its versions, tables, JSON."""
+
+import json
+import os
+import platform
+import statistics
+import time
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+PACKAGES = ("numpy", "insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "triton")
+
+
+def side_by_side(variants, rounds, warmup=1):
+    """Median seconds of each of several functions, {name: seconds}.
+
+    The functions take turns in every round, so that what disturbs the machine disturbs all of them; on CUDA the device is
+    waited for at both ends of each region.
+    """
+    taken = {name: [] for name in variants}
+    for number in range(warmup + rounds):
+        for name, function in variants.items():
+            synchronise()
+            start = time.perf_counter()
+            function()
+            synchronise()
+            if number >= warmup:
+                taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+
+
+def synchronise():
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def machine():
+    """The hardware, so that figures of different machines are never compared."""
+    processor = platform.processor() or platform.machine()
+    try:
+        names = [line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
+                 if line.startswith("model name")]
+        processor = names[0] if names else processor
+    except OSError:
+        pass
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return {"processor": processor, "cores": cores, "threads": torch.get_num_threads(),
+            "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None}
+
+
+def versions():
+    import comfyui_version
+    found = {"python": platform.python_version(), "torch": torch.__version__, "comfyui": comfyui_version.__version__}
+    for package in PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            pass
+    return found
+
+
+def print_table(head, rows):
+    """Columns as wide as their content, numbers to the right."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    for row in [head, ["-" * width for width in widths], *rows]:
+        numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
+        print("  ".join([row[0].ljust(widths[0]), *numbers]))
+
+
+def write(path, result):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result, indent=2) + "\n")
+    print(f"Written to {path}.")
