@@ -11,6 +11,7 @@ import re
 from typing import NamedTuple
 
 import torch
+import xxhash
 
 from .attention import own_attention
 from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window
@@ -158,7 +159,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
 
 
 def structure(call, steps, patches):
-    """What a compiled UNet takes for granted of the patches, as a text: another text, another compilation.
+    """What a compiled UNet takes for granted of the patches, as a short text: another text, another compilation.
 
     ComfyUI since 2026 compiles without guards on transformer_options: a graph made for one set of patches would be used for
     any other. This text reaches the UNet as an argument of its own, which is guarded. Tensors, and with them identity and
@@ -166,8 +167,9 @@ def structure(call, steps, patches):
     """
     def shape(step):
         return [list(part.shape) if isinstance(part, torch.Tensor) else type(part).__name__ for part in step]
-    return repr([call.frames, call.chunks, [(key, type(patch).__name__, [shape(step) for step in steps.get(key, ())])
-                                            for key, patch in patches.items()]])
+    taken = [call.frames, call.chunks, [(key, type(patch).__name__, [shape(step) for step in steps.get(key, ())])
+                                        for key, patch in patches.items()]]
+    return xxhash.xxh3_128_hexdigest(repr(taken))
 
 
 def guard_structure(executor, *args, **kwargs):
