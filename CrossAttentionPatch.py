@@ -154,22 +154,28 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, compiled)
     steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
-        kwargs[KEY] = structure(call, steps, patches)
+        kwargs[KEY] = structure(steps, patches)
     return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
 
 
-def structure(call, steps, patches):
+def structure(steps, patches):
     """What a compiled UNet takes for granted of the patches, as a short text: another text, another compilation.
 
     ComfyUI since 2026 compiles without guards on transformer_options: a graph made for one set of patches would be used for
     any other. This text reaches the UNet as an argument of its own, which is guarded. Tensors, and with them identity and
     weight, are inputs of the graph and not part of it.
     """
-    def shape(step):
-        return [list(part.shape) if isinstance(part, torch.Tensor) else type(part).__name__ for part in step]
-    taken = [call.frames, call.chunks, [(key, type(patch).__name__, [shape(step) for step in steps.get(key, ())])
-                                        for key, patch in patches.items()]]
-    return xxhash.xxh3_128_hexdigest(repr(taken))
+    def constant(part):
+        if isinstance(part, torch.Tensor):
+            return part.shape, part.dtype, part.device
+        if isinstance(part, tuple | list):
+            return [type(part).__name__, *map(constant, part)]
+        if isinstance(part, dict):
+            return [(key, constant(value)) for key, value in part.items()]
+        return part if isinstance(part, int | float | str) else type(part).__name__
+
+    taken = [(key, type(patch).__name__, constant(steps.get(key, ()))) for key, patch in patches.items()]
+    return xxhash.xxh3_128_hexdigest(repr(taken).encode())
 
 
 def guard_structure(executor, *args, **kwargs):
