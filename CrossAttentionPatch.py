@@ -14,6 +14,7 @@ import torch
 import xxhash
 
 from .attention import own_attention
+from .fused_attention import with_fused
 from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
 
@@ -196,11 +197,12 @@ def separate_patches(model, clone):
             patches[key] = copy.copy(patch)
 
 
-def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors):
+def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors, fused=False):
     """A clone of a model in which blocks attend to an identity; the model itself is not changed.
 
     model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None. factors: what the
-    weight is multiplied by at each block (`block_weights`); other blocks are left alone.
+    weight is multiplied by at each block (`block_weights`); other blocks are left alone. fused: add in one kernel where that
+    can run, which changes last bits.
     """
     from comfy.patcher_extension import CallbacksMP, WrappersMP
     model = model.clone()
@@ -213,7 +215,8 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
         # a patch may stand for all transformer blocks of (section, id); ours, being more exact, would hide it
         found = patches.get(key, patches.get(key[:2]))
         patches[key] = copy.copy(found) if isinstance(found, AttentionPatch) else AttentionPatch(base=found)
-        patches[key].terms += (IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask),)
+        term = IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask)
+        patches[key].terms = with_fused(patches[key].terms, term) if fused else (*patches[key].terms, term)
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, separate_patches)
