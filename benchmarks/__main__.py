@@ -14,12 +14,16 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 STAGES = {
     "faces": "finding and embedding faces, against insightface used as the original uses it",
+    "load": "opening a real-size adapter file",
     "sampling": "a step of sampling with and without an identity",
 }
 sys.path[:0] = [str(CHECKOUT / "dev"), str(CHECKOUT / "tests")]
 
 
 def main():
+    words = sys.argv[1:]
+    if not any(word.startswith("--comfyui") for word in words):
+        return run_in_environment(words)
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
                                      formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = parser.add_subparsers(dest="stage", required=True)
@@ -28,10 +32,9 @@ def main():
         stage.add_argument("--comfyui", type=Path, help="a ComfyUI folder, to be used with this Python")
         stage.add_argument("--rounds", type=int, default=7, help="rounds of which the median is taken")
         stage.add_argument("--output", type=Path, help="write the figures here, as JSON")
-        importlib.import_module(f"benchmarks.{name}").add_arguments(stage)
+        if name in words:  # the other stages' libraries may not be there
+            importlib.import_module(f"benchmarks.{name}").add_arguments(stage)
     arguments = parser.parse_args()
-    if arguments.comfyui is None:
-        return run_in_environment(sys.argv[1:])
 
     import runtime
     # ComfyUI takes a device for granted unless it is told that there is none

@@ -3,10 +3,10 @@
 import json
 import os
 import platform
-import statistics
 import time
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 
 import torch
 
@@ -28,7 +28,7 @@ def side_by_side(variants, rounds, warmup=1):
             synchronise()
             if number >= warmup:
                 taken[name].append(time.perf_counter() - start)
-    return {name: statistics.median(seconds) for name, seconds in taken.items()}
+    return {name: median(seconds) for name, seconds in taken.items()}
 
 
 def synchronise():

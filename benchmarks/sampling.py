@@ -1,0 +1,175 @@
+"""A step of sampling: the plain UNet, with IdentityNet, with the identity's term, with all of Apply InstantID."""
+
+import importlib.util
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import torch
+from oracle import fixtures as fx
+
+from . import common
+
+PLAIN, REFERENCE = "plain UNet", "term, formula without caches"
+COLUMNS = ("ms per step", "ratio to plain", "host reads", "linear layers", "launches", "largest difference")
+WEIGHT, NOISE = 0.8, 0.35  # what Apply InstantID has
+KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
+
+
+def add_arguments(parser):
+    parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
+    parser.add_argument("--resolution", type=int, help="pixels of a side; default: 1024 at full size, else 256")
+    parser.add_argument("--batch", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16 on a GPU")
+    parser.add_argument("--selections", action="store_true", help="also each named selection of blocks")
+    parser.add_argument("--compile", action="store_true", help="also under ComfyUI's TorchCompileModel node")
+    parser.add_argument("--baseline", type=Path, help="a pack with the same node ids, to be measured beside ours")
+
+
+def run(arguments):
+    import conftest  # noqa: F401  imports the pack
+    gpu = torch.cuda.is_available()
+    size = arguments.size or ("full" if gpu else "miniature")
+    world = World(size, torch.device("cuda" if gpu else "cpu"),
+                  getattr(torch, arguments.dtype or ("float16" if gpu else "float32")))
+    cells = (arguments.resolution or (1024 if size == "full" else 256)) // 8
+
+    def sample(model, positive, negative):
+        return fx.sample(model, positive, negative, size=(cells, cells), batch=arguments.batch, steps=arguments.steps)
+
+    variants = dict(world.variants(arguments))
+    latents = {name: sample(*wired).float().cpu() for name, wired in variants.items()}
+    seconds = common.side_by_side({name: lambda wired=wired: sample(*wired) for name, wired in variants.items()},
+                                  arguments.rounds, warmup=0)
+    counts = {name: count(lambda wired=wired: sample(*wired), arguments.steps) for name, wired in variants.items()
+              if "compiled" not in name}
+    figures = {}
+    for name in variants:
+        figures[name] = {"ms per step": 1000 * seconds[name] / arguments.steps,
+                         "ratio to plain": seconds[name] / seconds[PLAIN]}
+        if name in counts:
+            figures[name] |= {key: counts[name][key] - counts[PLAIN][key] for key in counts[PLAIN]}
+        if name.startswith("term"):
+            figures[name]["largest difference"] = (latents[name] - latents[REFERENCE]).abs().max().item()
+    report(figures, world.identity.bytes)
+    return {"variants": figures, "bytes of K and V": world.identity.bytes, "dtype": str(world.dtype), "size": size,
+            "resolution": 8 * cells}
+
+
+def count(function, steps):
+    """Host reads, linear layers and, on a GPU, kernel launches per step."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        function()
+        common.synchronise()
+    events = Counter(event.name for event in profile.events())
+    found = {"host reads": events["aten::_local_scalar_dense"] / steps, "linear layers": events["aten::linear"] / steps}
+    if torch.cuda.is_available():
+        found["launches"] = sum(number for name, number in events.items() if "LaunchKernel" in name) / steps
+    return found
+
+
+class World:
+    """Models with random weights, one random face, and the ways to wire them. The face networks are not part of it."""
+
+    def __init__(self, size, device, dtype):
+        from instantid_swift.adapter import load_adapter
+        from instantid_swift.identity import unconditional_embedding
+
+        from . import models
+        self.dtype = dtype
+        self.model, self.net = models.unet(size, device, dtype), models.identity_net(size, device, dtype)
+        self.positive, self.negative = fx.conditioning(11), fx.conditioning(12)
+        self.embedding = 20 * torch.randn(1, 1, 512, generator=torch.Generator().manual_seed(5))
+        self.folder = tempfile.TemporaryDirectory()
+        self.adapter_file = Path(self.folder.name) / "ip-adapter.bin"
+        torch.save(fx.instantid_checkpoint(channels=models.adapter_channels(size)), self.adapter_file)
+        self.adapter = load_adapter(str(self.adapter_file))
+        self.identity = self.adapter.identity(self.embedding, unconditional_embedding(self.embedding, NOISE), dtype)
+
+    def variants(self, arguments):
+        """(name, (model, positive, negative)) of each way."""
+        from instantid_swift.CrossAttentionPatch import SELECTIONS, block_weights, patch_model
+        from instantid_swift.identity_net import apply_identity_net
+        from reference import reference_model
+        factors = block_weights("as original")
+        exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
+        fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)
+        text = self.positive, self.negative
+        control = apply_identity_net(*text, self.net, self.hint(), self.identity.cond, self.identity.uncond, WEIGHT, 0.0, 1.0)
+        yield PLAIN, (self.model, *text)
+        yield REFERENCE, (reference_model(self.model, self.adapter, self.identity, WEIGHT, blocks=factors), *text)
+        yield "term, exact", (exact, *text)
+        yield "term, fused", (fused, *text)
+        yield "UNet and IdentityNet", (self.model, *control)
+        yield "Apply InstantID, exact", (exact, *control)
+        yield "Apply InstantID, fused", (fused, *control)
+        if arguments.selections:
+            for name in SELECTIONS:
+                blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=block_weights(name))
+                yield f"blocks: {name}", (blocks, *text)
+        if arguments.compile:
+            yield "plain UNet, compiled", (compiled_by_comfyui(self.model), *text)
+            yield "term, exact, compiled", (compiled_by_comfyui(exact), *text)
+        if arguments.baseline:
+            model, *conditionings = self.apply_baseline(arguments.baseline)
+            yield "term, baseline", (model, *text)
+            yield "Apply InstantID, baseline", (model, *conditionings)
+
+    def hint(self):
+        """A drawing of keypoints: IMAGE [1, 512, 512, 3]."""
+        from instantid_swift.utils import draw_keypoints, pictures_to_image
+        return pictures_to_image([draw_keypoints(512, 512, KEYPOINTS)])
+
+    def apply_baseline(self, folder):
+        """Another pack's ApplyInstantID on the same inputs."""
+        import folder_paths
+        spec = importlib.util.spec_from_file_location("baseline", folder / "__init__.py",
+                                                      submodule_search_locations=[str(folder)])
+        pack = sys.modules["baseline"] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(pack)
+        nodes = pack.NODE_CLASS_MAPPINGS
+        folder_paths.add_model_folder_path("instantid", self.folder.name)
+        adapter, = nodes["InstantIDModelLoader"]().load_model(instantid_file=self.adapter_file.name)
+        return nodes["ApplyInstantID"]().apply_instantid(
+            instantid=adapter, insightface=OneFace(self.embedding), control_net=self.net, image=torch.rand(1, 512, 512, 3),
+            model=self.model, positive=self.positive, negative=self.negative, start_at=0.0, end_at=1.0, weight=WEIGHT,
+            noise=NOISE)
+
+
+class OneFace:
+    """A FACEANALYSIS that finds the same face everywhere, so that a baseline gets the embedding that we use."""
+
+    def __init__(self, embedding):
+        self.det_model = SimpleNamespace(input_size=(640, 640))
+        self.embedding = embedding.flatten().numpy()
+
+    def get(self, image):
+        return [Face(bbox=np.array([100.0, 100.0, 400.0, 420.0]), kps=np.array(KEYPOINTS, dtype=np.float32),
+                     embedding=self.embedding)]
+
+
+class Face(dict):
+    """insightface's faces are read as dictionaries and by attribute."""
+    __getattr__ = dict.__getitem__
+
+
+def compiled_by_comfyui(model):
+    """The model after ComfyUI's TorchCompileModel node."""
+    from comfy_extras.nodes_torch_compile import TorchCompileModel
+    if hasattr(TorchCompileModel, "execute"):
+        return TorchCompileModel.execute(model, "inductor")[0]
+    return TorchCompileModel().patch(model, "inductor")[0]
+
+
+def report(figures, bytes_kept):
+    rows = [[name, *(f"{row[key]:g}" if key in row else "-" for key in COLUMNS)] for name, row in figures.items()]
+    common.print_table(["", *COLUMNS], rows)
+    print(f"Host reads, linear layers and launches: per step, beyond those of the plain UNet. Difference: of latents, from "
+          f"the formula without caches.\nK and V kept for an identity: {bytes_kept / 1e6:.2f} MB.")
