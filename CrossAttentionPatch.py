@@ -150,6 +150,7 @@ class AttentionPatch:
 
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
+    transformer_options = transformer_options or {}
     patches = transformer_options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get("apply_model", {})
     call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, compiled)

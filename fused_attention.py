@@ -87,12 +87,13 @@ def add_identities(out, q, keys, values, weights, tokens, masks, heads):
     """
     batch, rows, width = q.shape
     head_width = width // heads
-    kernel()[(-(-rows // BLOCK_ROWS), batch * heads)](
-        q, keys, values, out, weights, tokens, q if masks is None else masks,
-        rows, heads, batch, q.stride(0), q.stride(1), out.stride(0), out.stride(1), head_width ** -0.5,
-        IDENTITIES=len(keys), TOKENS=keys.shape[2], WIDTH=head_width, ROWS=BLOCK_ROWS, MASKED=masks is not None,
-        # TF32 would round fp32's products to ten bits
-        PRECISION="ieee" if q.dtype == torch.float32 else "tf32")
+    with torch.cuda.device_of(q):  # Triton launches on the current device
+        kernel()[(-(-rows // BLOCK_ROWS), batch * heads)](
+            q, keys, values, out, weights, tokens, q if masks is None else masks,
+            rows, heads, batch, q.stride(0), q.stride(1), out.stride(0), out.stride(1), head_width ** -0.5,
+            IDENTITIES=len(keys), TOKENS=keys.shape[2], WIDTH=head_width, ROWS=BLOCK_ROWS, MASKED=masks is not None,
+            # TF32 would round fp32's products to ten bits
+            PRECISION="ieee" if q.dtype == torch.float32 else "tf32")
 
 
 class FusedTerm:

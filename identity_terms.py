@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from .attention import attention
+from .identity import COND
 from .latent_mask import LatentMask
 
 BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
@@ -46,7 +47,7 @@ class UNetCall:
     def of(cls, batch, options, compiled=False):
         """The call of a batch (a tensor on its device) with ComfyUI's transformer_options."""
         sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
-        return cls(options.get("sigmas"), batch.device, len(batch), options["cond_or_uncond"], sub_idxs, compiled)
+        return cls(options.get("sigmas"), batch.device, len(batch), options.get("cond_or_uncond", (COND,)), sub_idxs, compiled)
 
     def is_in(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
