@@ -11,8 +11,10 @@ import sys
 import folder_paths
 import torch
 
-from . import adapter, face_models, faces, identity_net
+from . import adapter, face_analysis, faces, identity_net
 from .CrossAttentionPatch import block_weights, check_model, patch_model
+from .face_choice import ORDERS, FaceChoice
+from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
 
@@ -39,7 +41,7 @@ def _number(default, low, high, step, tooltip):
 INSTANTID = ("INSTANTID", {"tooltip": "The adapter, from Load InstantID Model."})
 FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks, from InstantID Face Analysis."})
 CONTROL_NET = ("CONTROL_NET", {"tooltip": "IdentityNet, InstantID's ControlNet for SDXL."})
-PHOTOS = ("IMAGE", {"tooltip": "Photos of the person. The largest face of each is taken."})
+PHOTOS = ("IMAGE", {"tooltip": "Photos of the person. Of several faces in one the largest is taken, or the one chosen below."})
 MODEL = ("MODEL", {"tooltip": "An SDXL model."})
 POSITIVE = ("CONDITIONING", {"tooltip": "The prompt."})
 NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt."})
@@ -49,12 +51,23 @@ NOISE = _number(0.0, 0.0, 1.0, 0.1, "Noise in the negative pass instead of no fa
 KEYPOINTS = ("IMAGE", {"tooltip": "Takes pose and place of the face from here: a photo, or a drawing of keypoints. "
                                   "Otherwise they are those of the first photo."})
 MASK = ("MASK", {"tooltip": "Where in the picture the person is."})
+FACE_CHOICE = {
+    "face": (ORDERS, {"default": "largest", "tooltip": "In which order the faces of a photo are counted for face_index."}),
+    "face_index": ("INT", {"default": 0, "min": 0, "max": 999, "tooltip": "Which face of a photo is taken; 0 is the first."}),
+}
 
 
-def _identity(instantid, insightface, image, model, noise, combine_embeds):
+def _no_face(*more):
+    """The input that says what becomes of photos without a face."""
+    tooltip = "If a photo shows no face: leave it out, stop with an error" + (
+        ", or bypass this node, whose inputs then go on unchanged." if more else ".")
+    return (["skip", "error", *more], {"default": "skip", "tooltip": tooltip})
+
+
+def _identity(instantid, insightface, image, model, noise, combine_embeds, choice, require_all):
     """Photos to the Identity that one model will attend to."""
     check_model(model, instantid.widths)
-    embedding = merge_embeddings(faces.reference_embeddings(insightface, image), combine_embeds)
+    embedding = merge_embeddings(faces.reference_embeddings(insightface, image, choice, require_all), combine_embeds)
     return instantid.identity(embedding, unconditional_embedding(embedding, noise), adapter.attention_dtype(model))
 
 
@@ -63,10 +76,13 @@ def _patched(model, identity, weight, start_at, end_at, mask, blocks):
     return patch_model(model, identity, weight, start_at, end_at, mask, factors=block_weights(blocks))
 
 
-def _keypoint_hint(insightface, image, image_kps):
-    """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing."""
+def _keypoint_hint(insightface, image, image_kps, choice):
+    """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
+
+    Of image_kps, a picture for pose alone, it is always the largest face.
+    """
     if image_kps is None:
-        drawn = faces.keypoint_images(insightface, image, first_only=True)
+        drawn = faces.keypoint_images(insightface, image, choice, first_only=True)
         return torch.zeros_like(image) if drawn is None else drawn
     drawn = faces.keypoint_images(insightface, image_kps)
     return image_kps if drawn is None else drawn
@@ -99,11 +115,15 @@ class InstantIDFaceAnalysis:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"provider": (face_models.PROVIDERS, {
-            "tooltip": "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU."})}}
+        return {
+            "required": {"provider": (PROVIDERS, {
+                "tooltip": "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU."})},
+            "optional": {"small_faces": ("BOOLEAN", {"default": False, "tooltip": (
+                "Looks again and closer at big pictures in which no face was found at first. Takes longer.")})},
+        }
 
-    def load_insight_face(self, provider):
-        return (face_models.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
+    def load_insight_face(self, provider, small_faces=False):
+        return (face_analysis.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
 
 
 class FaceKeypointsPreprocessor:
@@ -114,10 +134,11 @@ class FaceKeypointsPreprocessor:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})}}
+        return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})},
+                "optional": {**FACE_CHOICE, "no_face": _no_face()}}
 
-    def preprocess_image(self, faceanalysis, image):
-        drawn = faces.keypoint_images(faceanalysis, image)
+    def preprocess_image(self, faceanalysis, image, face="largest", face_index=0, no_face="skip"):
+        drawn = faces.keypoint_images(faceanalysis, image, FaceChoice(face, face_index), require_all=no_face == "error")
         return (torch.zeros_like(image) if drawn is None else drawn,)
 
 
@@ -137,17 +158,24 @@ class ApplyInstantID:
                 "weight": _number(0.8, 0.0, 5.0, 0.01, "Strength of likeness and of IdentityNet."),
                 "start_at": START, "end_at": END,
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK},
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass")},
         }
 
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
-                        combine_embeds="average"):
+                        combine_embeds="average", face="largest", face_index=0, no_face="skip"):
         identity_net.check_control_net(control_net)
-        identity = _identity(instantid, insightface, image, model, noise, combine_embeds)
+        choice = FaceChoice(face, face_index)
+        try:
+            identity = _identity(instantid, insightface, image, model, noise, combine_embeds, choice, no_face != "skip")
+        except faces.NoFaceError as error:
+            if no_face != "bypass":
+                raise
+            log.warning("InstantID: bypassed. %s", error)
+            return model, positive, negative
         patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask,
                            blocks="as original")
-        hint = _keypoint_hint(insightface, image, image_kps)
+        hint = _keypoint_hint(insightface, image, image_kps, choice)
         positive, negative = identity_net.apply_identity_net(
             positive, negative, control_net, hint, identity.cond, identity.uncond,
             weight if cn_strength is None else cn_strength, start_at, end_at, mask)
@@ -169,7 +197,7 @@ class ApplyInstantIDAdvanced(ApplyInstantID):
                 "combine_embeds": (["average", "norm average", "concat"], {
                     "default": "average", "tooltip": "How several photos become one person."}),
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK},
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass")},
         }
 
 
@@ -187,11 +215,13 @@ class InstantIDAttentionPatch:
                 "weight": _number(1.0, -1.0, 3.0, 0.01, "Strength of likeness."),
                 "start_at": START, "end_at": END, "noise": NOISE,
             },
-            "optional": {"mask": MASK},
+            "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face()},
         }
 
-    def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None):
-        identity = _identity(instantid, insightface, image, model, noise, "average")
+    def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
+                        face="largest", face_index=0, no_face="skip"):
+        identity = _identity(instantid, insightface, image, model, noise, "average", FaceChoice(face, face_index),
+                             no_face == "error")
         if weight != 0:
             model = _patched(model, identity, weight, start_at, end_at, mask, blocks="all 70")
         return model, {"cond": identity.cond, "uncond": identity.uncond}

@@ -4,8 +4,8 @@
 |------------|-----------------------------------------------|----------------------------------------------|----------------|
 | adapters   | opened adapter files                          | real path, size, mtime                       | while in use   |
 | analyses   | opened face networks                          | real paths, sizes, mtimes, provider          | while in use   |
-| faces      | detections of a picture batch                 | content of the batch, face networks          | 64 MiB         |
-| embeddings | embeddings of the chosen faces                | content of the batch, face networks          | 16 MiB         |
+| faces      | detections of a picture batch                 | content of the batch, networks, thresholds   | 64 MiB         |
+| embeddings | embeddings of the chosen faces                | the same, and the choice                     | 16 MiB         |
 | identities | tokens, K and V of all blocks, on the device  | adapter, content of the embedding, device, dtype | 128 MiB    |
 
 Keys are content, never an address or a name: memory is reused, and files are replaced. Nothing is kept that its user

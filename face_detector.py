@@ -5,77 +5,109 @@ It is written out here because insightface's own `detect` keeps the size on the 
 session for each size (2.1), and takes one picture at a time.
 """
 
+import functools
+
 import numpy as np
 
 PIXEL_MEAN = 127.5
 PIXEL_STD = 128.0
 STRIDES = {9: (8, 16, 32), 15: (8, 16, 32, 64, 128)}  # by the number of outputs: score, box, points for each stride
 ANCHORS = {9: 2, 15: 1}
+THRESHOLD, OVERLAP = 0.5, 0.4        # insightface's defaults: least certainty of a face, most overlap of two
+PIXELS_AT_ONCE = 16 * 640 * 640      # of one run: bounds its memory
 
 
 class Detector:
-    """Reads an insightface detector (`FaceAnalysis.det_model`): its session and thresholds. Holds no state of a call."""
+    """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
-    def __init__(self, det_model):
-        self.session = det_model.session
-        self.threshold = getattr(det_model, "det_thresh", 0.5)
-        self.overlap = getattr(det_model, "nms_thresh", 0.4)
-        outputs = self.session.get_outputs()
+    def __init__(self, session):
+        self.session = session
+        outputs = session.get_outputs()
         if len(outputs) not in STRIDES:
             raise ValueError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, nose "
                              "and mouth has 9 or 15. Use antelopev2's scrfd_10g_bnkps.onnx.")
         self.strides = STRIDES[len(outputs)]
         self.anchors = ANCHORS[len(outputs)]
-        network_input = self.session.get_inputs()[0]
+        network_input = session.get_inputs()[0]
         self.input_name = network_input.name
         batch, _, height, width = network_input.shape
-        self.takes_batches = len(outputs[0].shape) == 3 and not isinstance(batch, int)
+        self.free_batch = not isinstance(batch, int)
+        self.separate_outputs = len(outputs[0].shape) == 3  # one for each picture
         self.fixed_size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
-    def sizes(self, wanted):
-        """Those sizes (width, height) of the wanted ones that the network can run at: all, or its only one."""
-        return [self.fixed_size] if self.fixed_size else list(wanted)
+    def fits(self, size):
+        """Whether the network can run at a size (width, height)."""
+        return size == self.fixed_size if self.fixed_size else not any(side % self.strides[-1] for side in size)
 
-    def detect(self, pictures, size):
-        """Faces of each picture, best score first.
+    @functools.cached_property
+    def takes_batches(self):
+        """Whether several pictures can go through one run.
 
-        pictures: uint8 BGR [h, w, 3] each. size: (width, height) that the network sees. Returns for each picture
-        boxes float32 [k, 5] (left, top, right, bottom, score) and points float32 [k, 5, 2], in the picture's pixels.
+        Exports for one picture whose batch dimension was freed later may ignore the others, or mix them up: their results
+        on two small pictures must be those of two runs.
         """
-        blobs, scales = zip(*(self._letterbox(picture, size) for picture in pictures), strict=True)
-        step = len(blobs) if self.takes_batches else 1
-        found = []
-        for start in range(0, len(blobs), step):
-            blob = np.concatenate(blobs[start:start + step])
-            outputs = self.session.run(None, {self.input_name: blob})
-            if outputs[0].ndim == 2:
-                outputs = [output[None] for output in outputs]
-            found += [self._decode([output[i] for output in outputs], size) for i in range(len(blob))]
-        return [self._suppress(boxes / scale, points / scale, scores)
-                for (scores, boxes, points), scale in zip(found, scales, strict=True)]
+        if not self.free_batch or self.separate_outputs:
+            return self.free_batch
+        pictures = np.random.default_rng(0).uniform(-1, 1, (2, 3, 128, 128)).astype(np.float32)
+        try:
+            together = self._run(pictures)
+            alone = [self._run(pictures[i:i + 1]) for i in range(2)]
+            return all(np.allclose(both, np.concatenate(each), rtol=1e-4, atol=1e-4)
+                       for both, *each in zip(together, *alone, strict=True))
+        except Exception:  # onnxruntime's errors have no common class
+            return False
+
+    def detect(self, pictures, size, threshold=THRESHOLD, overlap=OVERLAP, margins=False):
+        """Yields the faces of each picture, best score first, as the runs of the network give them.
+
+        pictures: uint8 BGR [h, w, 3] each, of any sizes. size: (width, height) of the network's input, which a picture
+        fills as far as its shape allows; with margins it stays in the middle third. Of each picture come boxes, float32
+        [k, 5] (left, top, right, bottom, score), and points, float32 [k, 5, 2], in its pixels. ValueError if the network
+        cannot run at that size.
+        """
+        if not self.fits(size):
+            raise ValueError(f"The face detector cannot run at the size {size[0]}x{size[1]}.")
+        step = max(1, PIXELS_AT_ONCE // (size[0] * size[1])) if len(pictures) > 1 and self.takes_batches else 1
+        for start in range(0, len(pictures), step):
+            framed = [self._letterbox(picture, size, margins) for picture in pictures[start:start + step]]
+            outputs = self._run(np.concatenate([blob for blob, _, _ in framed]))
+            for number, (_, scale, corner) in enumerate(framed):
+                scores, boxes, points = self._decode([output[number] for output in outputs], size, threshold)
+                yield self._suppress(scores, (boxes - np.tile(corner, 2)) / scale, (points - corner) / scale, overlap)
+
+    def _run(self, blob):
+        """Each output as [pictures, rows, values], for normalised pictures [n, 3, height, width]."""
+        outputs = self.session.run(None, {self.input_name: blob})
+        if self.separate_outputs:
+            return outputs
+        # exports for one picture end in (height, width, picture, anchor and value), flattened
+        return [output.reshape(-1, len(blob), self.anchors, output.shape[-1]).swapaxes(0, 1)
+                .reshape(len(blob), -1, output.shape[-1]) for output in outputs]
 
     @staticmethod
-    def _letterbox(picture, size):
-        """The picture in the upper left corner of the network's input [1, 3, height, width], and how much it shrank."""
+    def _letterbox(picture, size, margins):
+        """The network's input [1, 3, height, width], how much the picture shrank, and where its upper left corner is."""
         import cv2
         height, width = picture.shape[:2]
-        if height / width > size[1] / size[0]:
-            new_width, new_height = int(size[1] / (height / width)), size[1]
+        room = [side // 3 for side in size] if margins else size
+        if height / width > room[1] / room[0]:
+            new_width, new_height = int(room[1] / (height / width)), room[1]
         else:
-            new_width, new_height = size[0], int(size[0] * (height / width))
+            new_width, new_height = room[0], int(room[0] * (height / width))
         new_width, new_height = max(new_width, 1), max(new_height, 1)
+        left, top = ((size[0] - new_width) // 2, (size[1] - new_height) // 2) if margins else (0, 0)
         canvas = np.zeros((size[1], size[0], 3), dtype=np.uint8)
-        canvas[:new_height, :new_width] = cv2.resize(picture, (new_width, new_height))
+        canvas[top:top + new_height, left:left + new_width] = cv2.resize(picture, (new_width, new_height))
         blob = cv2.dnn.blobFromImage(canvas, 1.0 / PIXEL_STD, size, (PIXEL_MEAN,) * 3, swapRB=True)
-        return blob, new_height / height
+        return blob, new_height / height, np.array((left, top), np.float32)
 
-    def _decode(self, outputs, size):
+    def _decode(self, outputs, size, threshold):
         """One picture's outputs to (scores [k], boxes [k, 4], points [k, 5, 2]) above the threshold, in input pixels."""
         levels = len(self.strides)
         scores, boxes, points = [], [], []
         for level, stride in enumerate(self.strides):
             score, box, point = (outputs[level + levels * kind] for kind in range(3))
-            sure = np.flatnonzero(score >= self.threshold)
+            sure = np.flatnonzero(score >= threshold)
             cells = sure // self.anchors
             columns = size[0] // stride
             centres = np.stack((cells % columns, cells // columns), axis=1).astype(np.float32) * stride
@@ -85,7 +117,8 @@ class Detector:
             points.append(centres[:, None] + (point[sure] * stride).reshape(-1, 5, 2))
         return np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
 
-    def _suppress(self, boxes, points, scores):
+    @staticmethod
+    def _suppress(scores, boxes, points, overlap):
         """Of boxes that overlap, keeps the best; best first."""
         order = np.argsort(-scores, kind="stable")
         boxes, points, scores = boxes[order].astype(np.float32), points[order].astype(np.float32), scores[order]
@@ -98,5 +131,5 @@ class Detector:
             width = np.maximum(0, np.minimum(right[best], right[rest]) - np.maximum(left[best], left[rest]) + 1)
             height = np.maximum(0, np.minimum(bottom[best], bottom[rest]) - np.maximum(top[best], top[rest]) + 1)
             shared = width * height
-            rest = rest[shared / (areas[best] + areas[rest] - shared) <= self.overlap]
+            rest = rest[shared / (areas[best] + areas[rest] - shared) <= overlap]
         return np.column_stack((boxes, scores))[keep].reshape(-1, 5), points[keep]

@@ -1,56 +1,148 @@
-"""From photos to faces: who is in a picture, whose face is taken, its embedding, its keypoints as a drawing."""
+"""From photos to faces: who is in a picture, whose face is taken, its embedding, its keypoints as a drawing.
 
+One look at each photo gives all of them: what it found is kept, and the three products are made from it.
+"""
+
+import functools
+import logging
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from . import caches
-from .face_detector import Detector
+from .face_analysis import FaceAnalysis
+from .face_choice import LARGEST, Face
+from .face_detector import OVERLAP, THRESHOLD, Detector
+from .face_models import RECOGNITION, FaceModelError
 from .utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
 
-# what the detector sees, largest first: a face that fills its picture is found only when that is made small
-DETECTION_SIZES = tuple((size, size) for size in range(640, 127, -64))
+log = logging.getLogger(__name__)
+
+FIRST_SIZE = 640                           # the size at which every face is looked for first
+SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
+LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, where the analysis asks for it
+CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds its memory
+FEW = 4                                    # pictures that need no progress bar
 
 
 class NoFaceError(Exception):
-    """No picture of a batch has a face that the detector can find."""
+    """A picture has no face that the detector can find, or none of a batch has."""
 
 
-class Face(NamedTuple):
-    """One detected face. Arrays are read-only."""
-    box: np.ndarray     # float32 [4]: left, top, right, bottom, in pixels
-    score: float        # the detector's certainty, 0..1
-    points: np.ndarray  # float32 [5, 2]: left eye, right eye, nose, left and right corner of the mouth
-    size: int           # width at which the detector saw the picture
+class Look(NamedTuple):
+    """One way to look at a picture."""
+    size: tuple            # width and height of the network's input
+    margins: bool = False  # the picture in the middle third of that
+    longer_than: int = 0   # only pictures with a longer side
 
-    @property
-    def area(self):
-        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+    def __str__(self):
+        return f"{self.size[0]} with margins" if self.margins else str(self.size[0])
 
 
-def find_faces(analysis, images):
-    """All faces of each picture, as found at the largest detection size that finds any.
+def looks(detector, small_faces):
+    """The ways to look that a detector is capable of, in the order in which they are tried.
 
-    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. Returns a tuple of n tuples of `Face`, best
-    score first.
+    The margins help the most where the detector has but one size: a face that fills the frame is seen at a third of it.
     """
-    key = (caches.tensor_key(images), _analysis_key(analysis))
-    return caches.faces.get_or_make(key, lambda: _detect(analysis, images), _bytes_of_faces)
+    if detector.fixed_size:
+        return [Look(detector.fixed_size), Look(detector.fixed_size, margins=True)]
+    larger = [Look((size, size), longer_than=before)
+              for before, size in zip((FIRST_SIZE, *LARGER_SIZES), LARGER_SIZES, strict=False)] if small_faces else []
+    smaller = [Look((size, size)) for size in SMALLER_SIZES]
+    first = (FIRST_SIZE, FIRST_SIZE)
+    return [look for look in (Look(first), *larger, *smaller, Look(first, margins=True)) if detector.fits(look.size)]
 
 
-def _detect(analysis, images):
-    detector = Detector(analysis.det_model)
-    pictures = [image_to_bgr(image) for image in images]
+class Photos:
+    """A batch of photos, IMAGE [n, h, w, c], under a FACEANALYSIS of ours or insightface's. Lives for one call."""
+
+    def __init__(self, analysis, images):
+        model = getattr(analysis, "det_model", None)
+        if not hasattr(model, "session"):
+            raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
+                                 "InstantID Face Analysis.")
+        ours = isinstance(analysis, FaceAnalysis)
+        self.analysis, self.images = analysis, images
+        self.detector = model.detector if ours else Detector(model.session)
+        self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
+        self.looks = looks(self.detector, ours and analysis.small_faces)
+        self.key = (caches.tensor_key(images), analysis.key if ours else caches.object_key(analysis), self.thresholds)
+
+    @functools.cached_property
+    def pictures(self):
+        return [image_to_bgr(image) for image in self.images]
+
+    @functools.cached_property
+    def found(self):
+        """Faces of each photo."""
+        return caches.faces.get_or_make(self.key, lambda: look_at(self.pictures, self.detector, self.looks, self.thresholds),
+                                        _bytes_of_faces)
+
+    def chosen(self, choice):
+        """The face of each photo that is meant, None where there is none at all. FaceIndexError where there are too few."""
+        return [choice.of(faces, (self.images.shape[2], self.images.shape[1]), index) if faces else None
+                for index, faces in enumerate(self.found)]
+
+    def nobody(self, chosen):
+        """'The image (300x200 pixels) shows no face', and the like for several: for messages."""
+        missing = [str(index) for index, face in enumerate(chosen) if face is None]
+        size = f"({image_size(self.images)} pixels)"
+        if len(chosen) == 1:
+            return f"The image {size} shows no face"
+        if len(missing) == len(chosen):
+            return f"None of the {len(chosen)} images {size} shows a face"
+        images, show = ("image", "shows") if len(missing) == 1 else ("images", "show")
+        return (f"The {images} at index {', '.join(missing)} of a batch of {len(chosen)}, whose first is at 0, {size} {show} "
+                "no face")
+
+    def refuse_missing(self, chosen):
+        """NoFaceError, which says what was tried."""
+        advice = "Use a photo in which the face is visible from the front and not cut off."
+        if max(self.images.shape[1:3]) > FIRST_SIZE and not any(look.longer_than for look in self.looks):
+            advice += " For a small face in a big picture, turn on small_faces in InstantID Face Analysis."
+        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)} that the detector finds at the sizes "
+                          f"{', '.join(map(str, self.looks))}. {advice}")
+
+    def report_missing(self, chosen):
+        if None in chosen:
+            log.warning("InstantID: %s: left out.", self.nobody(chosen))
+
+    def embed(self, chosen):
+        """Embeddings of the chosen faces, float32 [N, 1, 512]."""
+        from insightface.utils import face_align
+        if RECOGNITION not in self.analysis.models:
+            raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
+        recognition = self.analysis.models[RECOGNITION]
+        crops = [face_align.norm_crop(picture, face.points, recognition.input_size[0])
+                 for picture, face in zip(self.pictures, chosen, strict=True) if face]
+        at_once = 1 if isinstance(recognition.input_shape[0], int) else CROPS_AT_ONCE
+        vectors = []
+        for start in range(0, len(crops), at_once):
+            throw_if_interrupted()
+            vectors.append(recognition.get_feat(crops[start:start + at_once]))
+        return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
+
+
+def look_at(pictures, detector, tried, thresholds=(THRESHOLD, OVERLAP)):
+    """Faces of each picture by the first look that finds any: a tuple of tuples of `Face`, most certain first.
+
+    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a look together.
+    """
     found = [()] * len(pictures)
-    for size in detector.sizes(DETECTION_SIZES):
-        pool = [index for index, faces in enumerate(found) if not faces]
-        if not pool:
-            break
-        for index, (boxes, points) in zip(pool, detector.detect([pictures[i] for i in pool], size), strict=True):
+    progress = _progress(len(pictures))
+    for look in tried:
+        pool = [index for index, faces in enumerate(found) if not faces and max(pictures[index].shape) > look.longer_than]
+        results = detector.detect([pictures[index] for index in pool], look.size, *thresholds, margins=look.margins)
+        for index in pool:
+            throw_if_interrupted()
+            boxes, points = next(results)
             boxes.flags.writeable = points.flags.writeable = False
-            found[index] = tuple(Face(box[:4], float(box[4]), five, size[0])
+            seen_at = look.size[0] // 3 if look.margins else look.size[0]
+            found[index] = tuple(Face(box[:4], float(box[4]), five, seen_at)
                                  for box, five in zip(boxes, points, strict=True))
+            progress(sum(map(bool, found)))
+    progress(len(pictures))
     return tuple(found)
 
 
@@ -58,48 +150,61 @@ def _bytes_of_faces(found):
     return 1000 * (1 + sum(map(len, found)))  # objects and array headers, not the few numbers, make the size
 
 
-def _analysis_key(analysis):
-    return getattr(analysis, "key", None) or caches.object_key(analysis)
+def throw_if_interrupted():
+    """Ends the run with ComfyUI's exception if the user has asked for it. Outside of ComfyUI nobody can."""
+    try:
+        from comfy.model_management import throw_exception_if_processing_interrupted
+    except ImportError:
+        return
+    throw_exception_if_processing_interrupted()
 
 
-def largest(faces):
-    """The face with the largest box, the more certain one of two equals."""
-    return max(faces, key=lambda face: face.area)
+def _progress(total):
+    """A function to be told how many of the pictures are done, which shows it on the node if there are many."""
+    try:
+        from comfy.utils import ProgressBar
+    except ImportError:
+        total = 0
+    return ProgressBar(total).update_absolute if total > FEW else lambda done: None
 
 
-def reference_embeddings(analysis, images):
-    """ArcFace embeddings of the largest face of each picture: float32 [N, 1, 512] on the CPU, not normalised.
+def find_faces(analysis, images):
+    """All faces of each photo, as found by the first look that finds any: a tuple of tuples of `Face`, most certain first.
 
-    Pictures without a face are left out. NoFaceError if that leaves none.
+    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c].
     """
-    found = find_faces(analysis, images)
-    if not any(found):
-        sizes = ", ".join(str(size) for size, _ in Detector(analysis.det_model).sizes(DETECTION_SIZES))
-        which = "The image" if len(images) == 1 else f"None of the {len(images)} images"
-        raise NoFaceError(
-            f"Reference Image: No face detected. {which} ({image_size(images)} pixels) has a face that the detector finds at "
-            f"the sizes {sizes}. Use a photo in which the face is visible from the front and not cut off.")
-    key = (caches.tensor_key(images), _analysis_key(analysis))
-    return caches.embeddings.get_or_make(key, lambda: _embed(analysis, images, found),
+    return Photos(analysis, images).found
+
+
+def reference_embeddings(analysis, images, choice=LARGEST, require_all=False):
+    """ArcFace embeddings of the chosen face of each photo: float32 [N, 1, 512] on the CPU, not normalised.
+
+    Photos without a face are left out. NoFaceError if that leaves none, or with require_all if any has none; FaceIndexError
+    where there are too few.
+    """
+    photos = Photos(analysis, images)
+    chosen = photos.chosen(choice)
+    if not any(chosen) or require_all and None in chosen:
+        photos.refuse_missing(chosen)
+    photos.report_missing(chosen)
+    return caches.embeddings.get_or_make((*photos.key, choice), lambda: photos.embed(chosen),
                                          lambda kept: kept.numel() * kept.element_size()).clone()
 
 
-def _embed(analysis, images, found):
-    from insightface.utils import face_align
-    recognition = analysis.models["recognition"]
-    crops = [face_align.norm_crop(image_to_bgr(image), largest(faces).points, recognition.input_size[0])
-             for image, faces in zip(images, found, strict=True) if faces]
-    at_once = 1 if isinstance(recognition.input_shape[0], int) else len(crops)
-    vectors = [recognition.get_feat(crops[i:i + at_once]) for i in range(0, len(crops), at_once)]
-    return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
+def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False):
+    """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
 
-
-def keypoint_images(analysis, images, first_only=False):
-    """The keypoints of the largest face of each picture, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
-
-    Pictures without a face are left out; None if that leaves none. first_only: draw the first picture's alone.
+    Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError with
+    require_all if any has no face; FaceIndexError where there are too few.
     """
+    photos = Photos(analysis, images)
+    chosen = photos.chosen(choice)
+    if require_all and None in chosen:
+        photos.refuse_missing(chosen)
+    if first_only:  # of all, the one: it is the same look that gives the embeddings
+        chosen = chosen[:1]
+    elif any(chosen):
+        photos.report_missing(chosen)
     height, width = images.shape[1:3]
-    found = find_faces(analysis, images)  # of all, where only one is drawn: it is the same look that gives the embeddings
-    drawn = [draw_keypoints(height, width, largest(faces).points) for faces in found[:1 if first_only else None] if faces]
+    drawn = [draw_keypoints(height, width, face.points) for face in chosen if face]
     return pictures_to_image(drawn) if drawn else None

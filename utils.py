@@ -19,12 +19,12 @@ def image_to_bgr(image):
     image: float [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped.
     Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
     """
-    rgb = image.detach().to("cpu", torch.float32).numpy()
-    if rgb.ndim != 3 or rgb.shape[2] not in (1, 3, 4) or rgb.size == 0:
+    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.numel():
         raise ValueError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
-    rgb = rgb.repeat(3, axis=2) if rgb.shape[2] == 1 else rgb[:, :, :3]
-    pixels = np.clip(np.nan_to_num(rgb * 255.0, nan=0.0), 0, 255).astype(np.uint8)
-    return np.ascontiguousarray(pixels[:, :, ::-1])
+    import cv2
+    rgb = image.detach().to("cpu", torch.float32)[:, :, :3] * 255
+    pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
+    return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.shape[2] == 1 else cv2.COLOR_RGB2BGR)
 
 
 def image_size(images):
@@ -48,8 +48,7 @@ def draw_keypoints(height, width, points):
         middle = (points[index] + nose) / 2
         stick = cv2.ellipse2Poly((int(middle[0]), int(middle[1])), (int(math.hypot(dx, dy) / 2), STICK_HALF_WIDTH),
                                  int(math.degrees(math.atan2(dy, dx))), 0, 360, 1)
-        cv2.fillConvexPoly(canvas, stick, colour)
-    canvas = (canvas * STICK_DIMMING).astype(np.uint8)
+        cv2.fillConvexPoly(canvas, stick, [int(value * STICK_DIMMING) for value in colour])
     for point, colour in zip(points, KEYPOINT_COLOURS, strict=True):
         cv2.circle(canvas, (int(point[0]), int(point[1])), POINT_RADIUS, colour, -1)
     return canvas

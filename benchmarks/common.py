@@ -13,15 +13,17 @@ import torch
 PACKAGES = ("numpy", "insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "triton")
 
 
-def side_by_side(variants, rounds, warmup=1):
+def side_by_side(variants, rounds, warmup=1, pause=0.0):
     """Median seconds of each of several functions, {name: seconds}.
 
     The functions take turns in every round, so that what disturbs the machine disturbs all of them; on CUDA the device is
-    waited for at both ends of each region.
+    waited for at both ends of each region. pause: seconds between them, where a function leaves threads behind that wait
+    spinning for more.
     """
     taken = {name: [] for name in variants}
     for number in range(warmup + rounds):
         for name, function in variants.items():
+            time.sleep(pause)
             synchronise()
             start = time.perf_counter()
             function()

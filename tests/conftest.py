@@ -1,7 +1,7 @@
 """What all rings share: the pack, imported as ComfyUI imports it; ComfyUI where the ring has one; photos and networks.
 
 INSTANTID_DEV is the folder that `python dev/test.py` has set up, INSTANTID_COMFYUI the ComfyUI of this run (none for the
-pure ring).
+pure ring). INSTANTID_INSIGHTFACE is the folder of another insightface than the installed one.
 """
 
 import importlib.util
@@ -16,6 +16,10 @@ DEV = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev"))
 COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "dev")]
+
+if os.environ.get("INSTANTID_INSIGHTFACE"):
+    import old_insightface
+    old_insightface.use(os.environ["INSTANTID_INSIGHTFACE"])
 
 if COMFYUI:
     import runtime
@@ -46,3 +50,49 @@ def empty_caches():
 def face_root():
     """A folder with models/antelopev2, as ComfyUI/models/insightface is."""
     return DEV / "models" / "insightface"
+
+
+@pytest.fixture(scope="session")
+def face_files():
+    """A folder with the trained face networks and photos as they were downloaded."""
+    return DEV / "face_models"
+
+
+@pytest.fixture(scope="session")
+def ours(face_root):
+    """FACEANALYSIS from our node."""
+    from instantid_swift.face_analysis import open_face_analysis
+    return open_face_analysis([str(face_root)], "CPU")
+
+
+class Counted:
+    """A network whose runs are counted; `shapes` has the input's of each."""
+
+    def __init__(self, session):
+        self.session, self.shapes = session, []
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def run(self, output_names, inputs):
+        self.shapes += [value.shape for value in inputs.values()]
+        return self.session.run(output_names, inputs)
+
+    @property
+    def runs(self):
+        return len(self.shapes)
+
+
+def count_runs(analysis):
+    """(detector, embedder) of one of our analyses, counted from now on."""
+    detector = analysis.det_model.detector.session = Counted(analysis.det_model.session)
+    embedder = analysis.models["recognition"].session = Counted(analysis.models["recognition"].session)
+    return detector, embedder
+
+
+@pytest.fixture
+def counted(face_root):
+    """(analysis, detector, embedder), newly opened."""
+    from instantid_swift.face_analysis import open_face_analysis
+    analysis = open_face_analysis([str(face_root)], "CPU")
+    return analysis, *count_runs(analysis)

@@ -1,25 +1,16 @@
 """What fails, fails before the sampling, in a sentence that says what was found and what to do."""
 
-import logging
 import re
-import shutil
-import sys
 
 import pytest
 import safetensors.torch
 import torch
-from instantid_swift import adapter, caches, face_models
+from instantid_swift import adapter
 from instantid_swift.CrossAttentionPatch import ModelError
 from instantid_swift.identity_net import ControlNetError
+from messages import one_sentence_of_advice
 from oracle import cases
 from oracle import fixtures as fx
-
-
-def one_sentence_of_advice(error):
-    text = str(error.value)
-    assert "\n" not in text and not re.search(r"NoneType|object has no|assert", text)
-    return text
-
 
 # ---- models
 
@@ -202,78 +193,7 @@ def test_a_file_that_has_gone(nodes):
         cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
 
 
-# ---- face networks
-
-
-@pytest.fixture
-def package(face_root):
-    return face_root / "models" / "antelopev2"
-
-
-@pytest.mark.parametrize("folder", ["models/antelopev2", "models/antelopev2/antelopev2", "antelopev2", "antelopev2/antelopev2"])
-def test_layouts_that_users_have(tmp_path, package, folder):
-    """Unpacking antelopev2.zip into a folder of that name nests it once more: the original then found nothing."""
-    shutil.copytree(package, tmp_path / folder)
-    found = face_models.find_networks([str(tmp_path / "elsewhere"), str(tmp_path)])
-    assert found == {"detection": str(tmp_path / folder / "scrfd_500m_bnkps.onnx"),
-                     "recognition": str(tmp_path / folder / "w600k_mbf.onnx")}
-
-
-def test_networks_are_told_apart_by_content(tmp_path, package):
-    (tmp_path / "antelopev2").mkdir()
-    shutil.copy(package / "w600k_mbf.onnx", tmp_path / "antelopev2" / "a.onnx")
-    shutil.copy(package / "scrfd_500m_bnkps.onnx", tmp_path / "antelopev2" / "z.onnx")
-    (tmp_path / "antelopev2" / "b.onnx").write_bytes(b"no network")
-    (tmp_path / "antelopev2" / "c.onnx").write_bytes(b"")
-    found = face_models.find_networks([str(tmp_path)])
-    assert [found[task][-6:] for task in ("detection", "recognition")] == ["z.onnx", "a.onnx"]
-
-
-def test_networks_that_are_missing(tmp_path):
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_models.open_face_analysis([str(tmp_path)], "CPU")
-    text = one_sentence_of_advice(error)
-    assert f"Unpack InsightFace's antelopev2.zip so that its .onnx files lie in {tmp_path}/models/antelopev2" in text
-    assert "Searched:" in text and f"{tmp_path}/models/antelopev2/antelopev2" in text and "Nothing is downloaded" in text
-    assert not any(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("kept, lacking", [("scrfd_500m_bnkps.onnx", "lacks the embedder (glintr100.onnx)"),
-                                           ("w600k_mbf.onnx", "lacks the detector (scrfd_10g_bnkps.onnx)")])
-def test_one_of_the_two_networks_is_missing(tmp_path, package, kept, lacking):
-    (tmp_path / "models" / "antelopev2").mkdir(parents=True)
-    shutil.copy(package / kept, tmp_path / "models" / "antelopev2")
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_models.open_face_analysis([str(tmp_path)], "CPU")
-    text = one_sentence_of_advice(error)
-    assert f"holds {kept} but {lacking}" in text and "Searched:" in text
-
-
-@pytest.mark.parametrize("package_name", ["insightface", "onnxruntime"])
-def test_a_python_package_is_missing(nodes, monkeypatch, package_name):
-    for name in [name for name in sys.modules if name.split(".")[0] == package_name]:
-        monkeypatch.delitem(sys.modules, name)
-
-    class Blocker:
-        def find_spec(self, name, path=None, target=None):
-            if name.split(".")[0] == package_name:
-                raise ModuleNotFoundError(f"No module named '{name}'")
-    monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
-    with pytest.raises(face_models.FaceModelError) as error:
-        cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
-    assert f"python -m pip install {package_name}" in one_sentence_of_advice(error)
-
-
-@pytest.mark.parametrize("provider", ["CUDA", "ROCM", "CoreML"])
-def test_a_provider_that_is_not_there(face_root, provider, caplog):
-    face_models.available_providers.cache_clear()
-    with caplog.at_level(logging.WARNING):
-        for _ in range(2):
-            analysis = face_models.open_face_analysis([str(face_root)], provider)
-            caches.clear()
-    assert analysis.det_model.session.get_providers() == ["CPUExecutionProvider"]
-    warning, = (record.getMessage() for record in caplog.records)
-    assert f"the provider {provider} is not available" in warning and "on the CPU" in warning and "install" in warning
+# ---- masks
 
 
 def test_a_mask_that_is_an_image(nodes, world):
