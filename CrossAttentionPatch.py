@@ -50,7 +50,7 @@ class BlockWeightError(ValueError):
     """A line of block weights names no block of SDXL, or no number."""
 
 
-def block_weights(selection, text=""):
+def factors_of_blocks(selection, text=""):
     """What the weight is multiplied by at each block that a node acts on: {Block: factor}, blocks of factor 0 left out.
 
     selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
@@ -202,8 +202,8 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
     """A clone of a model in which blocks attend to an identity; the model itself is not changed.
 
     model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None. factors: what the
-    weight is multiplied by at each block (`block_weights`); other blocks are left alone. fused: add in one kernel where that
-    can run, which changes last bits.
+    weight is multiplied by at each block (`factors_of_blocks`); other blocks are left alone. fused: add in one kernel where
+    that can run, which changes last bits.
     """
     from comfy.patcher_extension import CallbacksMP, WrappersMP
     model = model.clone()

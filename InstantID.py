@@ -12,7 +12,7 @@ import folder_paths
 import torch
 
 from . import adapter, face_analysis, faces, identity_net
-from .CrossAttentionPatch import block_weights, check_model, patch_model
+from .CrossAttentionPatch import SELECTIONS, check_model, factors_of_blocks, patch_model
 from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding
@@ -57,6 +57,18 @@ FACE_CHOICE = {
 }
 
 
+def _attention(blocks):
+    """The inputs that say where and how attention is patched, with the selection of blocks that the node has by default."""
+    return {
+        "blocks": (list(SELECTIONS), {"default": blocks, "tooltip": (
+            "Which of SDXL's 70 cross-attention blocks see the person. 'as original': the 60 of the input and output side.")}),
+        "block_weights": ("STRING", {"default": "", "tooltip": (
+            "Changes to that, multiplied with the weight, such as: input 4: 0.5, output 1.3: 0, middle: 1")}),
+        "attention": (["exact", "fused"], {"default": "exact", "tooltip": (
+            "'fused' adds all persons in one GPU kernel where Triton is there; last digits differ, so may fine details.")}),
+    }
+
+
 def _no_face(*more):
     """The input that says what becomes of photos without a face."""
     tooltip = "If a photo shows no face: leave it out, stop with an error" + (
@@ -71,9 +83,9 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, choic
     return instantid.identity(embedding, unconditional_embedding(embedding, noise), adapter.attention_dtype(model))
 
 
-def _patched(model, identity, weight, start_at, end_at, mask, blocks):
+def _patched(model, identity, weight, start_at, end_at, mask, factors, attention):
     mask = None if mask is None else LatentMask(mask)
-    return patch_model(model, identity, weight, start_at, end_at, mask, factors=block_weights(blocks))
+    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=attention == "fused")
 
 
 def _keypoint_hint(insightface, image, image_kps, choice):
@@ -158,13 +170,16 @@ class ApplyInstantID:
                 "weight": _number(0.8, 0.0, 5.0, 0.01, "Strength of likeness and of IdentityNet."),
                 "start_at": START, "end_at": END,
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass")},
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
+                         **_attention("as original")},
         }
 
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
-                        combine_embeds="average", face="largest", face_index=0, no_face="skip"):
+                        combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
+                        block_weights="", attention="exact"):
         identity_net.check_control_net(control_net)
+        factors = factors_of_blocks(blocks, block_weights)
         choice = FaceChoice(face, face_index)
         try:
             identity = _identity(instantid, insightface, image, model, noise, combine_embeds, choice, no_face != "skip")
@@ -173,8 +188,8 @@ class ApplyInstantID:
                 raise
             log.warning("InstantID: bypassed. %s", error)
             return model, positive, negative
-        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask,
-                           blocks="as original")
+        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors,
+                           attention)
         hint = _keypoint_hint(insightface, image, image_kps, choice)
         positive, negative = identity_net.apply_identity_net(
             positive, negative, control_net, hint, identity.cond, identity.uncond,
@@ -197,7 +212,8 @@ class ApplyInstantIDAdvanced(ApplyInstantID):
                 "combine_embeds": (["average", "norm average", "concat"], {
                     "default": "average", "tooltip": "How several photos become one person."}),
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass")},
+            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
+                         **_attention("as original")},
         }
 
 
@@ -215,15 +231,16 @@ class InstantIDAttentionPatch:
                 "weight": _number(1.0, -1.0, 3.0, 0.01, "Strength of likeness."),
                 "start_at": START, "end_at": END, "noise": NOISE,
             },
-            "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face()},
+            "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face(), **_attention("all 70")},
         }
 
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
-                        face="largest", face_index=0, no_face="skip"):
+                        face="largest", face_index=0, no_face="skip", blocks="all 70", block_weights="", attention="exact"):
+        factors = factors_of_blocks(blocks, block_weights)
         identity = _identity(instantid, insightface, image, model, noise, "average", FaceChoice(face, face_index),
                              no_face == "error")
         if weight != 0:
-            model = _patched(model, identity, weight, start_at, end_at, mask, blocks="all 70")
+            model = _patched(model, identity, weight, start_at, end_at, mask, factors, attention)
         return model, {"cond": identity.cond, "uncond": identity.uncond}
 
 

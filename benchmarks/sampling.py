@@ -95,10 +95,10 @@ class World:
 
     def variants(self, arguments):
         """(name, (model, positive, negative)) of each way."""
-        from instantid_swift.CrossAttentionPatch import SELECTIONS, block_weights, patch_model
+        from instantid_swift.CrossAttentionPatch import SELECTIONS, factors_of_blocks, patch_model
         from instantid_swift.identity_net import apply_identity_net
         from reference import reference_model
-        factors = block_weights("as original")
+        factors = factors_of_blocks("as original")
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
         fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)
         text = self.positive, self.negative
@@ -112,7 +112,7 @@ class World:
         yield "Apply InstantID, fused", (fused, *control)
         if arguments.selections:
             for name in SELECTIONS:
-                blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=block_weights(name))
+                blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors_of_blocks(name))
                 yield f"blocks: {name}", (blocks, *text)
         if arguments.compile:
             yield "plain UNet, compiled", (compiled_by_comfyui(self.model), *text)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from foreign import KEYS, WithoutAdd, apply_foreign
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, AttentionPatch
+from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, AttentionPatch, BlockWeightError
 from oracle import cases
 from oracle import fixtures as fx
 
@@ -220,3 +220,36 @@ def test_patches_stand_where_comfyui_looks(nodes, world):
     fx.sample(model, world.positive, world.negative, steps=1, size=(16, 16))
     assert sorted(called) == sorted(tuple(block) for block in SDXL_BLOCKS)
     assert set(KEYS) <= set(called)
+
+
+@pytest.mark.parametrize("node, over, count", [
+    (cases.apply, {"blocks": "all 70"}, 70), (cases.advanced, {"blocks": "output only"}, 36),
+    (cases.patch, {"blocks": "as original", "block_weights": "input 4: 0, middle: 1"}, 68),
+])
+def test_a_choice_of_blocks(nodes, world, node, over, count):
+    assert len(patches(node(nodes, world, **over)[0])) == count
+
+
+def test_block_weights_multiply_the_weight(nodes, world):
+    patched = patches(cases.patch(nodes, world, weight=0.5, block_weights="output 1.3: 0.5")[0])
+    assert patched["output", 1, 3].terms[0].weight == 0.25
+    assert patched["output", 1, 2].terms[0].weight == 0.5
+
+
+def test_all_weights_one_is_the_default(nodes, world):
+    same = cases.apply(nodes, world, block_weights="input: 1, output: 1")[0]
+    assert torch.equal(latents(same, world), latents(cases.apply(nodes, world)[0], world))
+
+
+def test_block_weights_that_cannot_be_read(nodes, world):
+    with pytest.raises(BlockWeightError, match="'outer 3: 1' cannot be read"):
+        cases.apply(nodes, world, block_weights="outer 3: 1")
+
+
+def test_fused_without_a_gpu_is_exact(nodes, world):
+    """Two people, one of them masked, and another pack in between."""
+    def chain(**over):
+        model = cases.apply(nodes, world, mask=cases.left_half(), **over)[0]
+        model = cases.apply(nodes, world, image=fx.portrait("b"), model=model, **over)[0]
+        return latents(cases.apply(nodes, world, model=apply_foreign(model, 0.2), **over)[0], world)
+    assert torch.equal(chain(attention="fused"), chain())

@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, BlockWeightError, block_weights
+from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, BlockWeightError, factors_of_blocks
 from oracle.fixtures import BLOCK_WIDTHS, SDXL_MINI
 
 
@@ -30,19 +30,19 @@ def test_depths_are_those_of_sdxl():
 
 
 def test_the_original_left_the_middle_alone():
-    as_original = block_weights("as original")
+    as_original = factors_of_blocks("as original")
     assert len(as_original) == 60 and not any(block.section == "middle" for block in as_original)
-    assert set(block_weights("all 70")) == set(SDXL_BLOCKS)
-    assert set(block_weights("all 70").values()) == {1.0}
+    assert set(factors_of_blocks("all 70")) == set(SDXL_BLOCKS)
+    assert set(factors_of_blocks("all 70").values()) == {1.0}
 
 
 @pytest.mark.parametrize("selection, count", [("input only", 24), ("output only", 36), ("middle only", 10)])
 def test_named_selections(selection, count):
-    assert len(block_weights(selection)) == count
+    assert len(factors_of_blocks(selection)) == count
 
 
 def test_weights_by_section_block_and_transformer_block():
-    factors = block_weights("as original", "output: 0.5, output 1: 0\noutput 1.3: .25, middle 0 = 2")
+    factors = factors_of_blocks("as original", "output: 0.5, output 1: 0\noutput 1.3: .25, middle 0 = 2")
     of = {(block.section, block.id, block.index): factor for block, factor in factors.items()}
     assert of["output", 0, 0] == 0.5 and of["output", 1, 3] == 0.25 and of["middle", 0, 9] == 2 and of["input", 4, 0] == 1
     assert ("output", 1, 0) not in of and len(of) == 60 - 10 + 1 + 10
@@ -51,4 +51,4 @@ def test_weights_by_section_block_and_transformer_block():
 @pytest.mark.parametrize("text", ["input 3: 1", "input 4.2: 1", "up 4: 1", "input 4", "input 4: much", "4: 1"])
 def test_what_names_no_block_is_refused(text):
     with pytest.raises(BlockWeightError, match="cannot be read. Write for example.*SDXL's blocks are input 4, input 5,"):
-        block_weights("all 70", f"output: 1, {text}")
+        factors_of_blocks("all 70", f"output: 1, {text}")
