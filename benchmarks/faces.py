@@ -99,6 +99,12 @@ def ours(analysis, images, kept=False):
 # ---- what is measured
 
 
+def milliseconds(functions, rounds):
+    from . import common
+    seconds = common.side_by_side(functions, rounds, pause=PAUSE)
+    return {name: round(1000 * value, 2) for name, value in seconds.items()}
+
+
 def measure_pictures(roots, arguments):
     """Milliseconds of each way, {photos: {way: median}}; for the original once with each folder of networks."""
     from . import common
@@ -109,7 +115,7 @@ def measure_pictures(roots, arguments):
         ways = {way: lambda plain=plain, images=images: original(plain, images) for way, plain in analyses.items()}
         ways["ours"] = lambda images=images: ours(mine, images)
         ways["ours, seen before"] = lambda images=images: ours(mine, images, kept=True)
-        figures[name] = {way: 1000 * seconds for way, seconds in common.side_by_side(ways, arguments.rounds, pause=PAUSE).items()}
+        figures[name] = milliseconds(ways, arguments.rounds)
     print("\nMilliseconds for the embeddings of all photos and the keypoints of the first: median, (times ours)")
     common.print_table(["", *next(iter(figures.values()))], [
         [name, *(f"{value:.1f}" + (f" ({value / row['ours']:.1f})" if way.startswith("original") else "")
@@ -134,7 +140,7 @@ def measure_steps(root, arguments):
         if any(chosen):
             steps["alignment, embedding"] = lambda look=look, chosen=chosen: look.embed(chosen)
             steps["drawing"] = lambda images=images, chosen=chosen: draw_keypoints(*images.shape[1:3], chosen[0].points)
-        figures[name] = {step: 1000 * seconds for step, seconds in common.side_by_side(steps, arguments.rounds, pause=PAUSE).items()}
+        figures[name] = milliseconds(steps, arguments.rounds)
     print("\nMilliseconds of our steps: median")
     head = list(next(iter(figures.values())))
     common.print_table(["", *head], [[name, *(f"{row[step]:.1f}" if step in row else "" for step in head)]
@@ -173,8 +179,9 @@ def measure_opening(roots, provider):
                 done = subprocess.run([sys.executable, "-c", script, function, str(root), provider], capture_output=True,
                                       text=True, check=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))
-        figures[name] = {function.removeprefix("open_"): {what: statistics.median(result[what] for result in results[1:])
-                                                          for what in results[0]} for function, results in taken.items()}
+        figures[name] = {function.removeprefix("open_"): {
+            what: round(statistics.median(result[what] for result in results[1:]), 3) for what in results[0]}
+            for function, results in taken.items()}
     print("\nOpening the networks: median; memory after it, and most while it lasted")
     ways = ("original", "ours")
     common.print_table(["", *(f"{way}, {what}" for what in ("s", "MB", "most MB") for way in ways)], [
