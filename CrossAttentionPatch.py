@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 import xxhash
 
-from .attention import own_attention
+from .attention import attention_dtype, own_attention
 from .fused_attention import with_fused
 from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
@@ -153,7 +153,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     transformer_options = transformer_options or {}
     patches = transformer_options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get("apply_model", {})
-    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, compiled)
+    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, attention_dtype(executor.class_obj), compiled)
     steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(steps, patches)

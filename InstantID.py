@@ -12,6 +12,7 @@ import folder_paths
 import torch
 
 from . import adapter, face_analysis, faces, identity_net
+from .attention import attention_dtype
 from .CrossAttentionPatch import SELECTIONS, check_model, factors_of_blocks, patch_model
 from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
@@ -80,7 +81,7 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, choic
     """Photos to the Identity that one model will attend to."""
     check_model(model, instantid.widths)
     embedding = merge_embeddings(faces.reference_embeddings(insightface, image, choice, require_all), combine_embeds)
-    return instantid.identity(embedding, unconditional_embedding(embedding, noise), adapter.attention_dtype(model))
+    return instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
 
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, attention):

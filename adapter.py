@@ -170,13 +170,3 @@ class InstantIDAdapter:
 def load_adapter(path):
     """The adapter in a file; the same object for as long as it is in use and the file has not changed."""
     return caches.adapters.get_or_make(caches.file_key(path), lambda: InstantIDAdapter(path))
-
-
-def attention_dtype(model):
-    """The dtype in which a model (ComfyUI's ModelPatcher) runs its attention."""
-    import comfy.model_management
-    inner = model.model
-    dtype = inner.manual_cast_dtype or inner.get_dtype()
-    if dtype in (torch.float32, torch.float16, torch.bfloat16):
-        return dtype
-    return torch.float16 if comfy.model_management.should_use_fp16() else torch.float32

@@ -27,3 +27,12 @@ def own_attention(q, k, v, extra_options):
     """What a cross-attention block computes without any patch, another pack's choice of attention included."""
     options = {"transformer_options": extra_options} if _TAKES_OPTIONS else {}
     return attention(q, k, v, extra_options["n_heads"], **options)
+
+
+def attention_dtype(model):
+    """The dtype in which a model (ComfyUI's BaseModel) runs its attention."""
+    dtype = model.manual_cast_dtype or model.get_dtype()
+    if dtype in (torch.float32, torch.float16, torch.bfloat16):
+        return dtype
+    import comfy.model_management
+    return torch.float16 if comfy.model_management.should_use_fp16() else torch.float32

@@ -138,14 +138,14 @@ class FusedStep(NamedTuple):
 
     def __call__(self, out, owned, q, k, v, extra_options):
         heads = extra_options["n_heads"]
-        reason = why_not(q, out, self.terms[0].identity.keys[0].dtype, heads)
+        reason = why_not(q, out, self.call.dtype, heads)
         if reason is not None:
             _log_once(reason)
             for step in (step for term in self.terms for step in term.steps(self.call)):
                 out, owned = step(out, owned, q, k, v, extra_options), True
             return out
         out = out if owned and out.is_contiguous() else out.clone(memory_format=torch.contiguous_format)
-        layout = (self.terms, self.call.device, self.call.batch, self.call.chunks)
+        layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks)
         keys, values, tokens, weights = self.fused.keep(layout, self._stack)
         masks = None
         if any(term.mask is not None for term in self.terms):
@@ -156,7 +156,9 @@ class FusedStep(NamedTuple):
 
     def _stack(self):
         """K and V [identities, b, TOKENS, width], the shorter filled up, how many of TOKENS count, and the weights."""
-        pairs = [term.identity.laid_out(self.call.device, self.call.batch, self.call.chunks)[term.pair] for term in self.terms]
+        pairs = [
+            term.identity.laid_out(self.call.device, self.call.dtype, self.call.batch, self.call.chunks)[term.pair]
+            for term in self.terms]
         counts = [keys.shape[1] for keys, _ in pairs]
         places = max(SMALLEST_DOT, 1 << (max(counts) - 1).bit_length())
         keys, values = (torch.stack([torch.nn.functional.pad(side, (0, 0, 0, places - side.shape[1])) for side in sides])

@@ -68,18 +68,18 @@ class Identity:
         """Bytes of the tensors kept, without the layouts."""
         return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, *self.keys, *self.values))
 
-    def laid_out(self, device, batch, chunks):
-        """K and V of all pairs for a batch on a device: 70 tuples of two tensors [batch, N * 16, width].
+    def laid_out(self, device, dtype, batch, chunks):
+        """K and V of all pairs for a batch: 70 tuples of two tensors [batch, N * 16, width], on a device and in a dtype.
 
         chunks: ComfyUI's cond_or_uncond, each entry an equal part of the batch. Made once; the last few layouts are kept,
         as a run may alternate between them.
         """
-        key = (device, batch, tuple(chunks))
+        key = (device, dtype, batch, tuple(chunks))
         with self._lock:
             if key not in self._layouts:
                 # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
                 rows = [int(chunk == COND) for chunk in chunks for _ in range(batch // len(chunks))]
-                self._layouts[key] = tuple((_rows(keys, rows).to(device), _rows(values, rows).to(device))
+                self._layouts[key] = tuple((_rows(keys, rows).to(device, dtype), _rows(values, rows).to(device, dtype))
                                            for keys, values in zip(self.keys, self.values, strict=True))
                 if len(self._layouts) > KEPT_LAYOUTS:
                     self._layouts.popitem(last=False)

@@ -30,12 +30,14 @@ class Window(NamedTuple):
 class UNetCall:
     """What terms need to know of one UNet call.
 
-    chunks: cond_or_uncond, of which each entry is an equal part of the batch. frames: the latents' numbers in a chunk.
-    compiled: whether torch.compile will see the steps; numbers must then be tensors, or it would take them for constants.
+    device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
+    frames: the latents' numbers in a chunk. compiled: whether torch.compile will see the steps; numbers must then be tensors,
+    or it would take them for constants.
     """
 
-    def __init__(self, sigmas, device, batch, chunks, sub_idxs=None, compiled=False):
+    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False):
         self.device = device
+        self.dtype = dtype
         self.batch = batch
         self.chunks = tuple(chunks)
         self.frames = tuple(range(batch // len(chunks)) if sub_idxs is None else (int(i) for i in sub_idxs))
@@ -44,10 +46,11 @@ class UNetCall:
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, compiled=False):
-        """The call of a batch (a tensor on its device) with ComfyUI's transformer_options."""
+    def of(cls, batch, options, dtype=None, compiled=False):
+        """The call of a batch (a tensor on its device) with ComfyUI's transformer_options. dtype: default: the batch's."""
         sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
-        return cls(options.get("sigmas"), batch.device, len(batch), options.get("cond_or_uncond", (COND,)), sub_idxs, compiled)
+        return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch),
+                   options.get("cond_or_uncond", (COND,)), sub_idxs, compiled)
 
     def is_in(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
@@ -77,7 +80,7 @@ class IdentityTerm(NamedTuple):
         """What one UNet call runs: an IdentityStep, or nothing outside of the window."""
         if not call.is_in(self.window):
             return
-        keys, values = self.identity.laid_out(call.device, call.batch, call.chunks)[self.pair]
+        keys, values = self.identity.laid_out(call.device, call.dtype, call.batch, call.chunks)[self.pair]
         weight = torch.tensor(self.weight) if call.compiled else self.weight
         yield IdentityStep(keys, values, weight, None if self.mask is None else self.mask.for_call(call))
 

@@ -14,6 +14,7 @@ from pathlib import Path
 CHECKOUT = Path(__file__).resolve().parent.parent
 STAGES = {
     "faces": "finding and embedding faces, against insightface used as the original uses it",
+    "imports": "what the pack adds to ComfyUI's start",
     "load": "opening a real-size adapter file",
     "sampling": "a step of sampling with and without an identity",
 }

@@ -8,6 +8,7 @@ import comfy_extras.nodes_torch_compile as compile_node
 import pytest
 import torch
 import torch._dynamo
+from comfy.patcher_extension import WrapperExecutor
 from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, prepare_call
 from oracle import cases
 from oracle import fixtures as fx
@@ -77,7 +78,8 @@ def test_one_block_as_one_graph(nodes, world, mask):
     options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0], "block": ("input", 4),
                "block_index": 0, "original_shape": [2, 4, 16, 16]}
     sigma = torch.tensor([5.0, 5.0])
-    inside = prepare_call(lambda *args, **kwargs: args[5], torch.zeros(2, 4, 16, 16), sigma, transformer_options={
+    executor = WrapperExecutor.new_class_executor(lambda *args, **kwargs: args[5], world.model.model, [])
+    inside = prepare_call(executor, torch.zeros(2, 4, 16, 16), sigma, transformer_options={
         **options, "wrappers": {"apply_model": {"torch.compile": []}}})
     x, context = torch.rand(2, 64, 64), torch.rand(2, 77, 2048)
     with torch.no_grad():

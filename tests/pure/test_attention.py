@@ -1,6 +1,7 @@
 """The attention term, and objects of several packs at one attention key."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,12 +68,15 @@ def test_the_result_has_the_querys_dtype(identity, qkv, dtype):
     assert patch(*(t.to(dtype) for t in qkv), options()).dtype == dtype
 
 
-def in_a_unet_call(patch, qkv, given, **more):
+def in_a_unet_call(patch, qkv, given):
     """As in ComfyUI: `prepare_call` around the UNet, the patch at its place in it."""
-    def unet(x, sigma, c_concat, c_crossattn, control, transformer_options, **kwargs):
-        return patch(*qkv, {**transformer_options, "n_heads": HEADS, "block": ("input", 4), "block_index": 0})
+    class UNet:
+        class_obj = SimpleNamespace(manual_cast_dtype=None, get_dtype=lambda: qkv[0].dtype)
+
+        def __call__(self, x, sigma, c_concat, c_crossattn, control, transformer_options):
+            return patch(*qkv, {**transformer_options, "n_heads": HEADS, "block": ("input", 4), "block_index": 0})
     given["patches_replace"] = {"attn2": {("input", 4, 0): patch}}
-    return prepare_call(unet, qkv[0], given["sigmas"], transformer_options=given, **more)
+    return prepare_call(UNet(), qkv[0], given["sigmas"], transformer_options=given)
 
 
 @pytest.mark.parametrize("sigma, applies", [(14.0, False), (10.0, True), (5.0, True), (2.0, True), (1.9, False)])

@@ -4,7 +4,7 @@ import pytest
 import torch
 from instantid_swift.identity import KEPT_LAYOUTS, Identity, merge_embeddings, unconditional_embedding
 
-CPU = torch.device("cpu")
+CPU, F32 = torch.device("cpu"), torch.float32
 
 
 @pytest.fixture
@@ -72,25 +72,26 @@ def identity():
     ([0, 1, 2], 3, [1, 2, 2]),
 ])
 def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
-    (keys, values), = identity.laid_out(CPU, batch, chunks)
+    (keys, values), = identity.laid_out(CPU, F32, batch, chunks)
     assert keys[:, 0, 0].tolist() == expected
     assert torch.equal(values, keys * 10)
 
 
 def test_a_layout_is_made_once(identity):
-    assert identity.laid_out(CPU, 4, [1, 0]) is identity.laid_out(CPU, 4, [1, 0])
+    assert identity.laid_out(CPU, F32, 4, [1, 0]) is identity.laid_out(CPU, F32, 4, [1, 0])
 
 
 def test_the_usual_batch_needs_no_copy(identity):
     """Both passes, one latent, in the order in which ComfyUI batches them."""
-    assert identity.laid_out(CPU, 2, [1, 0])[0][0] is identity.keys[0]
+    assert identity.laid_out(CPU, F32, 2, [1, 0])[0][0] is identity.keys[0]
 
 
-def test_a_layout_follows_the_device(identity):
-    assert identity.laid_out(torch.device("meta"), 2, [1, 0])[0][0].device.type == "meta"
+def test_a_layout_follows_device_and_dtype(identity):
+    assert identity.laid_out(torch.device("meta"), F32, 2, [1, 0])[0][0].device.type == "meta"
+    assert identity.laid_out(CPU, torch.bfloat16, 2, [1, 0])[0][0].dtype == torch.bfloat16
 
 
 def test_kept_layouts_are_bounded(identity):
     for batch in range(1, 20):
-        identity.laid_out(CPU, batch, [0])
+        identity.laid_out(CPU, F32, batch, [0])
     assert len(identity._layouts) == KEPT_LAYOUTS
