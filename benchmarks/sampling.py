@@ -105,11 +105,14 @@ class World:
         control = apply_identity_net(*text, self.net, self.hint(), self.identity.cond, self.identity.uncond, WEIGHT, 0.0, 1.0)
         yield PLAIN, (self.model, *text)
         yield REFERENCE, (reference_model(self.model, self.adapter, self.identity, WEIGHT, blocks=factors), *text)
+        gpu = torch.cuda.is_available()  # without one, fused is exact
         yield "term, exact", (exact, *text)
-        yield "term, fused", (fused, *text)
+        if gpu:
+            yield "term, fused", (fused, *text)
         yield "UNet and IdentityNet", (self.model, *control)
         yield "Apply InstantID, exact", (exact, *control)
-        yield "Apply InstantID, fused", (fused, *control)
+        if gpu:
+            yield "Apply InstantID, fused", (fused, *control)
         if arguments.selections:
             for name in SELECTIONS:
                 blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors_of_blocks(name))
