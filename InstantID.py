@@ -77,6 +77,12 @@ def _no_face(*more):
     return (["skip", "error", *more], {"default": "skip", "tooltip": tooltip})
 
 
+APPLY_LINKS = {"instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
+               "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE}
+APPLY_OPTIONAL = {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
+                  **_attention("as original")}
+
+
 def _identity(instantid, insightface, image, model, noise, combine_embeds, choice, require_all):
     """Photos to the Identity that one model will attend to."""
     check_model(model, instantid.widths)
@@ -166,13 +172,11 @@ class ApplyInstantID:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
-                "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE,
+                **APPLY_LINKS,
                 "weight": _number(0.8, 0.0, 5.0, 0.01, "Strength of likeness and of IdentityNet."),
                 "start_at": START, "end_at": END,
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
-                         **_attention("as original")},
+            "optional": APPLY_OPTIONAL,
         }
 
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
@@ -205,16 +209,14 @@ class ApplyInstantIDAdvanced(ApplyInstantID):
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
-                "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE,
+                **APPLY_LINKS,
                 "ip_weight": _number(0.8, 0.0, 3.0, 0.01, "Strength of likeness."),
                 "cn_strength": _number(0.8, 0.0, 10.0, 0.01, "Strength of IdentityNet: pose and place of the face."),
                 "start_at": START, "end_at": END, "noise": NOISE,
                 "combine_embeds": (["average", "norm average", "concat"], {
                     "default": "average", "tooltip": "How several photos become one person."}),
             },
-            "optional": {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
-                         **_attention("as original")},
+            "optional": APPLY_OPTIONAL,
         }
 
 

@@ -43,7 +43,7 @@ class Adapter(torch.nn.Module):
             adapter.load_state_dict(state_dict, assign=True)
         except RuntimeError as error:
             raise AdapterFileError(f"Its tensors do not fit InstantID's: {str(error).splitlines()[-1].strip()}") from error
-        return adapter.eval().requires_grad_(False)
+        return adapter.requires_grad_(False)
 
     def forward(self, cond, uncond):
         """Embeddings [N, 1, 512] of one identity and its counterpart to an Identity, in their dtype and device.

@@ -76,6 +76,24 @@ class ByteCache:
                     "hits": self.hits, "misses": self.misses}
 
 
+class RecentCache:
+    """The last few things made, for what belongs to one object and goes with it: layouts of a batch, grids of a mask."""
+
+    def __init__(self, count):
+        self._entries = cachetools.LRUCache(count)
+        self._lock = threading.Lock()
+
+    def get_or_make(self, key, make):
+        """The value kept for key, or make()'s."""
+        with self._lock:
+            if key not in self._entries:
+                self._entries[key] = make()
+            return self._entries[key]
+
+    def __len__(self):
+        return len(self._entries)
+
+
 class WeakCache:
     """What somebody else (ComfyUI's node cache, a patched model) holds anyway, found again by its key."""
 

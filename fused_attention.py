@@ -6,11 +6,11 @@ Needs Triton, a CUDA device and a dtype that its matrix units know; elsewhere th
 
 import functools
 import logging
-import threading
-from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
+
+from .caches import RecentCache
 
 log = logging.getLogger(__name__)
 
@@ -104,8 +104,7 @@ class FusedTerm:
 
     def __init__(self, terms):
         self.terms = tuple(terms)
-        self._kept = OrderedDict()
-        self._lock = threading.Lock()
+        self.stacks = RecentCache(KEPT)
 
     def __deepcopy__(self, memo):
         return self
@@ -118,16 +117,6 @@ class FusedTerm:
         if terms:
             _log_once(reason)
         return [step for term in terms for step in term.steps(call)]
-
-    def keep(self, key, make):
-        """make(), or what it gave for the same key; the last few are kept."""
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-                if len(self._kept) > KEPT:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
 
 
 class FusedStep(NamedTuple):
@@ -146,11 +135,11 @@ class FusedStep(NamedTuple):
             return out
         out = out if owned and out.is_contiguous() else out.clone(memory_format=torch.contiguous_format)
         layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks)
-        keys, values, tokens, weights = self.fused.keep(layout, self._stack)
+        keys, values, tokens, weights = self.fused.stacks.get_or_make(layout, self._stack)
         masks = None
         if any(term.mask is not None for term in self.terms):
             grid = (q.shape[1], *extra_options["original_shape"][2:4])
-            masks = self.fused.keep((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
+            masks = self.fused.stacks.get_or_make((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
         add_identities(out, q.contiguous(), keys, values, weights, tokens, masks, heads)
         return out
 

@@ -1,9 +1,8 @@
 """From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
 
-import threading
-from collections import OrderedDict
-
 import torch
+
+from .caches import RecentCache
 
 COND = 0  # ComfyUI's number of the positive pass in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
@@ -52,8 +51,7 @@ class Identity:
         self.uncond = uncond
         self.keys = tuple(keys)
         self.values = tuple(values)
-        self._layouts = OrderedDict()
-        self._lock = threading.Lock()
+        self._layouts = RecentCache(KEPT_LAYOUTS)
 
     def __deepcopy__(self, memo):
         return self  # read-only, so that a copy of whoever refers to it is free
@@ -74,17 +72,13 @@ class Identity:
         chunks: ComfyUI's cond_or_uncond, each entry an equal part of the batch. Made once; the last few layouts are kept,
         as a run may alternate between them.
         """
-        key = (device, dtype, batch, tuple(chunks))
-        with self._lock:
-            if key not in self._layouts:
-                # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
-                rows = [int(chunk == COND) for chunk in chunks for _ in range(batch // len(chunks))]
-                self._layouts[key] = tuple((_rows(keys, rows).to(device, dtype), _rows(values, rows).to(device, dtype))
-                                           for keys, values in zip(self.keys, self.values, strict=True))
-                if len(self._layouts) > KEPT_LAYOUTS:
-                    self._layouts.popitem(last=False)
-            self._layouts.move_to_end(key)
-            return self._layouts[key]
+        def lay_out():
+            # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
+            rows = [int(chunk == COND) for chunk in chunks for _ in range(batch // len(chunks))]
+            return tuple((_rows(keys, rows).to(device, dtype), _rows(values, rows).to(device, dtype))
+                         for keys, values in zip(self.keys, self.values, strict=True))
+
+        return self._layouts.get_or_make((device, dtype, batch, tuple(chunks)), lay_out)
 
 
 def _rows(tensor, rows):

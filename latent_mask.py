@@ -1,12 +1,13 @@
 """Masks: from the MASK that a user draws to one weight per token of an attention block."""
 
 import math
-import threading
-from collections import OrderedDict
 from typing import NamedTuple
 
 import torch
 
+from .caches import RecentCache
+
+KEPT_DEVICES = 8
 KEPT_GRIDS = 32  # an SDXL run uses two, AnimateDiff's sliding windows two each
 
 
@@ -44,31 +45,18 @@ class LatentMask:
             raise ValueError(f"A mask must be [masks, height, width]; this one is {list(mask.shape)}. "
                              "Connect a MASK, or convert the image to one first.")
         self._masks = mask.detach().to("cpu", torch.float32, copy=True)
-        self._on_device = {}
-        self._kept = OrderedDict()
-        self._lock = threading.Lock()
+        self._on_device = RecentCache(KEPT_DEVICES)
+        self.grids = RecentCache(KEPT_GRIDS)
 
     def __deepcopy__(self, memo):
         return self
 
     def for_call(self, call):
         """The masks of one UNet call (`UNetCall`): a `CallMask`."""
-        with self._lock:
-            if call.device not in self._on_device:
-                self._on_device[call.device] = self._masks.to(call.device)
+        masks = self._on_device.get_or_make(call.device, lambda: self._masks.to(call.device))
         # of AnimateDiff's sliding windows a call has some of the frames
         chosen = tuple(min(frame, len(self._masks) - 1) for frame in call.frames) * len(call.chunks)
-        return CallMask(self, self._on_device[call.device], chosen)
-
-    def keep(self, key, make):
-        """make(), or what it gave for the same key; the last few are kept."""
-        with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-                if len(self._kept) > KEPT_GRIDS:
-                    self._kept.popitem(last=False)
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        return CallMask(self, masks, chosen)
 
 
 class CallMask(NamedTuple):
@@ -84,4 +72,4 @@ class CallMask(NamedTuple):
 
         if torch.compiler.is_compiling():  # what a trace does must not depend on what is kept
             return on_grid()
-        return self.latent_mask.keep((tokens, height, width, self.masks.device, self.chosen), on_grid)
+        return self.latent_mask.grids.get_or_make((tokens, height, width, self.masks.device, self.chosen), on_grid)

@@ -78,9 +78,9 @@ def test_one_block_as_one_graph(nodes, world, mask):
     options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0], "block": ("input", 4),
                "block_index": 0, "original_shape": [2, 4, 16, 16]}
     sigma = torch.tensor([5.0, 5.0])
-    executor = WrapperExecutor.new_class_executor(lambda *args, **kwargs: args[5], world.model.model, [])
-    inside = prepare_call(executor, torch.zeros(2, 4, 16, 16), sigma, transformer_options={
-        **options, "wrappers": {"apply_model": {"torch.compile": []}}})
+    call = WrapperExecutor.new_class_executor(lambda *args, **kwargs: args[5], world.model.model, [prepare_call])
+    inside = call.execute(torch.zeros(2, 4, 16, 16), sigma, None, None, None,
+                          {**options, "wrappers": {"apply_model": {"torch.compile": []}}})
     x, context = torch.rand(2, 64, 64), torch.rand(2, 77, 2048)
     with torch.no_grad():
         compiled = torch.compile(block, fullgraph=True)(x, context, inside)

@@ -86,4 +86,4 @@ def test_kept_grids_are_bounded():
     mask = levels(0.5)
     for size in range(2, 200, 2):
         grid(mask, 1, 1, size, 2)
-    assert len(mask._kept) == KEPT_GRIDS
+    assert len(mask.grids) == KEPT_GRIDS
