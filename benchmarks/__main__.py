@@ -38,8 +38,9 @@ def main():
     arguments = parser.parse_args()
 
     import runtime
-    # ComfyUI takes a device for granted unless it is told that there is none
-    runtime.use_comfyui(arguments.comfyui, *([] if _has_gpu() else ["--cpu"]))
+    # ComfyUI takes a GPU for granted unless it is told that there is none
+    runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if _has_gpu() else "--cpu")
+    runtime.import_pack()
     from . import common
     figures = importlib.import_module(f"benchmarks.{arguments.stage}").run(arguments)
     settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()

@@ -63,7 +63,6 @@ def open_original(root, provider):
 
 
 def open_ours(root, provider):
-    from conftest import pack  # noqa: F401  the pack, imported as ComfyUI does
     from instantid_swift.face_analysis import open_face_analysis
     return open_face_analysis([str(root)], provider)
 
@@ -153,7 +152,8 @@ import json, sys, time
 sys.path[:0] = {path!r}
 import onnx, onnxruntime, insightface.app, torch
 from benchmarks import faces
-from conftest import pack
+import runtime
+runtime.import_pack()
 import instantid_swift.face_analysis
 
 def megabytes(what):  # of this process: VmRSS now, VmHWM at most so far

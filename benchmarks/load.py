@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path[:0] = {paths!r}
 import runtime
 runtime.use_comfyui({comfyui!r})
-import nodes, conftest, torch
+import nodes, torch
+runtime.import_pack()
 from instantid_swift import adapter
 from oracle import fixtures as fx
 def resident(field):

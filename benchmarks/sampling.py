@@ -31,7 +31,6 @@ def add_arguments(parser):
 
 
 def run(arguments):
-    import conftest  # noqa: F401  imports the pack
     gpu = torch.cuda.is_available()
     size = arguments.size or ("full" if gpu else "miniature")
     world = World(size, torch.device("cuda" if gpu else "cpu"),

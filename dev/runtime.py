@@ -23,6 +23,15 @@ def prepare() -> None:
     _provide_torchaudio()
 
 
+def import_pack(name: str = "instantid_swift") -> types.ModuleType:
+    """This checkout as a package of the given name: by its path, as ComfyUI imports it."""
+    folder = Path(__file__).resolve().parent.parent
+    spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+    pack = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(pack)
+    return pack
+
+
 def use_comfyui(root: str | Path, *arguments: str) -> None:
     """Let `import nodes`, `import comfy...` find the ComfyUI at root, started as with these arguments (or --cpu).
 

@@ -4,7 +4,6 @@ INSTANTID_DEV is the folder that `python dev/test.py` has set up, INSTANTID_COMF
 pure ring). INSTANTID_INSIGHTFACE is the folder of another insightface than the installed one.
 """
 
-import importlib.util
 import os
 import sys
 from pathlib import Path
@@ -17,26 +16,18 @@ COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "dev")]
 
+import runtime  # noqa: E402
+
 if os.environ.get("INSTANTID_INSIGHTFACE"):
     import old_insightface
     old_insightface.use(os.environ["INSTANTID_INSIGHTFACE"])
 
 if COMFYUI:
-    import runtime
     runtime.use_comfyui(COMFYUI)
     import nodes  # noqa: F401  ComfyUI's, whose registry the pack looks at
 
 
-def import_pack(name="instantid_swift"):
-    """The checkout as a package of the given name: by its path, as ComfyUI does."""
-    spec = importlib.util.spec_from_file_location(name, CHECKOUT / "__init__.py", submodule_search_locations=[str(CHECKOUT)])
-    pack = importlib.util.module_from_spec(spec)
-    sys.modules[name] = pack
-    spec.loader.exec_module(pack)
-    return pack
-
-
-pack = import_pack()
+pack = runtime.import_pack()
 
 
 @pytest.fixture(autouse=True)

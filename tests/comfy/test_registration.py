@@ -8,7 +8,8 @@ from pathlib import Path
 import folder_paths
 import nodes as comfy_nodes
 import pytest
-from conftest import CHECKOUT, COMFYUI, import_pack
+from conftest import CHECKOUT, COMFYUI
+from runtime import import_pack
 
 HEAVY = ("insightface", "onnxruntime", "cv2", "skimage", "onnx", "matplotlib", "triton")
 
