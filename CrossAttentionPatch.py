@@ -88,7 +88,7 @@ def check_model(model, widths):
             continue
         patchable += 1
         for what, found, wanted in (("is", attention.heads * attention.dim_head, width),
-                                    ("reads a context", attention.to_k.in_features, CONTEXT_WIDTH)):
+                                    ("reads a context", getattr(attention.to_k, "in_features", CONTEXT_WIDTH), CONTEXT_WIDTH)):
             if found != wanted:
                 raise ModelError(f"The model is {name}, whose cross-attention in {block.section} block {block.id} {what} "
                                  f"{found} wide where the InstantID adapter needs {wanted}. {advice}")

@@ -57,11 +57,6 @@ class Identity:
         return self  # read-only, so that a copy of whoever refers to it is free
 
     @property
-    def width(self):
-        """Width of each pair's keys: that of the attention block which it belongs to."""
-        return [key.shape[-1] for key in self.keys]
-
-    @property
     def bytes(self):
         """Bytes of the tensors kept, without the layouts."""
         return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, *self.keys, *self.values))

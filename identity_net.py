@@ -16,7 +16,8 @@ def check_control_net(control_net):
     module = getattr(control_net, "control_model", None)
     if module is None:  # a ControlLora builds its model when the sampling starts; a T2I adapter reads no context
         return
-    widths = {layer.in_features for name, layer in module.named_modules() if name.endswith("attn2.to_k")}
+    widths = {layer.in_features for name, layer in module.named_modules()
+              if name.endswith("attn2.to_k") and hasattr(layer, "in_features")}
     if not widths and not hasattr(module, "input_blocks"):
         raise ControlNetError(f"The ControlNet is a {type(module).__name__}, which is not made for SDXL. {advice}")
     if widths - {CONTEXT_WIDTH}:

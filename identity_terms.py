@@ -63,7 +63,7 @@ class UNetCall:
 
 def add(out, term, owned):
     """out + term; into out itself where that is ours to change, and the same dtype keeps the sum's bits."""
-    if owned and out.dtype == term.dtype and not term.requires_grad:
+    if owned and out.dtype == term.dtype and not (out.requires_grad or term.requires_grad):
         return out.add_(term)
     return out + term
 

@@ -15,12 +15,6 @@ ALWAYS = Window(999999999.9, 0.0)
 
 
 @pytest.fixture
-def random():
-    generator = torch.Generator().manual_seed(0)
-    return lambda *shape: torch.randn(*shape, generator=generator)
-
-
-@pytest.fixture
 def identity(random):
     return Identity(random(1, 16, 2048), random(1, 16, 2048), [random(2, 16, WIDTH)], [random(2, 16, WIDTH)])
 

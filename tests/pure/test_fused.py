@@ -65,12 +65,6 @@ def test_the_kernel_computes_the_formula():
 
 
 @pytest.fixture
-def random():
-    generator = torch.Generator().manual_seed(0)
-    return lambda *shape: torch.randn(*shape, generator=generator)
-
-
-@pytest.fixture
 def terms(random):
     """Two identities, the first masked."""
     identities = [Identity(random(1, 16, 2048), random(1, 16, 2048), [random(2, 16, WIDTH)], [random(2, 16, WIDTH)])
