@@ -15,10 +15,11 @@ import xxhash
 
 from .attention import attention_dtype, own_attention
 from .fused_attention import with_fused
-from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window
+from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
+KEPT_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
 
@@ -129,7 +130,7 @@ class AttentionPatch:
         if prepared is not None:
             return prepared
         # called outside of ComfyUI's own sampling, where `prepare_call` has not run
-        return self.steps(UNetCall.of(q, extra_options))
+        return self.steps(UNetCall.of(q, extra_options, kept=extra_options.get(KEPT_KEY)))
 
     def steps(self, call):
         """The steps of all terms for a UNet call."""
@@ -150,14 +151,23 @@ class AttentionPatch:
 
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
-    transformer_options = transformer_options or {}
+    transformer_options = dict(transformer_options or {})
+    kept = transformer_options.pop(KEPT_KEY, None)
     patches = transformer_options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get("apply_model", {})
-    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, attention_dtype(executor.class_obj), compiled)
+    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, attention_dtype(executor.class_obj), compiled,
+                       kept)
     steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(steps, patches)
     return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
+
+
+def keep_for_sampling(executor, *args, **kwargs):
+    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
+    # the sampler has its own copy of the options
+    executor.class_obj.model_options["transformer_options"][KEPT_KEY] = what_a_sampling_keeps()
+    return executor(*args, **kwargs)
 
 
 def structure(steps, patches):
@@ -221,7 +231,8 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, separate_patches)
-    for kind, wrapper in ((WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, keep_for_sampling), (WrappersMP.APPLY_MODEL, prepare_call),
+                          (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)
     return model

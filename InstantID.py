@@ -197,7 +197,7 @@ class ApplyInstantID:
                            attention)
         hint = _keypoint_hint(insightface, image, image_kps, choice)
         positive, negative = identity_net.apply_identity_net(
-            positive, negative, control_net, hint, identity.cond, identity.uncond,
+            positive, negative, control_net, hint, *identity.tokens(instantid.device),
             weight if cn_strength is None else cn_strength, start_at, end_at, mask)
         return patched, positive, negative
 
@@ -244,7 +244,8 @@ class InstantIDAttentionPatch:
                              no_face == "error")
         if weight != 0:
             model = _patched(model, identity, weight, start_at, end_at, mask, factors, attention)
-        return model, {"cond": identity.cond, "uncond": identity.uncond}
+        cond, uncond = identity.tokens(instantid.device)
+        return model, {"cond": cond, "uncond": uncond}
 
 
 class ApplyInstantIDControlNet:

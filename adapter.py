@@ -151,6 +151,16 @@ class InstantIDAdapter:
         """Width of each pair's keys: the attention block it was trained for."""
         return [projection.out_features for projection in self.patcher.model.to_k]
 
+    @property
+    def device(self):
+        """Where ComfyUI samples. IdentityNet's tokens belong there: it would copy them at every step."""
+        return self.patcher.load_device
+
+    @property
+    def bytes(self):
+        """Bytes of its weights."""
+        return sum(weight.numel() * weight.element_size() for weight in self.patcher.model.parameters())
+
     def identity(self, cond, uncond, dtype):
         """Embeddings [N, 1, 512] to an Identity, computed in dtype on ComfyUI's device; kept by content.
 
@@ -160,13 +170,12 @@ class InstantIDAdapter:
 
         def project():
             comfy.model_management.load_models_gpu([self.patcher])
-            device = self.patcher.load_device
-            return self.patcher.model(cond.to(device, dtype), uncond.to(device, dtype))
+            return self.patcher.model(cond.to(self.device, dtype), uncond.to(self.device, dtype))
 
-        key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), self.patcher.load_device, dtype)
-        return caches.identities.get_or_make(key, project, lambda identity: identity.bytes)
+        key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), self.device, dtype)
+        return caches.identities.get_or_make(key, project)
 
 
 def load_adapter(path):
-    """The adapter in a file; the same object for as long as it is in use and the file has not changed."""
+    """The adapter in a file; the same object as long as it is kept or in use and the file has not changed."""
     return caches.adapters.get_or_make(caches.file_key(path), lambda: InstantIDAdapter(path))

@@ -1,22 +1,26 @@
 """The one place that keeps things: what is kept, under which key, and how much of it.
 
-| cache      | kept                                          | key                                          | bound          |
-|------------|-----------------------------------------------|----------------------------------------------|----------------|
-| adapters   | opened adapter files                          | real path, size, mtime                       | while in use   |
-| analyses   | opened face networks                          | real paths, sizes, mtimes, provider          | while in use   |
-| faces      | detections of a picture batch                 | content of the batch, networks, thresholds   | 64 MiB         |
-| embeddings | embeddings of the chosen faces                | the same, and the choice                     | 16 MiB         |
-| identities | tokens, K and V of all blocks, on the device  | adapter, content of the embedding, device, dtype | 128 MiB    |
+| cache      | kept                                     | key                                              | budget   |
+|------------|------------------------------------------|--------------------------------------------------|----------|
+| adapters   | opened adapter files                     | real path, size, mtime                           | 2048 MiB |
+| analyses   | opened face networks                     | real paths, sizes, mtimes, provider              | 1024 MiB |
+| faces      | detections of a picture batch            | content of the batch, networks, thresholds       | 16 MiB   |
+| embeddings | embeddings of the chosen faces           | the same, and the choice                         | 16 MiB   |
+| identities | tokens, K and V of all blocks, on the CPU | adapter, content of the embeddings, device, dtype | 256 MiB  |
 
-Keys are content, never an address or a name: memory is reused, and files are replaced. Nothing is kept that its user
-may change: arrays are read-only, and tensors handed out are for reading.
+All in the computer's own memory: nothing here holds memory of the GPU, but for an adapter's weights, which ComfyUI loads and
+unloads as it does any model's. Keys are content, never an address or a name: memory is reused, and files are replaced.
+Nothing is kept that its user may change: arrays are read-only, tensors are copied when they are handed out.
+Drawings of keypoints are not kept: to draw one takes no longer than to copy it.
 """
 
 import contextlib
 import itertools
 import os
 import threading
+import time
 import weakref
+from typing import NamedTuple
 
 import cachetools
 import torch
@@ -25,31 +29,57 @@ import xxhash
 MIB = 1 << 20
 
 
+class Entry(NamedTuple):
+    """What a cache has of one key."""
+    value: object
+    bytes: int
+    seconds: float  # that making it took
+
+
 class ByteCache:
     """Least-recently-used cache bounded in bytes. Concurrent requests for one key compute it once."""
 
-    def __init__(self, max_bytes):
-        self._entries = cachetools.LRUCache(max_bytes, getsizeof=lambda entry: entry[1])
+    def __init__(self, budget, size, shared=False):
+        """budget: bytes. size: a function of a value to its bytes. shared: what does not fit (any more) is still found for as
+        long as somebody else, such as ComfyUI's cache of node outputs, holds it."""
+        self._size = size
+        self._entries = self._empty(budget)
+        self._elsewhere = weakref.WeakValueDictionary() if shared else {}
+        self._shared = shared
         self._lock = threading.Lock()
         self._making = {}  # key -> [lock, number of threads that wait for it]
-        self.hits = 0
-        self.misses = 0
+        self.hits = self.misses = 0
+        self.seconds_saved = 0.0
 
-    def get_or_make(self, key, make, size):
-        """The value kept for key, or make()'s, kept if its size(value) in bytes fits the bound.
+    @staticmethod
+    def _empty(budget):
+        return cachetools.LRUCache(budget, getsizeof=lambda entry: entry.bytes)
 
-        An exception of make is the caller's and leaves nothing behind.
+    def get_or_make(self, key, make):
+        """The value kept for key, or make()'s, which is kept if it fits the budget.
+
+        An exception of make is the caller's and leaves nothing behind. What was begun before `clear` is not kept.
         """
         with self._turn(key):
             with self._lock:
-                if key in self._entries:
+                entry = self._entries.get(key)
+                if entry is not None:
                     self.hits += 1
-                    return self._entries[key][0]
+                    self.seconds_saved += entry.seconds
+                    return entry.value
+                if (value := self._elsewhere.get(key)) is not None:
+                    self.hits += 1
+                    return value
                 self.misses += 1
+                entries, elsewhere = self._entries, self._elsewhere
+            start = time.perf_counter()
             value = make()
-            entry = (value, size(value))
-            with self._lock, contextlib.suppress(ValueError):  # ValueError: larger than the whole cache
-                self._entries[key] = entry
+            entry = Entry(value, self._size(value), time.perf_counter() - start)
+            with self._lock:
+                if self._shared:
+                    elsewhere[key] = value
+                with contextlib.suppress(ValueError):  # larger than the whole budget
+                    entries[key] = entry
             return value
 
     @contextlib.contextmanager
@@ -66,22 +96,39 @@ class ByteCache:
                 if not turn[1]:
                     del self._making[key]
 
-    def clear(self):
+    @property
+    def budget(self):
+        """Bytes. A smaller one takes effect at once: what no longer fits goes, least recently used first."""
+        return self._entries.maxsize
+
+    @budget.setter
+    def budget(self, budget):
         with self._lock:
-            self._entries.clear()
+            entries, self._entries = self._entries, self._empty(budget)
+            while entries:
+                key, entry = entries.popitem()  # the least recently used
+                with contextlib.suppress(ValueError):
+                    self._entries[key] = entry
+
+    def clear(self):
+        """Forgets everything; what is in use stays with its users."""
+        with self._lock:
+            self._entries = self._empty(self._entries.maxsize)
+            self._elsewhere = type(self._elsewhere)()
 
     def statistics(self):
+        """{"entries", "bytes", "budget", "hits", "misses", "seconds_saved"}."""
         with self._lock:
-            return {"entries": len(self._entries), "bytes": self._entries.currsize,
-                    "hits": self.hits, "misses": self.misses}
+            return {"entries": len(self._entries), "bytes": self._entries.currsize, "budget": self._entries.maxsize,
+                    "hits": self.hits, "misses": self.misses, "seconds_saved": self.seconds_saved}
 
 
 class RecentCache:
-    """The last few things made, for what belongs to one object and goes with it: layouts of a batch, grids of a mask."""
+    """The last few things made, for what belongs to one sampling and goes with it: layouts of a batch, grids of a mask."""
 
     def __init__(self, count):
         self._entries = cachetools.LRUCache(count)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # what is made may need something else of the same sampling
 
     def get_or_make(self, key, make):
         """The value kept for key, or make()'s."""
@@ -93,52 +140,34 @@ class RecentCache:
     def __len__(self):
         return len(self._entries)
 
-
-class WeakCache:
-    """What somebody else (ComfyUI's node cache, a patched model) holds anyway, found again by its key."""
-
-    def __init__(self):
-        self._entries = weakref.WeakValueDictionary()
-        self._lock = threading.RLock()
-        self.hits = 0
-        self.misses = 0
-
-    def get_or_make(self, key, make):
-        with self._lock:
-            value = self._entries.get(key)
-            if value is None:
-                self.misses += 1
-                value = self._entries[key] = make()
-            else:
-                self.hits += 1
-            return value
-
-    def clear(self):
-        with self._lock:
-            self._entries.clear()
-
-    def statistics(self):
-        with self._lock:
-            return {"entries": len(self._entries), "hits": self.hits, "misses": self.misses}
+    def __deepcopy__(self, memo):
+        return self
 
 
-adapters = WeakCache()
-analyses = WeakCache()
-faces = ByteCache(64 * MIB)
-embeddings = ByteCache(16 * MIB)
-identities = ByteCache(128 * MIB)
-_CACHES = {"adapters": adapters, "analyses": analyses, "faces": faces, "embeddings": embeddings,
-           "identities": identities}
+def _bytes_of_tensor(tensor):
+    return tensor.numel() * tensor.element_size()
+
+
+def _bytes_of_faces(found):
+    return 1000 * (1 + sum(map(len, found)))  # objects and array headers, not the few numbers, make the size
+
+
+adapters = ByteCache(2048 * MIB, lambda adapter: adapter.bytes, shared=True)
+analyses = ByteCache(1024 * MIB, lambda analysis: analysis.bytes, shared=True)
+faces = ByteCache(16 * MIB, _bytes_of_faces)
+embeddings = ByteCache(16 * MIB, _bytes_of_tensor)
+identities = ByteCache(256 * MIB, lambda identity: identity.bytes)
+CACHES = {"adapters": adapters, "analyses": analyses, "faces": faces, "embeddings": embeddings, "identities": identities}
 
 
 def statistics():
-    """{cache: {"entries", "bytes" where it is bounded in bytes, "hits", "misses"}}."""
-    return {name: cache.statistics() for name, cache in _CACHES.items()}
+    """{cache: what `ByteCache.statistics` says of it}."""
+    return {name: cache.statistics() for name, cache in CACHES.items()}
 
 
 def clear():
     """Forgets everything; what is in use elsewhere stays with its users."""
-    for cache in _CACHES.values():
+    for cache in CACHES.values():
         cache.clear()
 
 

@@ -6,6 +6,7 @@ for it.
 
 import copy
 import functools
+import os
 import threading
 from collections.abc import MutableMapping
 
@@ -30,20 +31,20 @@ def open_face_analysis(roots, provider, small_faces=False):
     paths = find_networks(roots)
     key = (provider, *(caches.file_key(path) for path in paths.values()))
     analysis = caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
-    if not small_faces:
-        return analysis
-    return caches.analyses.get_or_make((*key, "small faces"), analysis.looking_for_small_faces)
+    return analysis.looking_for_small_faces() if small_faces else analysis
 
 
 class FaceAnalysis:
     """What insightface's class of this name does for its users: get, det_model, models, prepare.
 
-    key: the identity of files and settings, for caches. small_faces: whether our nodes look at big pictures enlarged.
+    key: the identity of files and settings, for caches. small_faces: whether our nodes look at big pictures enlarged. bytes: of
+    the networks' files, as a measure of what they take once opened.
     """
 
     def __init__(self, paths, provider, key):
         """paths: {task: ONNX file}, as `find_networks` gives it. provider: one of PROVIDERS."""
         self.key = key
+        self.bytes = sum(map(os.path.getsize, paths.values()))
         self.small_faces = False
         self.det_model = DetectionModel(_open_detector(paths[DETECTION], provider))
         opened = {DETECTION: self.det_model,
@@ -55,7 +56,6 @@ class FaceAnalysis:
         other = copy.copy(self)
         other.key = (*self.key, "small faces")
         other.small_faces = True
-        other.plain = self  # kept alive: whoever opens the plain one meanwhile shares its networks
         return other
 
     def prepare(self, ctx_id=0, det_thresh=THRESHOLD, det_size=(640, 640)):

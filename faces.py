@@ -67,7 +67,9 @@ class Photos:
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
         self.looks = looks(self.detector, ours and analysis.small_faces)
-        self.key = (caches.tensor_key(images), analysis.key if ours else caches.object_key(analysis), self.thresholds)
+        others = model, getattr(analysis, "models", {}).get(RECOGNITION)
+        networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, others)))
+        self.key = (caches.tensor_key(images), networks, self.thresholds)
 
     @functools.cached_property
     def pictures(self):
@@ -76,8 +78,7 @@ class Photos:
     @functools.cached_property
     def found(self):
         """Faces of each photo."""
-        return caches.faces.get_or_make(self.key, lambda: look_at(self.pictures, self.detector, self.looks, self.thresholds),
-                                        _bytes_of_faces)
+        return caches.faces.get_or_make(self.key, lambda: look_at(self.pictures, self.detector, self.looks, self.thresholds))
 
     def chosen(self, choice):
         """The face of each photo that is meant, None where there is none at all. FaceIndexError where there are too few."""
@@ -146,10 +147,6 @@ def look_at(pictures, detector, tried, thresholds=(THRESHOLD, OVERLAP)):
     return tuple(found)
 
 
-def _bytes_of_faces(found):
-    return 1000 * (1 + sum(map(len, found)))  # objects and array headers, not the few numbers, make the size
-
-
 def throw_if_interrupted():
     """Ends the run with ComfyUI's exception if the user has asked for it. Outside of ComfyUI nobody can."""
     try:
@@ -187,8 +184,7 @@ def reference_embeddings(analysis, images, choice=LARGEST, require_all=False):
     if not any(chosen) or require_all and None in chosen:
         photos.refuse_missing(chosen)
     photos.report_missing(chosen)
-    return caches.embeddings.get_or_make((*photos.key, choice), lambda: photos.embed(chosen),
-                                         lambda kept: kept.numel() * kept.element_size()).clone()
+    return caches.embeddings.get_or_make((*photos.key, choice), lambda: photos.embed(chosen)).clone()
 
 
 def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False):

@@ -10,15 +10,12 @@ from typing import NamedTuple
 
 import torch
 
-from .caches import RecentCache
-
 log = logging.getLogger(__name__)
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 HEAD_WIDTHS = (16, 32, 64, 128)
 BLOCK_ROWS = 64  # rows of q to a program
 SMALLEST_DOT = 16
-KEPT = 4  # layouts of K and V, and of masks, per block
 
 
 @functools.cache
@@ -99,21 +96,17 @@ def add_identities(out, q, keys, values, weights, tokens, masks, heads):
 class FusedTerm:
     """What identities add at one block, in one pass. Where the kernel cannot run, what their exact terms add.
 
-    terms: IdentityTerms. Read-only, but for what it keeps: K and V stacked for a batch layout, weights, masks.
+    terms: IdentityTerms. Read-only.
     """
 
     def __init__(self, terms):
         self.terms = tuple(terms)
-        self.stacks = RecentCache(KEPT)
-
-    def __deepcopy__(self, memo):
-        return self
 
     def steps(self, call):
         terms = tuple(term for term in self.terms if call.is_in(term.window))
         reason = "torch.compile is used" if call.compiled else _why_not_on(call.device.type)
         if terms and reason is None:
-            return [FusedStep(self, terms, call)]
+            return [FusedStep(terms, call)]
         if terms:
             _log_once(reason)
         return [step for term in terms for step in term.steps(call)]
@@ -121,7 +114,6 @@ class FusedTerm:
 
 class FusedStep(NamedTuple):
     """One pass of the kernel over a batch."""
-    fused: FusedTerm
     terms: tuple  # those of the fused term whose windows are open
     call: object  # UNetCall
 
@@ -135,18 +127,18 @@ class FusedStep(NamedTuple):
             return out
         out = out if owned and out.is_contiguous() else out.clone(memory_format=torch.contiguous_format)
         layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks)
-        keys, values, tokens, weights = self.fused.stacks.get_or_make(layout, self._stack)
+        keys, values, tokens, weights = self.call.kept.get_or_make(layout, self._stack)
         masks = None
         if any(term.mask is not None for term in self.terms):
             grid = (q.shape[1], *extra_options["original_shape"][2:4])
-            masks = self.fused.stacks.get_or_make((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
+            masks = self.call.kept.get_or_make((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
         add_identities(out, q.contiguous(), keys, values, weights, tokens, masks, heads)
         return out
 
     def _stack(self):
         """K and V [identities, b, TOKENS, width], the shorter filled up, how many of TOKENS count, and the weights."""
         pairs = [
-            term.identity.laid_out(self.call.device, self.call.dtype, self.call.batch, self.call.chunks)[term.pair]
+            term.identity.laid_out(self.call)[term.pair]
             for term in self.terms]
         counts = [keys.shape[1] for keys, _ in pairs]
         places = max(SMALLEST_DOT, 1 << (max(counts) - 1).bit_length())

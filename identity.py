@@ -2,11 +2,8 @@
 
 import torch
 
-from .caches import RecentCache
-
 COND = 0  # ComfyUI's number of the positive pass in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
-KEPT_LAYOUTS = 4
 
 
 def merge_embeddings(embeddings, method):
@@ -39,41 +36,49 @@ def unconditional_embedding(embedding, noise):
 
 
 class Identity:
-    """One person (or several, concatenated) as SDXL's blocks attend to them. Read-only once made.
+    """One person (or several, concatenated) as SDXL's blocks attend to them. Read-only once made; it lies on the CPU.
 
     cond, uncond: identity tokens [N, 16, 2048], for IdentityNet.
     keys, values: for each of the 70 adapter pairs a tensor [2, N * 16, width], row 0 uncond, row 1 cond: the order in which
-    ComfyUI batches the two passes, so that in the usual batch they serve as they are.
+    ComfyUI batches the two passes. They are views of one buffer, so that one copy brings all to the device.
     """
 
     def __init__(self, cond, uncond, keys, values):
-        self.cond = cond
-        self.uncond = uncond
-        self.keys = tuple(keys)
-        self.values = tuple(values)
-        self._layouts = RecentCache(KEPT_LAYOUTS)
+        self.cond, self.uncond = cond.cpu(), uncond.cpu()
+        self._shapes = [tensor.shape for tensor in (*keys, *values)]
+        self._bank = torch.cat([tensor.flatten() for tensor in (*keys, *values)]).cpu()
+        self.keys, self.values = self._views(self._bank)
 
     def __deepcopy__(self, memo):
         return self  # read-only, so that a copy of whoever refers to it is free
 
+    def _views(self, bank):
+        parts = bank.split([shape.numel() for shape in self._shapes])
+        views = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        pairs = len(views) // 2
+        return views[:pairs], views[pairs:]
+
     @property
     def bytes(self):
-        """Bytes of the tensors kept, without the layouts."""
-        return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, *self.keys, *self.values))
+        """Bytes of the tensors kept."""
+        return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, self._bank))
 
-    def laid_out(self, device, dtype, batch, chunks):
-        """K and V of all pairs for a batch: 70 tuples of two tensors [batch, N * 16, width], on a device and in a dtype.
+    def tokens(self, device):
+        """cond and uncond on a device: copies, which are their user's."""
+        return self.cond.to(device, copy=True), self.uncond.to(device, copy=True)
 
-        chunks: ComfyUI's cond_or_uncond, each entry an equal part of the batch. Made once; the last few layouts are kept,
-        as a run may alternate between them.
+    def laid_out(self, call):
+        """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
+
+        Made once in a sampling, on its device and in its dtype.
         """
         def lay_out():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
-            rows = [int(chunk == COND) for chunk in chunks for _ in range(batch // len(chunks))]
-            return tuple((_rows(keys, rows).to(device, dtype), _rows(values, rows).to(device, dtype))
-                         for keys, values in zip(self.keys, self.values, strict=True))
+            rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
+            bank = self._bank.to(call.device, call.dtype)
+            return tuple((_rows(keys, rows), _rows(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
 
-        return self._layouts.get_or_make((device, dtype, batch, tuple(chunks)), lay_out)
+        return call.kept.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
 
 
 def _rows(tensor, rows):

@@ -10,10 +10,18 @@ from typing import NamedTuple
 import torch
 
 from .attention import attention
+from .caches import RecentCache
 from .identity import COND
 from .latent_mask import LatentMask
 
 BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
+KEPT_IN_A_SAMPLING = 1024      # layouts and grids; fused, each of 70 blocks has its own
+
+
+def what_a_sampling_keeps():
+    """Where the UNet calls of one sampling share what they need on the device: K and V laid out for a batch, masks at each
+    resolution. It is made when the sampling begins and goes when it ends."""
+    return RecentCache(KEPT_IN_A_SAMPLING)
 
 
 class Window(NamedTuple):
@@ -32,25 +40,26 @@ class UNetCall:
 
     device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
     frames: the latents' numbers in a chunk. compiled: whether torch.compile will see the steps; numbers must then be tensors,
-    or it would take them for constants.
+    or it would take them for constants. kept: the `RecentCache` of the sampling that the call belongs to.
     """
 
-    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False):
+    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, kept=None):
         self.device = device
         self.dtype = dtype
         self.batch = batch
         self.chunks = tuple(chunks)
         self.frames = tuple(range(batch // len(chunks)) if sub_idxs is None else (int(i) for i in sub_idxs))
         self.compiled = compiled
+        self.kept = what_a_sampling_keeps() if kept is None else kept
         self._sigmas = sigmas
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, dtype=None, compiled=False):
+    def of(cls, batch, options, dtype=None, compiled=False, kept=None):
         """The call of a batch (a tensor on its device) with ComfyUI's transformer_options. dtype: default: the batch's."""
         sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
         return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch),
-                   options.get("cond_or_uncond", (COND,)), sub_idxs, compiled)
+                   options.get("cond_or_uncond", (COND,)), sub_idxs, compiled, kept)
 
     def is_in(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
@@ -80,7 +89,7 @@ class IdentityTerm(NamedTuple):
         """What one UNet call runs: an IdentityStep, or nothing outside of the window."""
         if not call.is_in(self.window):
             return
-        keys, values = self.identity.laid_out(call.device, call.dtype, call.batch, call.chunks)[self.pair]
+        keys, values = self.identity.laid_out(call)[self.pair]
         weight = torch.tensor(self.weight) if call.compiled else self.weight
         yield IdentityStep(keys, values, weight, None if self.mask is None else self.mask.for_call(call))
 

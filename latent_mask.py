@@ -5,11 +5,6 @@ from typing import NamedTuple
 
 import torch
 
-from .caches import RecentCache
-
-KEPT_DEVICES = 8
-KEPT_GRIDS = 32  # an SDXL run uses two, AnimateDiff's sliding windows two each
-
 
 def block_grid(tokens, height, width):
     """Rows and columns of an attention block's token grid, from the latent's height and width.
@@ -31,7 +26,7 @@ def mask_weights(mask, tokens, height, width):
 
 
 class LatentMask:
-    """A user's masks, brought to each resolution once. Read-only.
+    """A user's masks, brought to each resolution once in a sampling. Read-only.
 
     mask: float [m, H, W], one per latent of a batch: the last serves all further latents, extra ones are dropped.
     """
@@ -45,25 +40,23 @@ class LatentMask:
             raise ValueError(f"A mask must be [masks, height, width]; this one is {list(mask.shape)}. "
                              "Connect a MASK, or convert the image to one first.")
         self._masks = mask.detach().to("cpu", torch.float32, copy=True)
-        self._on_device = RecentCache(KEPT_DEVICES)
-        self.grids = RecentCache(KEPT_GRIDS)
 
     def __deepcopy__(self, memo):
         return self
 
     def for_call(self, call):
         """The masks of one UNet call (`UNetCall`): a `CallMask`."""
-        masks = self._on_device.get_or_make(call.device, lambda: self._masks.to(call.device))
+        masks = call.kept.get_or_make((self, call.device), lambda: self._masks.to(call.device))
         # of AnimateDiff's sliding windows a call has some of the frames
         chosen = tuple(min(frame, len(self._masks) - 1) for frame in call.frames) * len(call.chunks)
-        return CallMask(self, masks, chosen)
+        return CallMask(masks, chosen, call.kept)
 
 
 class CallMask(NamedTuple):
     """Which of the masks the entries of a batch get."""
-    latent_mask: LatentMask
     masks: torch.Tensor  # [m, H, W], on the batch's device
     chosen: tuple        # for each entry of the batch, the number of its mask
+    kept: object         # RecentCache of the sampling
 
     def __call__(self, tokens, height, width):
         """One weight per token of an attention block: float32 [b, tokens, 1], made once per resolution and layout."""
@@ -72,4 +65,4 @@ class CallMask(NamedTuple):
 
         if torch.compiler.is_compiling():  # what a trace does must not depend on what is kept
             return on_grid()
-        return self.latent_mask.grids.get_or_make((tokens, height, width, self.masks.device, self.chosen), on_grid)
+        return self.kept.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)

@@ -1,6 +1,5 @@
 """Exact mode equals the formula written out without caches, to the last bit; and what it does not do at each step."""
 
-import instantid_swift.adapter
 import pytest
 import torch
 from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS
@@ -16,7 +15,7 @@ def ours(nodes, world, model, **over):
     """(patched model, its identity)."""
     patched, embeds = cases.patch(nodes, world, model=model, **over)
     terms = next(iter(patched.model_options["transformer_options"]["patches_replace"]["attn2"].values())).terms
-    assert embeds["cond"] is terms[-1].identity.cond
+    assert torch.equal(embeds["cond"], terms[-1].identity.cond)
     return patched, terms[-1].identity
 
 
@@ -83,9 +82,6 @@ def test_projections_are_done_once_per_identity(nodes, world):
 
 def test_a_bank_of_real_size():
     """K and V of both passes for all 70 blocks in fp16: under 12 MB."""
-    with torch.device("meta"):
-        adapter = instantid_swift.adapter.Adapter([width * 320 for width in fx.BLOCK_WIDTHS]).half()
-        embedding = torch.empty(1, 1, 512, dtype=torch.float16)
-        identity = adapter(embedding, embedding)
-    assert isinstance(identity, Identity)
-    assert 10_000_000 < identity.bytes < 12_000_000
+    tokens, bank = (torch.zeros(1, 16, 2048, dtype=torch.float16),
+                    [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS])
+    assert 10_000_000 < Identity(tokens, tokens, bank, bank).bytes < 12_000_000

@@ -9,10 +9,10 @@ import pytest
 import torch
 from conftest import CHECKOUT
 from instantid_swift import fused_attention
-from instantid_swift.CrossAttentionPatch import AttentionPatch
+from instantid_swift.CrossAttentionPatch import KEPT_KEY, AttentionPatch
 from instantid_swift.fused_attention import FusedTerm, with_fused
 from instantid_swift.identity import Identity
-from instantid_swift.identity_terms import ForeignTerm, IdentityTerm, Window
+from instantid_swift.identity_terms import ForeignTerm, IdentityTerm, Window, what_a_sampling_keeps
 from instantid_swift.latent_mask import LatentMask
 
 ALWAYS = Window(999999999.9, 0.0)
@@ -94,8 +94,9 @@ def test_identities_share_one_pass(terms, random, monkeypatch):
     monkeypatch.setattr(fused_attention, "add_identities", lambda out, *given: calls.append(given))
     patch = AttentionPatch(terms=with_fused(with_fused((), terms[0]), terms[1]))
     q, k, v = random(2, 64, WIDTH), random(2, 77, WIDTH), random(2, 77, WIDTH)
+    kept = what_a_sampling_keeps()
     for _ in range(2):
-        patch(q, k, v, OPTIONS)
+        patch(q, k, v, {**OPTIONS, KEPT_KEY: kept})
     (_, keys, values, weights, tokens, masks, heads), again = calls
     assert torch.equal(keys, torch.stack([term.identity.keys[0] for term in terms]))
     assert torch.equal(values, torch.stack([term.identity.values[0] for term in terms]))

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from instantid_swift.identity import KEPT_LAYOUTS, Identity, merge_embeddings, unconditional_embedding
+from instantid_swift.identity import Identity, merge_embeddings, unconditional_embedding
+from instantid_swift.identity_terms import UNetCall, what_a_sampling_keeps
 
-CPU, F32 = torch.device("cpu"), torch.float32
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -67,31 +68,38 @@ def identity():
     return Identity(torch.zeros(1, 1, 2048), torch.zeros(1, 1, 2048), [rows], [rows * 10])
 
 
+def call(batch, chunks, device=CPU, dtype=torch.float32, kept=None):
+    return UNetCall(None, device, dtype, batch, chunks, kept=kept)
+
+
 @pytest.mark.parametrize("chunks, batch, expected", [
     ([0], 2, [1, 1]), ([1], 1, [2]), ([1, 0], 2, [2, 1]), ([0, 1], 4, [1, 1, 2, 2]), ([0, 0, 1], 6, [1, 1, 1, 1, 2, 2]),
     ([0, 1, 2], 3, [1, 2, 2]),
 ])
 def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
-    (keys, values), = identity.laid_out(CPU, F32, batch, chunks)
+    (keys, values), = identity.laid_out(call(batch, chunks))
     assert keys[:, 0, 0].tolist() == expected
     assert torch.equal(values, keys * 10)
 
 
-def test_a_layout_is_made_once(identity):
-    assert identity.laid_out(CPU, F32, 4, [1, 0]) is identity.laid_out(CPU, F32, 4, [1, 0])
+def test_a_layout_is_made_once_in_a_sampling(identity):
+    kept = what_a_sampling_keeps()
+    one, two = (identity.laid_out(call(4, [1, 0], kept=kept)) for _ in range(2))
+    assert one is two
+    assert identity.laid_out(call(4, [1, 0], kept=what_a_sampling_keeps())) is not one
 
 
 def test_the_usual_batch_needs_no_copy(identity):
     """Both passes, one latent, in the order in which ComfyUI batches them."""
-    assert identity.laid_out(CPU, F32, 2, [1, 0])[0][0] is identity.keys[0]
+    assert identity.laid_out(call(2, [1, 0]))[0][0].data_ptr() == identity.keys[0].data_ptr()
 
 
 def test_a_layout_follows_device_and_dtype(identity):
-    assert identity.laid_out(torch.device("meta"), F32, 2, [1, 0])[0][0].device.type == "meta"
-    assert identity.laid_out(CPU, torch.bfloat16, 2, [1, 0])[0][0].dtype == torch.bfloat16
+    assert identity.laid_out(call(2, [1, 0], torch.device("meta")))[0][0].device.type == "meta"
+    assert identity.laid_out(call(2, [1, 0], dtype=torch.bfloat16))[0][0].dtype == torch.bfloat16
 
 
-def test_kept_layouts_are_bounded(identity):
-    for batch in range(1, 20):
-        identity.laid_out(CPU, F32, batch, [0])
-    assert len(identity._layouts) == KEPT_LAYOUTS
+def test_tokens_handed_out_are_copies(identity):
+    for tokens in identity.tokens(CPU):
+        tokens += 1
+    assert not identity.cond.any() and not identity.uncond.any()
