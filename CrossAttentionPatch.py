@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 import xxhash
 
+from . import performance
 from .attention import attention_dtype, own_attention
 from .fused_attention import with_fused
 from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
@@ -160,7 +161,8 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(steps, patches)
-    return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
+    with performance.stage("UNet call", gpu=True):
+        return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
 
 
 def keep_for_sampling(executor, *args, **kwargs):

@@ -11,13 +11,14 @@ import sys
 import folder_paths
 import torch
 
-from . import adapter, face_analysis, faces, identity_net
+from . import adapter, caches, face_analysis, face_models, faces, identity_net, memory_requests, performance
 from .attention import attention_dtype
 from .CrossAttentionPatch import SELECTIONS, check_model, factors_of_blocks, patch_model
 from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
+from .report_nodes import InstantIDCache, InstantIDPerformanceReport
 
 log = logging.getLogger(__name__)
 
@@ -118,6 +119,12 @@ class InstantIDModelLoader:
         return {"required": {"instantid_file": (folder_paths.get_filename_list("instantid"), {
             "tooltip": "A file in models/instantid: ip-adapter.bin, or the same as safetensors."})}}
 
+    @classmethod
+    def IS_CHANGED(cls, instantid_file):
+        """Another file of the same name is another adapter."""
+        path = folder_paths.get_full_path("instantid", instantid_file)
+        return "" if path is None else str(caches.file_key(path))
+
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)
         if path is None:
@@ -141,6 +148,11 @@ class InstantIDFaceAnalysis:
                 "Looks again and closer at big pictures in which no face was found at first. Takes longer.")})},
         }
 
+    @classmethod
+    def IS_CHANGED(cls, **inputs):
+        """Other networks of the same names are other networks."""
+        return str(face_models.state_of_networks(folder_paths.get_folder_paths("insightface")))
+
     def load_insight_face(self, provider, small_faces=False):
         return (face_analysis.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
 
@@ -156,6 +168,7 @@ class FaceKeypointsPreprocessor:
         return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})},
                 "optional": {**FACE_CHOICE, "no_face": _no_face()}}
 
+    @performance.staged("draw keypoints")
     def preprocess_image(self, faceanalysis, image, face="largest", face_index=0, no_face="skip"):
         drawn = faces.keypoint_images(faceanalysis, image, FaceChoice(face, face_index), require_all=no_face == "error")
         return (torch.zeros_like(image) if drawn is None else drawn,)
@@ -179,6 +192,7 @@ class ApplyInstantID:
             "optional": APPLY_OPTIONAL,
         }
 
+    @performance.staged("apply")
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
@@ -237,6 +251,7 @@ class InstantIDAttentionPatch:
             "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face(), **_attention("all 70")},
         }
 
+    @performance.staged("apply")
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         face="largest", face_index=0, no_face="skip", blocks="all 70", block_weights="", attention="exact"):
         factors = factors_of_blocks(blocks, block_weights)
@@ -269,6 +284,7 @@ class ApplyInstantIDControlNet:
             "optional": {"mask": MASK},
         }
 
+    @performance.staged("apply")
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0:
             return positive, negative
@@ -279,7 +295,7 @@ class ApplyInstantIDControlNet:
 
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in (
     InstantIDModelLoader, InstantIDFaceAnalysis, ApplyInstantID, ApplyInstantIDAdvanced, FaceKeypointsPreprocessor,
-    InstantIDAttentionPatch, ApplyInstantIDControlNet)}
+    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDCache, InstantIDPerformanceReport)}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "InstantIDModelLoader": "Load InstantID Model",
     "InstantIDFaceAnalysis": "InstantID Face Analysis",
@@ -288,6 +304,8 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "FaceKeypointsPreprocessor": "Face Keypoints Preprocessor",
     "InstantIDAttentionPatch": "InstantID Patch Attention",
     "ApplyInstantIDControlNet": "InstantID Apply ControlNet",
+    "InstantIDCache": "InstantID Cache",
+    "InstantIDPerformanceReport": "InstantID Performance Report",
 }
 
 
@@ -301,3 +319,4 @@ def _warn_of_twins():
 
 
 _warn_of_twins()
+memory_requests.follow()

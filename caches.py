@@ -26,6 +26,8 @@ import cachetools
 import torch
 import xxhash
 
+from . import performance
+
 MIB = 1 << 20
 
 
@@ -39,17 +41,18 @@ class Entry(NamedTuple):
 class ByteCache:
     """Least-recently-used cache bounded in bytes. Concurrent requests for one key compute it once."""
 
-    def __init__(self, budget, size, shared=False):
-        """budget: bytes. size: a function of a value to its bytes. shared: what does not fit (any more) is still found for as
+    def __init__(self, budget, size, name="", stage="", gpu=False, shared=False):
+        """budget: bytes. size: a function of a value to its bytes. name: its own. stage: what making a value is called in
+        performance reports; gpu: whether that is done on the GPU. shared: what does not fit (any more) is still found for as
         long as somebody else, such as ComfyUI's cache of node outputs, holds it."""
-        self._size = size
+        self.name, self.default_budget = name, budget
+        self._size, self._stage, self._gpu, self._shared = size, stage, gpu, shared
         self._entries = self._empty(budget)
-        self._elsewhere = weakref.WeakValueDictionary() if shared else {}
-        self._shared = shared
+        self._elsewhere = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
         self._making = {}  # key -> [lock, number of threads that wait for it]
-        self.hits = self.misses = 0
-        self.seconds_saved = 0.0
+        self._hits = self._misses = 0
+        self._seconds_saved = 0.0
 
     @staticmethod
     def _empty(budget):
@@ -60,27 +63,29 @@ class ByteCache:
 
         An exception of make is the caller's and leaves nothing behind. What was begun before `clear` is not kept.
         """
-        with self._turn(key):
-            with self._lock:
-                entry = self._entries.get(key)
-                if entry is not None:
-                    self.hits += 1
-                    self.seconds_saved += entry.seconds
-                    return entry.value
-                if (value := self._elsewhere.get(key)) is not None:
-                    self.hits += 1
-                    return value
-                self.misses += 1
-                entries, elsewhere = self._entries, self._elsewhere
-            start = time.perf_counter()
-            value = make()
-            entry = Entry(value, self._size(value), time.perf_counter() - start)
-            with self._lock:
-                if self._shared:
-                    elsewhere[key] = value
-                with contextlib.suppress(ValueError):  # larger than the whole budget
+        with performance.stage(self._stage, self.name, self._gpu), self._turn(key):
+            entry, entries, elsewhere = self._look_up(key)
+            performance.cache_result(self.name, entry is not None)
+            if entry is None:
+                start = time.perf_counter()
+                value = make()
+                entry = Entry(value, self._size(value), time.perf_counter() - start)
+                with self._lock, contextlib.suppress(ValueError):  # larger than the whole budget
+                    if self._shared:
+                        elsewhere[key] = value
                     entries[key] = entry
-            return value
+            return entry.value
+
+    def _look_up(self, key):
+        """What there is of a key, or None, and where to put what is made now."""
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None and (value := self._elsewhere.get(key)) is not None:
+                entry = Entry(value, 0, 0.0)
+            self._hits += entry is not None
+            self._misses += entry is None
+            self._seconds_saved += entry.seconds if entry else 0.0
+            return entry, self._entries, self._elsewhere
 
     @contextlib.contextmanager
     def _turn(self, key):
@@ -114,13 +119,13 @@ class ByteCache:
         """Forgets everything; what is in use stays with its users."""
         with self._lock:
             self._entries = self._empty(self._entries.maxsize)
-            self._elsewhere = type(self._elsewhere)()
+            self._elsewhere = weakref.WeakValueDictionary()
 
     def statistics(self):
         """{"entries", "bytes", "budget", "hits", "misses", "seconds_saved"}."""
         with self._lock:
             return {"entries": len(self._entries), "bytes": self._entries.currsize, "budget": self._entries.maxsize,
-                    "hits": self.hits, "misses": self.misses, "seconds_saved": self.seconds_saved}
+                    "hits": self._hits, "misses": self._misses, "seconds_saved": self._seconds_saved}
 
 
 class RecentCache:
@@ -152,29 +157,30 @@ def _bytes_of_faces(found):
     return 1000 * (1 + sum(map(len, found)))  # objects and array headers, not the few numbers, make the size
 
 
-adapters = ByteCache(2048 * MIB, lambda adapter: adapter.bytes, shared=True)
-analyses = ByteCache(1024 * MIB, lambda analysis: analysis.bytes, shared=True)
-faces = ByteCache(16 * MIB, _bytes_of_faces)
-embeddings = ByteCache(16 * MIB, _bytes_of_tensor)
-identities = ByteCache(256 * MIB, lambda identity: identity.bytes)
-CACHES = {"adapters": adapters, "analyses": analyses, "faces": faces, "embeddings": embeddings, "identities": identities}
+adapters = ByteCache(2048 * MIB, lambda adapter: adapter.bytes, "adapters", "load adapter", shared=True)
+analyses = ByteCache(1024 * MIB, lambda analysis: analysis.bytes, "analyses", "load face networks", shared=True)
+faces = ByteCache(16 * MIB, _bytes_of_faces, "faces", "detect")
+embeddings = ByteCache(16 * MIB, _bytes_of_tensor, "embeddings", "embed")
+identities = ByteCache(256 * MIB, lambda identity: identity.bytes, "identities", "project", gpu=True)
+ALL = (adapters, analyses, faces, embeddings, identities)
 
 
 def statistics():
     """{cache: what `ByteCache.statistics` says of it}."""
-    return {name: cache.statistics() for name, cache in CACHES.items()}
+    return {cache.name: cache.statistics() for cache in ALL}
 
 
 def clear():
     """Forgets everything; what is in use elsewhere stays with its users."""
-    for cache in CACHES.values():
+    for cache in ALL:
         cache.clear()
 
 
 def tensor_key(tensor):
     """A tensor's content as a key: 128-bit hash of its bytes, shape, dtype."""
-    contiguous = tensor.detach().cpu().contiguous()
-    digest = xxhash.xxh3_128_digest(contiguous.flatten().view(torch.uint8).numpy()) if contiguous.numel() else b""
+    with performance.stage("hash"):
+        contiguous = tensor.detach().cpu().contiguous()
+        digest = xxhash.xxh3_128_digest(contiguous.flatten().view(torch.uint8).numpy()) if contiguous.numel() else b""
     return digest, tuple(tensor.shape), tensor.dtype
 
 

@@ -4,6 +4,8 @@ import mmap
 import os
 from typing import NamedTuple
 
+from .caches import file_key
+
 PACKAGE = "antelopev2"
 DETECTION, RECOGNITION = "detection", "recognition"  # insightface's names of the two tasks that InstantID needs
 DETECTION_OUTPUTS = (9, 15)
@@ -58,6 +60,12 @@ def find_networks(roots):
     if partly:
         raise FaceModelError(f"The face networks are not complete: {'; '.join(partly)}. {advice} {searched}")
     raise FaceModelError(f"The face networks of {PACKAGE} were not found. {advice} {searched}")
+
+
+def state_of_networks(roots):
+    """What `find_networks` would look at, as a key: path, size and time of each file that may be a network."""
+    return sorted({file_key(os.path.join(folder, name)) for folder in candidate_folders(roots) for name in _list(folder)
+                   if name.endswith(".onnx")})
 
 
 def _list(folder):

@@ -7,6 +7,7 @@ whoever else reads that peak then gets the one since the latest stage.
 """
 
 import contextlib
+import functools
 import json
 import sys
 import threading
@@ -29,6 +30,17 @@ def stage(name, cache=None, gpu=False):
     """
     recorded = _session.current()
     return _NOT_RECORDED if recorded is None else _Call(recorded, name, cache or name, gpu)
+
+
+def staged(name):
+    """Decorator that makes a function a stage."""
+    def decorate(function):
+        @functools.wraps(function)
+        def run(*args, **kwargs):
+            with stage(name):
+                return function(*args, **kwargs)
+        return run
+    return decorate
 
 
 def cache_result(cache, hit):

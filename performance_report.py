@@ -105,10 +105,22 @@ def table(rows, warnings=()):
         cells.append((f"{row.name} ({row.failed} failed)" if row.failed else row.name, str(row.calls),
                       f"{1000 * row.own:.1f}", f"{1000 * row.total:.1f}", "" if row.gpu is None else f"{1000 * row.gpu:.1f}",
                       f"{row.memory / MIB:.0f}" if row.memory else "", row.cache))
+    return "\n".join([*_aligned(cells), "", *warnings, MEANING_OF_MEMORY[on_gpu], MEANING])
+
+
+def table_of_caches(statistics):
+    """What `caches.statistics` gives, as text with aligned columns."""
+    cells = [("cache", "entries", "MiB", "of", "hits", "misses", "seconds saved")]
+    cells += [(name, str(of["entries"]), f"{of['bytes'] / MIB:.1f}", str(of["budget"] // MIB), str(of["hits"]),
+               str(of["misses"]), f"{of['seconds_saved']:.2f}") for name, of in statistics.items()]
+    return "\n".join(_aligned(cells))
+
+
+def _aligned(cells):
+    """Lines of rows of strings: names to the left, numbers to the right, the last column as it comes."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]), cache]).rstrip()
-             for name, *numbers, cache in cells]
-    return "\n".join([*lines, "", *warnings, MEANING_OF_MEMORY[on_gpu], MEANING])
+    return ["  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]), last]).rstrip()
+            for name, *numbers, last in cells]
 
 
 def chart(rows):

@@ -2,9 +2,50 @@
 
 from comfy.comfy_types import IO
 
-from . import performance, performance_report
+from . import caches, performance, performance_report
 
 CATEGORY = "InstantID"
+
+
+def _mebibytes(cache):
+    return ("INT", {"default": cache.default_budget // caches.MIB, "min": 0, "max": 65536,
+                    "tooltip": f"MiB of memory that the cache '{cache.name}' may take."})
+
+
+class InstantIDCache:
+    DESCRIPTION = ("What InstantID keeps between runs, so that a moved slider costs nothing: how much it is, how often it "
+                   "helped, how much it may be. Without this node it is what stands here at first.")
+    CATEGORY = CATEGORY
+    RETURN_TYPES = (IO.ANY, "STRING")
+    RETURN_NAMES = ("anything", "report")
+    OUTPUT_TOOLTIPS = ("The input, unchanged.", "A line for each cache.")
+    FUNCTION = "manage"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "clear": ("BOOLEAN", {"default": False, "tooltip": "Forget everything, each time this node runs."}),
+                "record_timings": ("BOOLEAN", {"default": False, "tooltip": (
+                    "Time the stages of all runs from the next one on, for the history in InstantID Performance Report.")}),
+                **{cache.name: _mebibytes(cache) for cache in caches.ALL},
+            },
+            "optional": {"anything": (IO.ANY, {"tooltip": "Passed on; this node runs after it is made."})},
+        }
+
+    @classmethod
+    def IS_CHANGED(cls, **inputs):
+        return float("nan")
+
+    def manage(self, clear, record_timings, anything=None, **mebibytes):
+        if clear:
+            caches.clear()
+        for cache in caches.ALL:
+            cache.budget = mebibytes.get(cache.name, cache.default_budget // caches.MIB) * caches.MIB
+        performance.record_always(record_timings)
+        report = performance_report.table_of_caches(caches.statistics())
+        return {"ui": {"text": [report]}, "result": (anything, report)}
 
 
 class InstantIDPerformanceReport:

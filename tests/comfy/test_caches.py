@@ -1,0 +1,246 @@
+"""What is kept between runs: never a stale result, never more than the budgets, nothing that a user can change."""
+
+import gc
+import os
+import shutil
+import tracemalloc
+
+import onnx
+import pytest
+import torch
+from instantid_swift import caches, faces
+from instantid_swift.adapter import load_adapter
+from instantid_swift.face_analysis import open_face_analysis
+from instantid_swift.identity import Identity
+from onnx import numpy_helper
+from oracle import cases
+from oracle import fixtures as fx
+
+
+@pytest.fixture
+def budgets():
+    """Budgets may be changed; afterwards they are what they were."""
+    yield caches
+    for cache in caches.ALL:
+        cache.budget = cache.default_budget
+
+
+# ---- a moved slider
+
+
+def test_a_new_weight_costs_no_network_and_no_projection(nodes, world, counted):
+    analysis, detector, embedder = counted
+    module, projected = world.instantid.patcher.model, []
+    hooks = [layer.register_forward_hook(lambda *args: projected.append(1))
+             for layer in (module.resampler, *module.to_k, *module.to_v)]
+    runs = []
+    for weight in (0.8, 0.5, 1.1):
+        cases.apply(nodes, world, insightface=analysis, weight=weight)
+        runs.append((detector.runs, embedder.runs, len(projected)))
+    for hook in hooks:
+        hook.remove()
+    assert runs == [(1, 1, 2 * 141)] * 3, "the resampler and 140 projections, for cond and uncond"
+
+
+# ---- never stale
+
+
+def test_a_picture_edited_in_place(world, counted):
+    """The same tensor at the same address, another person in it; then a single pixel changed."""
+    analysis, detector, _ = counted
+    image = fx.portrait("a").clone()
+    first = faces.reference_embeddings(analysis, image)
+    image.copy_(fx.portrait("b"))
+    second = faces.reference_embeddings(analysis, image)
+    assert torch.equal(second, faces.reference_embeddings(analysis, fx.portrait("b"))) and not torch.allclose(first, second)
+    image[0, 0, 0, 0] = 1 - image[0, 0, 0, 0]
+    before = detector.runs
+    faces.reference_embeddings(analysis, image)
+    assert detector.runs == before + 1
+
+
+def test_pictures_freed_and_reallocated(ours):
+    """Keyed by address, 38 of 50 pictures got another person's face."""
+    expected = {name: faces.reference_embeddings(ours, fx.portrait(name)) for name in "ab"}
+    addresses = set()
+    for number in range(30):
+        name = "ab"[number % 2]
+        image = fx.portrait(name).clone()
+        addresses.add(image.data_ptr())
+        assert torch.equal(faces.reference_embeddings(ours, image), expected[name])
+        del image
+    assert len(addresses) < 30, "no address was used twice: this test shows nothing"
+
+
+@pytest.fixture
+def other_adapter(tmp_path):
+    """Another adapter's file, with the keys negated."""
+    tensors = fx.instantid_checkpoint()
+    tensors["ip_adapter"] = {name: -tensor if "to_k" in name else tensor for name, tensor in tensors["ip_adapter"].items()}
+    torch.save(tensors, tmp_path / "other.bin")
+    return tmp_path / "other.bin"
+
+
+def keys_of(nodes, world, adapter):
+    model, _ = cases.patch(nodes, world, instantid=adapter)
+    patches = model.model_options["transformer_options"]["patches_replace"]["attn2"]
+    return patches["input", 4, 0].terms[0].identity.keys[0]
+
+
+def test_two_adapters_alternating(nodes, world, other_adapter):
+    found = [keys_of(nodes, world, adapter) for adapter in (world.instantid, load_adapter(str(other_adapter))) * 3]
+    assert all(torch.equal(found[number], found[0] * (-1) ** number) for number in range(6))
+
+
+def test_another_adapter_under_the_same_name(nodes, world, adapter_path, other_adapter, tmp_path, monkeypatch):
+    """The loader notices the new file, ComfyUI runs it again, and nothing of the old one is used."""
+    import folder_paths
+    file = tmp_path / "adapters" / "ip-adapter.bin"
+    file.parent.mkdir()
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "instantid", ([str(file.parent)], {".bin"}))
+    loader, found, states = nodes["InstantIDModelLoader"], [], []
+    for source in (adapter_path, other_adapter, adapter_path):
+        shutil.copyfile(source, file)
+        states.append(loader.IS_CHANGED(instantid_file=file.name))
+        found.append(keys_of(nodes, world, loader().load_model(instantid_file=file.name)[0]))
+    assert len(set(states)) == 3 and loader.IS_CHANGED(instantid_file=file.name) == states[-1]
+    assert torch.equal(found[1], -found[0]) and torch.equal(found[2], found[0])
+
+
+@pytest.fixture
+def other_networks(face_root, tmp_path):
+    """A folder with networks of the same names, whose embedder gives other numbers."""
+    shutil.copytree(face_root, tmp_path / "insightface")
+    path = tmp_path / "insightface" / "models" / "antelopev2" / "w600k_mbf.onnx"
+    network = onnx.load(path)
+    weights = max(network.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
+    onnx.save(network, path)
+    return tmp_path / "insightface"
+
+
+def test_two_face_models_alternating(face_root, other_networks):
+    roots = (str(face_root), str(other_networks))
+    found = [faces.reference_embeddings(open_face_analysis([roots[number % 2]], "CPU"), fx.portrait("a"))
+             for number in range(6)]
+    assert all(torch.equal(found[number], found[number % 2]) for number in range(6)) and not torch.allclose(*found[:2])
+
+
+def test_other_networks_under_the_same_names(nodes, face_root, other_networks, tmp_path, monkeypatch):
+    import folder_paths
+    root = tmp_path / "replaced"
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(root)], set()))
+    loader, found, states = nodes["InstantIDFaceAnalysis"], [], []
+    for source in (face_root, other_networks):
+        shutil.copytree(source, root, dirs_exist_ok=True)
+        for path in root.rglob("*.onnx"):
+            os.utime(path)  # the copy has the source's times
+        states.append(loader.IS_CHANGED(provider="CPU"))
+        found.append(faces.reference_embeddings(loader().load_insight_face(provider="CPU")[0], fx.portrait("a")))
+    assert len(set(states)) == 2 and loader.IS_CHANGED(provider="CPU") == states[-1]
+    assert not torch.allclose(*found)
+
+
+def test_what_is_handed_out_may_be_changed(nodes, world):
+    """Tokens, hint and drawing belong to whoever gets them."""
+    def run():
+        model, positive, negative = cases.apply(nodes, world)
+        _, embeds = cases.patch(nodes, world)
+        drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("a"))
+        options = [entry[0][1] for entry in (positive, negative)]
+        return [*(of["cross_attn_controlnet"] for of in options), options[0]["control"].cond_hint_original,
+                embeds["cond"], embeds["uncond"], drawn]
+    first = run()
+    expected = [tensor.clone() for tensor in first]
+    for tensor in first:
+        tensor.zero_()
+    assert all(map(torch.equal, run(), expected))
+
+
+# ---- never more than the budgets
+
+
+def test_two_hundred_photos_and_fifty_weights(nodes, world, ours, budgets):
+    """The budgets are made small, so that all of them are reached."""
+    cases.patch(nodes, world, insightface=ours)
+    one = caches.identities.statistics()["bytes"]
+    budgets.identities.budget, budgets.faces.budget, budgets.embeddings.budget = 5 * one, 20_000, 20_000
+    portrait = fx.portrait("a")
+    for number in range(200):
+        portrait[0, 0, 0, 0] = number / 256
+        cases.patch(nodes, world, insightface=ours, image=portrait, weight=0.5 + number % 50 / 100)
+        for cache in caches.ALL:
+            assert cache.statistics()["bytes"] <= cache.budget, cache.name
+    gc.collect()
+    alive = sum(isinstance(thing, Identity) for thing in gc.get_objects())
+    assert caches.identities.statistics()["entries"] == 5 and alive == 5
+    assert caches.faces.statistics()["entries"] < 11 and caches.embeddings.statistics()["entries"] < 11
+
+
+def test_repetitions_take_no_more_memory(nodes, world, ours):
+    """A workflow twenty times: what is allocated stays the same."""
+    def run(number):
+        fx.sample(*cases.apply(nodes, world, insightface=ours, weight=0.5 + number % 2), steps=1, size=(8, 8))
+        gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(3):
+            run(number)
+        before = tracemalloc.get_traced_memory()[0]
+        tensors = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        for number in range(20):
+            run(number)
+        assert tracemalloc.get_traced_memory()[0] - before < 50_000
+        assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == tensors
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
+def test_nothing_stays_on_the_gpu(nodes, world):
+    fx.sample(*cases.apply(nodes, world), steps=1)
+    before = torch.cuda.memory_allocated()
+    for _ in range(20):
+        fx.sample(*cases.apply(nodes, world), steps=1)
+    assert torch.cuda.memory_allocated() == before
+
+
+def test_nothing_of_a_sampling_outlives_it(nodes, world):
+    """Layouts for the batch and masks at each resolution."""
+    kept = []
+    model = cases.apply(nodes, world, mask=cases.left_half())[0]
+
+    def look(executor, *args, **kwargs):
+        kept.append(executor.class_obj.model_options["transformer_options"]["instantid_swift_kept"])
+        return executor(*args, **kwargs)
+    from comfy.patcher_extension import WrappersMP
+    model = model.clone()
+    model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "test", look)
+    fx.sample(model, world.positive, world.negative, steps=2, batch=2)
+    (of_run,) = kept
+    assert len(of_run) == 4, "a layout, the mask, two grids"
+    import weakref
+    gone = weakref.ref(of_run)
+    kept.clear()
+    del of_run
+    gc.collect()
+    assert gone() is None
+
+
+# ---- the node
+
+
+def test_the_cache_node(nodes, world, budgets):
+    cases.apply(nodes, world)
+    defaults = {name: options[1]["default"] for name, options in nodes["InstantIDCache"].INPUT_TYPES()["required"].items()}
+    picture = torch.rand(1, 8, 8, 3)
+    shown = cases.call(nodes, "InstantIDCache", **defaults, anything=picture)
+    passed, report = shown["result"]
+    assert passed is picture and shown["ui"]["text"] == [report]
+    assert report.splitlines()[0].split()[:3] == ["cache", "entries", "MiB"]
+    assert {line.split()[0]: line.split()[1] for line in report.splitlines()[1:]}["identities"] == "1"
+    cases.call(nodes, "InstantIDCache", **{**defaults, "identities": 0})
+    assert caches.identities.statistics()["entries"] == 0 and caches.faces.statistics()["entries"] == 1
+    cases.call(nodes, "InstantIDCache", **{**defaults, "clear": True})
+    assert not any(of["entries"] for of in caches.statistics().values()) and caches.identities.budget == 256 * caches.MIB
+    assert nodes["InstantIDCache"].INPUT_TYPES()["required"]["identities"][1]["default"] == 256
