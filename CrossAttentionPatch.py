@@ -21,6 +21,7 @@ from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
 KEPT_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
+REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
 
@@ -152,17 +153,19 @@ class AttentionPatch:
 
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
-    transformer_options = dict(transformer_options or {})
-    kept = transformer_options.pop(KEPT_KEY, None)
-    patches = transformer_options.get("patches_replace", {}).get("attn2", {})
-    compiled = COMPILE_KEY in transformer_options.get("wrappers", {}).get("apply_model", {})
-    call = UNetCall.of(x, {"sigmas": sigma, **transformer_options}, attention_dtype(executor.class_obj), compiled,
-                       kept)
-    steps = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
+    options = dict(transformer_options or {})
+    kept, replay = options.pop(KEPT_KEY, None), options.pop(REPLAY_KEY, None)
+    patches = options.get("patches_replace", {}).get("attn2", {})
+    compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
+    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), compiled=compiled,
+                       replayed=replay is not None and not compiled, kept=kept)
+    options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
-        kwargs[KEY] = structure(steps, patches)
+        kwargs[KEY] = structure(options[KEY], patches)
+    if replay is not None:
+        options = replay.for_call(options, call, executor.class_obj)
     with performance.stage("UNet call", gpu=True):
-        return executor(x, sigma, c_concat, c_crossattn, control, {**transformer_options, KEY: steps}, **kwargs)
+        return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 
 def keep_for_sampling(executor, *args, **kwargs):
@@ -217,7 +220,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
     weight is multiplied by at each block (`factors_of_blocks`); other blocks are left alone. fused: add in one kernel where
     that can run, which changes last bits.
     """
-    from comfy.patcher_extension import CallbacksMP, WrappersMP
+    from comfy.patcher_extension import CallbacksMP
     model = model.clone()
     sampling = model.get_model_object("model_sampling")
     window = Window(float(sampling.percent_to_sigma(start_at)), float(sampling.percent_to_sigma(end_at)))
@@ -233,8 +236,14 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, separate_patches)
+    install_wrappers(model)
+    return model
+
+
+def install_wrappers(model):
+    """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
+    from comfy.patcher_extension import WrappersMP
     for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, keep_for_sampling), (WrappersMP.APPLY_MODEL, prepare_call),
                           (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)
-    return model

@@ -104,7 +104,8 @@ class FusedTerm:
 
     def steps(self, call):
         terms = tuple(term for term in self.terms if call.is_in(term.window))
-        reason = "torch.compile is used" if call.compiled else _why_not_on(call.device.type)
+        used = "torch.compile" if call.compiled else "replay" if call.replayed else None
+        reason = f"{used} is used" if used else _why_not_on(call.device.type)
         if terms and reason is None:
             return [FusedStep(terms, call)]
         if terms:

@@ -39,27 +39,34 @@ class UNetCall:
     """What terms need to know of one UNet call.
 
     device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
-    frames: the latents' numbers in a chunk. compiled: whether torch.compile will see the steps; numbers must then be tensors,
-    or it would take them for constants. kept: the `RecentCache` of the sampling that the call belongs to.
+    frames: the latents' numbers in a chunk. compiled, replayed: whether torch.compile or a CUDA graph will see the steps, which
+    would take numbers for constants. kept: the `RecentCache` of the sampling that the call belongs to.
     """
 
-    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, kept=None):
+    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, replayed=False, kept=None):
         self.device = device
         self.dtype = dtype
         self.batch = batch
         self.chunks = tuple(chunks)
         self.frames = tuple(range(batch // len(chunks)) if sub_idxs is None else (int(i) for i in sub_idxs))
         self.compiled = compiled
+        self.replayed = replayed
         self.kept = what_a_sampling_keeps() if kept is None else kept
         self._sigmas = sigmas
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, dtype=None, compiled=False, kept=None):
+    def of(cls, batch, options, dtype=None, **more):
         """The call of a batch (a tensor on its device) with ComfyUI's transformer_options. dtype: default: the batch's."""
         sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
         return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch),
-                   options.get("cond_or_uncond", (COND,)), sub_idxs, compiled, kept)
+                   options.get("cond_or_uncond", (COND,)), sub_idxs, **more)
+
+    def number(self, value):
+        """A number for the steps: itself, or a tensor without dimensions where it must not become a constant."""
+        if self.replayed:  # in float32, in which PyTorch multiplies 16-bit tensors by numbers
+            return self.kept.get_or_make((value, self.device), lambda: torch.full((), value, device=self.device))
+        return torch.tensor(value) if self.compiled else value
 
     def is_in(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
@@ -90,8 +97,7 @@ class IdentityTerm(NamedTuple):
         if not call.is_in(self.window):
             return
         keys, values = self.identity.laid_out(call)[self.pair]
-        weight = torch.tensor(self.weight) if call.compiled else self.weight
-        yield IdentityStep(keys, values, weight, None if self.mask is None else self.mask.for_call(call))
+        yield IdentityStep(keys, values, call.number(self.weight), None if self.mask is None else self.mask.for_call(call))
 
 
 class IdentityStep(NamedTuple):
@@ -107,6 +113,9 @@ class IdentityStep(NamedTuple):
             term = self.weight * self.mask(q.shape[1], *extra_options["original_shape"][2:4]) * term
         elif term.requires_grad:
             term = self.weight * term
+        elif isinstance(self.weight, torch.Tensor) and self.weight.device == term.device:
+            # rounded once, as with a number; without float() the weight would be rounded to the term's 16 bits first
+            term = (self.weight * term.float()).to(term.dtype)
         else:
             term = term.mul_(self.weight)
         return add(out, term, owned)
