@@ -33,7 +33,7 @@ def computing_once(control):
 
 
 class IdentityNet(comfy.cldm.cldm.ControlNet):
-    """A ControlNet over the layers of another one, to which ComfyUI's memory management goes on to attend.
+    """A ControlNet made of another one's layers, which ComfyUI's memory management goes on to move, cast and patch there.
 
     Kept at SDXL's size in 16 bits, for each size of the latents: 10.5 MB for a hint of 1024 x 1024 pixels, and 2.6 MB for
     each 16 identity tokens, which for one picture with both passes comes to 5.2 MB.

@@ -7,6 +7,7 @@ import weakref
 from typing import NamedTuple
 
 import comfy.cldm.cldm
+import comfy.context_windows
 import comfy.controlnet
 import comfy.ops
 import comfy.utils
@@ -79,15 +80,17 @@ def counted(net):
     def count(layer, arguments, result):
         calls[layer] += 1
 
-    hooks = [layer.register_forward_hook(count) for layer in calls]
-
     def so_far():
-        return Calls(*({calls[layer] for layer in group}.pop() for group in layers.values()
-                       if len({calls[layer] for layer in group}) == 1))
+        each = [{calls[layer] for layer in group} for group in layers.values()]
+        assert all(len(numbers) == 1 for numbers in each)
+        return Calls(*(numbers.pop() for numbers in each))
 
-    yield so_far
-    for hook in hooks:
-        hook.remove()
+    hooks = [layer.register_forward_hook(count) for layer in calls]
+    try:
+        yield so_far
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def sampled(world, positive, negative, model=None, net=None, **settings):
@@ -96,9 +99,9 @@ def sampled(world, positive, negative, model=None, net=None, **settings):
         return fx.sample(model or world.model, positive, negative, **{**STEPS, **settings}), calls()
 
 
-def evaluate(model, hint, context):
-    """A step of the latents [2, 4, 16, 16]."""
-    return model(x=randn(51, 2, 4, 16, 16), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
+def evaluate(model, hint, context, width=16):
+    """A step of latents [2, 4, 16, width]."""
+    return model(x=randn(51, 2, 4, 16, width), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
                  y=randn(52, 2, 2816))
 
 
@@ -200,6 +203,19 @@ def test_two_sizes_in_one_run(world):
     assert torch.equal(ours, plain)
     assert calls == Calls(2, 2, 4) and plain_calls == Calls(4, 4, 4)
     assert remembered(conditionings[0][0][1]["control"]) == 0
+
+
+def test_context_windows(world):
+    """Newer versions of ComfyUI give each window the tokens of its own frames, under the ids that the conds always have."""
+    windows = comfy.context_windows
+    model = world.model.clone()
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.FLAT), context_length=1, dim=0)
+    # two steps have three noise levels: 0.3.75 compares them with those of the three frames one by one
+    ours, plain = (fx.sample(model, *wire(world.net, *texts(world), identity=tokens(3)), batch=3, **STEPS)
+                   for wire in (apply, by_hand))
+    assert torch.equal(ours, plain)
 
 
 def test_after_another_control_net_and_with_two_identities(world):
@@ -403,6 +419,22 @@ def test_contexts_of_one_shape_are_told_apart(world):
                           for model in (net.control_model, world.net.control_model)))
             assert remembered(net) <= 1 + 4 * 68
         assert calls() == Calls(1 + len(order), 6 + len(order), 2 * len(order))
+
+
+def test_hints_of_one_size_are_told_apart(world):
+    """Tiles, as another pack cuts them out of ComfyUI's hint."""
+    net = computing_once(world.net.copy())
+    net.pre_run(world.model.model, lambda percent: percent)
+    tiles = drawing().movedim(-1, 1).repeat(1, 1, 2, 2)[:, :, :128].split(64, dim=3)
+    context = randn(61, 2, 16, fx.CONTEXT)
+    with torch.inference_mode(), counted(world.net) as calls:
+        for number in (0, 1, 0, 2, 1):
+            net.cond_hint = tiles[number].clone()
+            assert same(*(evaluate(model, net.cond_hint, context.clone(), width=8)
+                          for model in (net.control_model, world.net.control_model)))
+        assert calls() == Calls(3 + 5, 3 + 5, 5 + 5)
+    net.cleanup()
+    assert remembered(net) == 0
 
 
 def test_nothing_is_kept_where_gradients_are_wanted(world):
