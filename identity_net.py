@@ -29,20 +29,23 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     """Conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
 
     hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
-    negative. mask: MASK, which limits the positive only.
+    negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
+    earlier ControlNets get the tokens all the same.
     """
+    from .control_constants import computing_once
     hint = hint.movedim(-1, 1)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 
     def controlled(previous):
         if previous not in copies:
-            copies[previous] = control_net.copy().set_cond_hint(hint, strength, (start_at, end_at))
+            copies[previous] = computing_once(control_net.copy()).set_cond_hint(hint, strength, (start_at, end_at))
             copies[previous].set_previous_controlnet(previous)
         return copies[previous]
 
     def extended(conditioning, tokens, limits):
-        return [[text, {**options, "control": controlled(options.get("control")), "control_apply_to_uncond": False,
-                        "cross_attn_controlnet": tokens, **limits}] for text, options in conditioning]
+        return [[text, {**options, **({"control": controlled(options.get("control"))} if strength else {}),
+                        "control_apply_to_uncond": False, "cross_attn_controlnet": tokens, **limits}]
+                for text, options in conditioning]
 
     limits = {} if mask is None else {"mask": mask, "set_area_to_bounds": False}
     return extended(positive, cond, limits), extended(negative, uncond, {})
