@@ -18,6 +18,7 @@ from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
+from .replay_nodes import InstantIDReplay
 from .report_nodes import InstantIDCache, InstantIDPerformanceReport
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,7 @@ NOISE = _number(0.0, 0.0, 1.0, 0.1, "Noise in the negative pass instead of no fa
 KEYPOINTS = ("IMAGE", {"tooltip": "Takes pose and place of the face from here: a photo, or a drawing of keypoints. "
                                   "Otherwise they are those of the first photo."})
 MASK = ("MASK", {"tooltip": "Where in the picture the person is."})
+REPLAY = ("BOOLEAN", {"default": False, "tooltip": "As InstantID Replay after this node: same picture, CUDA graphs."})
 FACE_CHOICE = {
     "face": (ORDERS, {"default": "largest", "tooltip": "In which order the faces of a photo are counted for face_index."}),
     "face_index": ("INT", {"default": 0, "min": 0, "max": 999, "tooltip": "Which face of a photo is taken; 0 is the first."}),
@@ -81,7 +83,7 @@ def _no_face(*more):
 APPLY_LINKS = {"instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
                "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE}
 APPLY_OPTIONAL = {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
-                  **_attention("as original")}
+                  **_attention("as original"), "replay": REPLAY}
 
 
 def _identity(instantid, insightface, image, model, noise, combine_embeds, choice, require_all):
@@ -196,7 +198,7 @@ class ApplyInstantID:
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
-                        block_weights="", attention="exact"):
+                        block_weights="", attention="exact", replay=False):
         identity_net.check_control_net(control_net)
         factors = factors_of_blocks(blocks, block_weights)
         choice = FaceChoice(face, face_index)
@@ -213,7 +215,7 @@ class ApplyInstantID:
         positive, negative = identity_net.apply_identity_net(
             positive, negative, control_net, hint, *identity.tokens(instantid.device),
             weight if cn_strength is None else cn_strength, start_at, end_at, mask)
-        return patched, positive, negative
+        return InstantIDReplay().replay(patched, positive, negative) if replay else (patched, positive, negative)
 
 
 class ApplyInstantIDAdvanced(ApplyInstantID):
@@ -295,7 +297,8 @@ class ApplyInstantIDControlNet:
 
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in (
     InstantIDModelLoader, InstantIDFaceAnalysis, ApplyInstantID, ApplyInstantIDAdvanced, FaceKeypointsPreprocessor,
-    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDCache, InstantIDPerformanceReport)}
+    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDReplay, InstantIDCache,
+    InstantIDPerformanceReport)}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "InstantIDModelLoader": "Load InstantID Model",
     "InstantIDFaceAnalysis": "InstantID Face Analysis",
@@ -304,6 +307,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "FaceKeypointsPreprocessor": "Face Keypoints Preprocessor",
     "InstantIDAttentionPatch": "InstantID Patch Attention",
     "ApplyInstantIDControlNet": "InstantID Apply ControlNet",
+    "InstantIDReplay": "InstantID Replay",
     "InstantIDCache": "InstantID Cache",
     "InstantIDPerformanceReport": "InstantID Performance Report",
 }

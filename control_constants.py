@@ -40,10 +40,11 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     """
 
     @classmethod
-    def over(cls, model, control):
-        """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one."""
+    def over(cls, model, control, replay=None):
+        """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
+        `identity_net_replay.Replay`, if evaluations are to be replayed."""
         net = cls.__new__(cls)
-        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)))
+        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay, source=(model,))
         return net
 
     def forward(self, x, hint, timesteps, context, **others):
@@ -57,7 +58,10 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
         hint, context: during a run the same objects wherever their content is the same.
         """
-        return super().forward(x, hint, timesteps, context, **others)
+        forward = super().forward
+        if self.replay is not None:
+            return self.replay.evaluate(self, forward, x, hint, timesteps, context, others)
+        return forward(x, hint, timesteps, context, **others)
 
 
 class Memory(WeakTensorKeyDictionary):

@@ -23,6 +23,11 @@ MOST_LAYOUTS = 64          # that are known to have run once
 _all = weakref.WeakSet()  # of Replays
 
 
+def nothing():
+    """In place of a weak reference to what never was."""
+    return None
+
+
 class CudaGraphs:
     """CUDA graphs of one module. They share memory, as one runs at a time and results are copied out of it."""
 
@@ -39,6 +44,9 @@ class CudaGraphs:
         with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             result = function()
         return graph.replay, result, max(torch.cuda.memory_reserved() - before, 0)
+
+
+graphs = CudaGraphs  # what captures
 
 
 def layout(part, tensors):
@@ -77,7 +85,7 @@ class Capture:
         layout((changing, fixed), tensors)
         with torch.inference_mode(False):  # so that the buffers may be written from everywhere
             self._buffers = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
-        self._sources = [_nothing] * len(tensors)
+        self._sources = [nothing] * len(tensors)
         self._fill(changing, fixed)
         self._inputs = with_tensors((changing, fixed), iter(self._buffers))  # masks made in the graph live with it
         buffers = sum(t.numel() * t.element_size() for t in self._buffers)
@@ -100,10 +108,6 @@ class Capture:
             if number < always or self._sources[number]() is not tensor:
                 buffer.copy_(tensor)
                 self._sources[number] = weakref.ref(tensor)
-
-
-def _nothing():
-    return None
 
 
 class Replays:
@@ -184,6 +188,16 @@ def say_why_not(reason):
 def places_of(module):
     """Where a module's weights lie, for `Replays.weights_lie_at`."""
     return tuple(tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()))
+
+
+def why_no_room(device, needed=0):
+    """Why there is no memory for another capture, in words, or None. needed: bytes that it will take."""
+    import comfy.model_management
+    free, reserve = comfy.model_management.get_free_memory(device), comfy.model_management.minimum_inference_memory()
+    if free < needed + reserve:
+        return (f"it would take memory that ComfyUI needs ({free / 1e9:.1f} GB are free, the capture takes about "
+                f"{needed / 1e9:.1f} GB, ComfyUI's reserve is {reserve / 1e9:.1f} GB)")
+    return None
 
 
 def why_not_module(module, device_type, patcher=None):

@@ -3,18 +3,24 @@
 ComfyUI unloads models by itself, an adapter's weights among them. It has no way to tell node packs that node outputs are to go.
 """
 
-from . import caches
+from . import caches, graph_replay
 
 
 async def empty_caches_with_comfyui(request, handler):
-    """Middleware of the server: after a request to free memory the pack's caches are empty, too."""
+    """Middleware of the server: after a request to free memory the pack keeps nothing either."""
     response = await handler(request)
     if request.method == "POST" and request.path in ("/free", "/api/free") and (await request.json()).get("free_memory"):
-        caches.clear()
+        give_back()
     return response
 
 
 empty_caches_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorator would set
+
+
+def give_back():
+    """Forgets all that is kept between runs, captures of CUDA graphs included."""
+    caches.clear()
+    graph_replay.drop_all()
 
 
 def follow():

@@ -108,12 +108,13 @@ def table(rows, warnings=()):
     return "\n".join([*_aligned(cells), "", *warnings, MEANING_OF_MEMORY[on_gpu], MEANING])
 
 
-def table_of_caches(statistics):
-    """What `caches.statistics` gives, as text with aligned columns."""
+def table_of_caches(statistics, captures):
+    """What `caches.statistics` and `graph_replay.statistics` give, as text with aligned columns."""
     cells = [("cache", "entries", "MiB", "of", "hits", "misses", "seconds saved")]
     cells += [(name, str(of["entries"]), f"{of['bytes'] / MIB:.1f}", str(of["budget"] // MIB), str(of["hits"]),
                str(of["misses"]), f"{of['seconds_saved']:.2f}") for name, of in statistics.items()]
-    return "\n".join(_aligned(cells))
+    return "\n".join([*_aligned(cells), "", f"Replay holds {captures['captures']} captures, {captures['bytes'] / MIB:.0f} MiB "
+                                            "of the GPU."])
 
 
 def _aligned(cells):

@@ -2,7 +2,7 @@
 
 from comfy.comfy_types import IO
 
-from . import caches, performance, performance_report
+from . import caches, graph_replay, memory_requests, performance, performance_report
 
 CATEGORY = "InstantID"
 
@@ -40,11 +40,11 @@ class InstantIDCache:
 
     def manage(self, clear, record_timings, anything=None, **mebibytes):
         if clear:
-            caches.clear()
+            memory_requests.give_back()
         for cache in caches.ALL:
             cache.budget = mebibytes.get(cache.name, cache.default_budget // caches.MIB) * caches.MIB
         performance.record_always(record_timings)
-        report = performance_report.table_of_caches(caches.statistics())
+        report = performance_report.table_of_caches(caches.statistics(), graph_replay.statistics())
         return {"ui": {"text": [report]}, "result": (anything, report)}
 
 

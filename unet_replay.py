@@ -11,8 +11,6 @@ from . import graph_replay
 from .CrossAttentionPatch import KEY, REPLAY_KEY, AttentionPatch, install_wrappers
 from .identity_terms import ForeignTerm
 
-graphs = graph_replay.CudaGraphs  # what captures
-
 # what ComfyUI itself puts into transformer_options, and we
 KNOWN_OPTIONS = {"cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "wrappers", "callbacks", "patches", "patches_replace",
                  "prefetch_dynamic_vbars", "total_sigmas", "original_shape", "transformer_index", KEY}
@@ -86,19 +84,19 @@ def replay_call(executor, x, timesteps, context=None, y=None, control=None, tran
         return executor(*given, {**options, KEY: steps}, **others)
 
     return replays.run(run, (x, timesteps, context, y, control, kwargs), options.get(KEY), tuple(options["cond_or_uncond"]),
-                       lambda: why_no_room(call.model, x))
+                       lambda: graph_replay.why_no_room(x.device, call.model.memory_required(list(x.shape))))
 
 
 def replays_of(model):
     """(the Replays of a BaseModel, None), or (None, why it has none): decided once in a sampling."""
     unet, patcher = model.diffusion_model, getattr(model, "current_patcher", None)
-    reason = graph_replay.why_not_module(unet, graphs.device_type, patcher)
+    reason = graph_replay.why_not_module(unet, graph_replay.graphs.device_type, patcher)
     if reason is None and patcher is not None and (patcher.hook_patches or patcher.forced_hooks):
         reason = "hooks may change the model's weights while it runs"
     if reason is not None:
         return None, reason
     if model not in _of_model:
-        _of_model[model] = graph_replay.Replays(graphs())
+        _of_model[model] = graph_replay.Replays(graph_replay.graphs())
     _of_model[model].weights_lie_at(graph_replay.places_of(unet))
     return _of_model[model], None
 
@@ -121,13 +119,3 @@ def why_not_options(options, trust_others):
 def _is_only_ours(patch):
     return isinstance(patch, AttentionPatch) and patch.base is None and not any(
         isinstance(term, ForeignTerm) for term in patch.terms)
-
-
-def why_no_room(model, x):
-    """Why there is no memory for another capture, in words, or None."""
-    import comfy.model_management
-    free = comfy.model_management.get_free_memory(x.device)
-    needed = model.memory_required(list(x.shape)) + comfy.model_management.minimum_inference_memory()
-    if free < needed:
-        return f"it would take memory that ComfyUI needs ({free / 1e9:.1f} GB are free, {needed / 1e9:.1f} GB needed)"
-    return None
