@@ -15,7 +15,6 @@ from pathlib import Path
 
 BATCHES = (1, 4, 16)
 OPENINGS = 5
-PAUSE = 0.3  # after a run, onnxruntime's threads wait spinning by default, and slow down whoever is next
 CHECKOUT = Path(__file__).resolve().parent.parent
 LARGE = "5 networks, large embedder"  # for opening only: nothing needs it run
 
@@ -84,7 +83,7 @@ def ours(analysis, images, kept=False):
 
 def milliseconds(functions, rounds):
     from . import common
-    seconds = common.side_by_side(functions, rounds, pause=PAUSE)
+    seconds = common.side_by_side(functions, rounds, pause=common.PAUSE)
     return {name: round(1000 * value, 2) for name, value in seconds.items()}
 
 

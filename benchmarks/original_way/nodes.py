@@ -1,4 +1,4 @@
-"""The nodes: the original's ids, inputs, methods and defaults."""
+"""The two loaders and the two Apply nodes: the original's ids, inputs, methods and defaults."""
 
 import os
 
@@ -16,8 +16,8 @@ CONTEXT_WIDTH = ours("resampler").CONTEXT_WIDTH
 attention_dtype = ours("attention").attention_dtype
 identity, identity_net = ours("identity"), ours("identity_net")
 
-INSIGHTFACE = os.path.join(folder_paths.models_dir, "insightface")
-folder_paths.add_model_folder_path("instantid", os.path.join(folder_paths.models_dir, "instantid"))
+for kind in ("instantid", "insightface"):
+    folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
 
 
 class Adapter(torch.nn.Module):
@@ -63,7 +63,7 @@ class InstantIDFaceAnalysis:
     INPUT_TYPES = classmethod(lambda cls: {"required": {"provider": (["CPU", "CUDA", "ROCM", "CoreML"],)}})
 
     def load_insight_face(self, provider):
-        return (faces.open_analysis(INSIGHTFACE, provider),)
+        return (faces.open_analysis(folder_paths.get_folder_paths("insightface")[0], provider),)
 
 
 class ApplyInstantID:
