@@ -15,6 +15,7 @@ DEV = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev"))
 COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "dev")]
+sys.path.append(str(CHECKOUT))  # benchmarks; last, as ComfyUI has modules of the names that the pack's have
 
 import runtime  # noqa: E402
 
