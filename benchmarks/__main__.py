@@ -1,4 +1,7 @@
-"""python -m benchmarks STAGE [options]: one stage's table on the terminal, and as JSON with --output FILE.
+"""python -m benchmarks STAGE [options]: measures; tables on the terminal, and JSON with --output FILE.
+
+`all` runs every stage, each in a process of its own, into one file; `report` makes tables and charts of files, and fills
+figures into documents. README.md in this folder says more.
 
 Without --comfyui it runs in the environment of `python dev/test.py`, which it makes first, on ComfyUI 0.30.0. With
 --comfyui PATH it runs in the Python that was called, on that ComfyUI: the way to measure one's own GPU.
@@ -9,47 +12,102 @@ import importlib
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import NamedTuple
+
+from . import files, gather, report
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-STAGES = {
-    "faces": "finding and embedding faces, against insightface used as the original uses it",
-    "imports": "what the pack adds to ComfyUI's start",
-    "load": "opening a real-size adapter file",
-    "rerun": "runs of one workflow on a real server, beside the sampling",
-    "sampling": "a step of sampling with and without an identity",
-}
 sys.path[:0] = [str(CHECKOUT / "dev"), str(CHECKOUT / "tests")]
+
+
+class Stage(NamedTuple):
+    """A module of this folder: add_arguments(parser) for options of its own, run(arguments) to measure, {name: figure}."""
+    summary: str
+    options: tuple = ()  # of OPTIONS, those that change what it measures
+
+
+STAGES = {  # in the order in which `all` runs them
+    "imports": Stage("what the pack adds to ComfyUI's start"),
+    "load": Stage("opening a real-size adapter file"),
+    "faces": Stage("finding and embedding faces, against insightface used as the original uses it"),
+    "sampling": Stage("a step of sampling with and without an identity",
+                      ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
+    "rerun": Stage("runs of one workflow on a real server, beside the sampling", ("--baseline",)),
+    "transfers": Stage("what is copied between host and device, and read back", ("--resolution", "--dtype", "--device")),
+}
+EVERY_STAGE = ("--iterations", "--quick", "--comfyui")
+OPTIONS = {
+    "--iterations": {"type": int, "help": "rounds of which the median is taken; default: 7, of --quick 2"},
+    "--quick": {"action": "store_true", "help": "few rounds of small things: to see that all works, not to be quoted"},
+    "--comfyui": {"type": Path, "help": "a ComfyUI folder, to be used with this Python"},
+    "--batch-sizes": {"type": int, "nargs": "+", "default": [1], "metavar": "N", "help": "latents sampled at once; default: 1"},
+    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, 256 for the miniature"},
+    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "default: float16 on a GPU, else float32"},
+    "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
+    "--baseline": {"type": Path, "help": "a pack with the original's node ids, measured beside ours; default: a stand-in"},
+}
+
+
+def parser_for(words):
+    """The command line; options of a stage's own only where it is named, as other stages' libraries may not be there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name, summary, options):
+        command = commands.add_parser(name, help=summary, description=summary)
+        for option in options:
+            command.add_argument(option, **OPTIONS[option])
+        command.add_argument("--output", type=Path, help="write the figures here, as JSON")
+        return command
+
+    for name, stage in STAGES.items():
+        command = add(name, stage.summary, (*EVERY_STAGE, *stage.options))
+        if name in words[:1]:
+            importlib.import_module(f"benchmarks.{name}").add_arguments(command)
+    everything = add("all", "all stages, one after the other", OPTIONS)
+    everything.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help="only these")
+    report.add_arguments(commands.add_parser("report", help=report.SUMMARY, description=report.__doc__,
+                                             formatter_class=argparse.RawDescriptionHelpFormatter))
+    return parser
 
 
 def main():
     words = sys.argv[1:]
-    if not any(word.startswith("--comfyui") for word in words):
+    measures = words[:1] and words[0] in (*STAGES, "all")
+    if measures and not any(word.startswith("--comfyui") for word in words):
         return run_in_environment(words)
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = parser.add_subparsers(dest="stage", required=True)
-    for name, summary in STAGES.items():
-        stage = stages.add_parser(name, help=summary, description=summary)
-        stage.add_argument("--comfyui", type=Path, help="a ComfyUI folder, to be used with this Python")
-        stage.add_argument("--rounds", type=int, default=7, help="rounds of which the median is taken")
-        stage.add_argument("--output", type=Path, help="write the figures here, as JSON")
-        if name in words:  # the other stages' libraries may not be there
-            importlib.import_module(f"benchmarks.{name}").add_arguments(stage)
-    arguments = parser.parse_args()
+    arguments = parser_for(words).parse_args(words)
+    if arguments.command == "report":
+        return report.run(arguments)
+    if arguments.command == "all":
+        return gather.run(arguments, STAGES, EVERY_STAGE)
+    return run_stage(arguments)
 
+
+def run_stage(arguments):
+    """One stage, in this process."""
+    if getattr(arguments, "device", None):  # before torch looks; stages then find the one device that they shall use
+        kind, _, number = arguments.device.partition(":")
+        if kind != "cuda" or number:
+            os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
     import runtime
+    import torch
     # ComfyUI takes a GPU for granted unless it is told that there is none
-    runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if _has_gpu() else "--cpu")
+    runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if torch.cuda.is_available() else "--cpu")
     runtime.import_pack()
     from . import common
-    figures = importlib.import_module(f"benchmarks.{arguments.stage}").run(arguments)
-    settings = {key: str(value) if isinstance(value, Path) else value for key, value in vars(arguments).items()
-                if key not in ("comfyui", "output")}
-    result = {"stage": arguments.stage, "machine": common.machine(), "versions": common.versions(), "settings": settings,
-              "figures": figures}
+    arguments.iterations = arguments.iterations or (2 if arguments.quick else 7)
+    start = time.perf_counter()
+    figures = importlib.import_module(f"benchmarks.{arguments.command}").run(arguments)
+    seconds = round(time.perf_counter() - start, 1)
     if arguments.output:
-        common.write(arguments.output, result)
+        settings = gather.settings(arguments)
+        stage = {"settings": settings, "seconds": seconds, "figures": figures}
+        files.write(arguments.output, common.machine(), common.versions(), settings, {arguments.command: stage})
+        print(f"Written to {arguments.output}.")
     return 0
 
 
@@ -62,12 +120,7 @@ def run_in_environment(words):
         print(error, file=sys.stderr)
         return 1
     command = [environment.PYTHON, "-m", "benchmarks", *words, "--comfyui", environment.comfyui()]
-    return subprocess.run([str(word) for word in command], cwd=CHECKOUT, env=os.environ).returncode
-
-
-def _has_gpu():
-    import torch
-    return torch.cuda.is_available()
+    return subprocess.run([str(word) for word in command], cwd=CHECKOUT, env=environment.small_networks()).returncode
 
 
 if __name__ == "__main__":

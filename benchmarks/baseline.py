@@ -5,11 +5,6 @@ from pathlib import Path
 STAND_IN = Path(__file__).resolve().parent / "original_way"
 
 
-def add_argument(parser):
-    parser.add_argument("--baseline", type=Path, help="a pack with the original's node ids, to be measured beside ours; "
-                                                      "default: original_way, a stand-in for the original")
-
-
 def title(arguments):
     return "baseline" if arguments.baseline else "stand-in of the original"
 

@@ -1,6 +1,5 @@
-"""What all stages share: timing side by side, the machine and its versions, tables, JSON."""
+"""What all stages share: timing side by side, the machine and its versions, tables."""
 
-import json
 import os
 import platform
 import time
@@ -70,9 +69,3 @@ def print_table(head, rows):
     for row in [head, ["-" * width for width in widths], *rows]:
         numbers = (cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))
         print("  ".join([row[0].ljust(widths[0]), *numbers]))
-
-
-def write(path, result):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=2) + "\n")
-    print(f"Written to {path}.")

@@ -30,20 +30,21 @@ def run(arguments):
     with tempfile.TemporaryDirectory() as scratch:
         roots = ({"own networks": arguments.networks} if arguments.networks else
                  face_networks.make_folders(Path(scratch)))
-        opening = measure_opening(roots, arguments.provider)
+        opening = measure_opening(roots, arguments.provider, 1 if arguments.quick else OPENINGS)
         run_on = {name: root for name, root in roots.items() if name != LARGE}
         return {"networks_megabytes": {name: face_networks.megabytes(root) for name, root in roots.items()},
                 "opening": opening, "pictures_milliseconds": measure_pictures(run_on, arguments),
                 "steps_milliseconds": measure_steps(list(run_on.values())[-1], arguments)}
 
 
-def photos():
-    """{name: IMAGE}"""
+def photos(quick=False):
+    """{name: IMAGE}; quick: of the portraits one alone."""
     import torch
     from oracle import fixtures as fx
     from photos import close_up
     portraits = torch.cat([fx.portrait(name) for name in fx.FACE_CROPS])
-    return {**{f"{n} portrait{'s' * (n > 1)}, 320x320": portraits.repeat(4, 1, 1, 1)[:n] for n in BATCHES},
+    batches = BATCHES[:1] if quick else BATCHES
+    return {**{f"{n} portrait{'s' * (n > 1)}, 320x320": portraits.repeat(4, 1, 1, 1)[:n] for n in batches},
             "group photo, 6 faces": fx.photo(), "close-up, 1024x1024": close_up(),
             "nobody, 1024x1024": torch.full((1, 1024, 1024, 3), 0.5)}
 
@@ -93,11 +94,11 @@ def measure_pictures(roots, arguments):
     analyses = {f"original, {name}": open_original(root, arguments.provider) for name, root in roots.items()}
     mine = open_ours(list(roots.values())[0], arguments.provider)
     figures = {}
-    for name, images in photos().items():
+    for name, images in photos(arguments.quick).items():
         ways = {way: lambda plain=plain, images=images: original(plain, images) for way, plain in analyses.items()}
         ways["ours"] = lambda images=images: ours(mine, images)
         ways["ours, seen before"] = lambda images=images: ours(mine, images, kept=True)
-        figures[name] = milliseconds(ways, arguments.rounds)
+        figures[name] = milliseconds(ways, arguments.iterations)
     print("\nMilliseconds for the embeddings of all photos and the keypoints of the first: median, (times ours)")
     common.print_table(["", *next(iter(figures.values()))], [
         [name, *(f"{value:.1f}" + (f" ({value / row['ours']:.1f})" if way.startswith("original") else "")
@@ -113,7 +114,7 @@ def measure_steps(root, arguments):
     from instantid_swift.face_choice import LARGEST
     from instantid_swift.utils import draw_keypoints, image_to_bgr
     figures = {}
-    for name, images in photos().items():
+    for name, images in photos(arguments.quick).items():
         look = faces.Photos(analysis, images)
         chosen = look.chosen(LARGEST)
         steps = {"key of the content": lambda images=images: faces.caches.tensor_key(images),
@@ -122,7 +123,7 @@ def measure_steps(root, arguments):
         if any(chosen):
             steps["alignment, embedding"] = lambda look=look, chosen=chosen: look.embed(chosen)
             steps["drawing"] = lambda images=images, chosen=chosen: draw_keypoints(*images.shape[1:3], chosen[0].points)
-        figures[name] = milliseconds(steps, arguments.rounds)
+        figures[name] = milliseconds(steps, arguments.iterations)
     print("\nMilliseconds of our steps: median")
     head = list(next(iter(figures.values())))
     common.print_table(["", *head], [[name, *(f"{row[step]:.1f}" if step in row else "" for step in head)]
@@ -151,14 +152,14 @@ print(json.dumps({{"seconds": time.perf_counter() - start, "megabytes": megabyte
 """
 
 
-def measure_opening(roots, provider):
+def measure_opening(roots, provider, openings):
     """What opening takes in a new process in which all modules are there, {folder: {way: {what: median}}}. Linux only."""
     from . import common
     script = OPEN.format(path=[str(CHECKOUT), str(CHECKOUT / "dev"), str(CHECKOUT / "tests")])
     figures = {}
     for name, root in roots.items():
         taken = {"open_original": [], "open_ours": []}
-        for _ in range(1 + OPENINGS):  # the first reads the files into the system's cache
+        for _ in range(1 + openings):  # the first reads the files into the system's cache
             for function, results in taken.items():
                 done = subprocess.run([sys.executable, "-c", script, function, str(root), provider], capture_output=True,
                                       text=True, check=True)

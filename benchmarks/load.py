@@ -56,7 +56,7 @@ def run(arguments):
         torch.save(fx.instantid_checkpoint(channels=320), file)
         size = Path(file).stat().st_size
         figures = {name: {"seconds": [], "peak bytes": []} for name in VARIANTS}
-        for _ in range(arguments.rounds):
+        for _ in range(arguments.iterations):
             for name, statements in VARIANTS.items():
                 script = SCRIPT.format(paths=[str(here / "dev"), str(here / "tests")], comfyui=str(arguments.comfyui),
                                        statements=statements.format(file=file))

@@ -31,7 +31,6 @@ SIDE = 1024  # of the photos
 
 def add_arguments(parser):
     parser.add_argument("--caches", nargs="*", choices=CACHES, default=list(CACHES), help="how ComfyUI keeps nodes' results")
-    baseline.add_argument(parser)
 
 
 def run(arguments):
@@ -114,7 +113,7 @@ def measure(cache, arguments, base):
         clients = {name: stack.enter_context(Server(
             arguments.comfyui, python, models=None, arguments=settings, log=base / "server.log", pack=pack)).client
             for name, pack in packs.items()}
-        for number in range(1 + arguments.rounds):
+        for number in range(1 + arguments.iterations):
             for name, client in clients.items():
                 runs = play(client, workflow(client.upload_image(portrait)), number, photo("b", number))
                 for move in MOVES if number else (FIRST,):
@@ -152,7 +151,7 @@ def measure_preparation(arguments, base):
     for kind in ("instantid", "insightface"):
         folder_paths.add_model_folder_path(kind, str(base / "models" / kind), is_default=True)
     packs = {baseline.title(arguments): baseline.node_classes(arguments), "ours": instantid_swift.NODE_CLASS_MAPPINGS}
-    seconds = common.side_by_side({name: preparation(nodes) for name, nodes in packs.items()}, arguments.rounds,
+    seconds = common.side_by_side({name: preparation(nodes) for name, nodes in packs.items()}, arguments.iterations,
                                   pause=common.PAUSE)
     figures = {name: round(1000 * value, 2) for name, value in seconds.items()}
     print("\nMilliseconds of Apply InstantID after a move of its weight, photo and all else as before")

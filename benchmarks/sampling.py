@@ -19,29 +19,33 @@ KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
 
 def add_arguments(parser):
     parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
-    parser.add_argument("--resolution", type=int, help="pixels of a side; default: 1024 at full size, else 256")
-    parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--steps", type=int, default=4)
-    parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16 on a GPU")
     parser.add_argument("--selections", action="store_true", help="also each named selection of blocks")
     parser.add_argument("--compile", action="store_true", help="also under ComfyUI's TorchCompileModel node")
-    baseline.add_argument(parser)
 
 
 def run(arguments):
     gpu = torch.cuda.is_available()
-    size = arguments.size or ("full" if gpu else "miniature")
+    size = arguments.size or ("full" if gpu and not arguments.quick else "miniature")
+    resolution = arguments.resolution or (1024 if size == "full" else 128 if arguments.quick else 256)
     world = World(size, torch.device("cuda" if gpu else "cpu"),
                   getattr(torch, arguments.dtype or ("float16" if gpu else "float32")))
-    cells = (arguments.resolution or (1024 if size == "full" else 256)) // 8
-
-    def sample(model, positive, negative):
-        return fx.sample(model, positive, negative, size=(cells, cells), batch=arguments.batch, steps=arguments.steps)
-
     variants = dict(world.variants(arguments))
+    figures = {f"batch {batch}": measure(variants, arguments, resolution // 8, batch) for batch in arguments.batch_sizes}
+    print(f"Host reads, linear layers and launches: per step, beyond those of the plain UNet. Difference: of latents, from "
+          f"the {baseline.title(arguments)}'s.\nK and V kept for an identity: {world.identity.bytes / 1e6:.2f} MB.")
+    return {**figures, "bytes of K and V": world.identity.bytes, "dtype": str(world.dtype), "size": size,
+            "resolution": resolution}
+
+
+def measure(variants, arguments, cells, batch):
+    """The figures of each variant, for a batch of latents of cells x cells; printed as a table."""
+    def sample(model, positive, negative):
+        return fx.sample(model, positive, negative, size=(cells, cells), batch=batch, steps=arguments.steps)
+
     latents = {name: sample(*wired).float().cpu() for name, wired in variants.items()}
     seconds = common.side_by_side({name: lambda wired=wired: sample(*wired) for name, wired in variants.items()},
-                                  arguments.rounds, warmup=0)
+                                  arguments.iterations, warmup=0)
     counts = {name: count(lambda wired=wired: sample(*wired), arguments.steps) for name, wired in variants.items()
               if "compiled" not in name}
     figures, theirs = {}, baseline.title(arguments)
@@ -53,9 +57,10 @@ def run(arguments):
         what = name.partition(",")[0]
         if what in (TERM, APPLY):
             figures[name]["largest difference"] = (latents[name] - latents[f"{what}, {theirs}"]).abs().max().item()
-    report(figures, theirs, world.identity.bytes)
-    return {"variants": figures, "bytes of K and V": world.identity.bytes, "dtype": str(world.dtype), "size": size,
-            "resolution": 8 * cells}
+    print(f"\nA step of sampling, batch {batch}")
+    common.print_table(["", *COLUMNS], [[name, *(f"{row[key]:g}" if key in row else "-" for key in COLUMNS)]
+                                        for name, row in figures.items()])
+    return figures
 
 
 def count(function, steps):
@@ -160,10 +165,3 @@ def compiled_by_comfyui(model):
     if hasattr(TorchCompileModel, "execute"):
         return TorchCompileModel.execute(model, "inductor")[0]
     return TorchCompileModel().patch(model, "inductor")[0]
-
-
-def report(figures, theirs, bytes_kept):
-    rows = [[name, *(f"{row[key]:g}" if key in row else "-" for key in COLUMNS)] for name, row in figures.items()]
-    common.print_table(["", *COLUMNS], rows)
-    print(f"Host reads, linear layers and launches: per step, beyond those of the plain UNet. Difference: of latents, from "
-          f"the {theirs}'s.\nK and V kept for an identity: {bytes_kept / 1e6:.2f} MB.")

@@ -165,7 +165,7 @@ def foreign(world):
     replaced, patched, wrapped, optioned, added = (model() for _ in range(5))
     replaced.set_model_attn2_replace(attention, "input", 4, 0)
     patched.set_model_output_block_patch(lambda h, skip, options: (h, skip))
-    wrapped.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "theirs", lambda executor, *args, **kwargs: executor(*args, **kwargs))
+    wrapped.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, "theirs", lambda executor, *args, **more: executor(*args, **more))
     optioned.model_options["transformer_options"]["their option"] = 1
     term = AttentionPatch()
     term.add(lambda out, *args, **kwargs: out * 0, sigma_start=9e9, sigma_end=0.0)
@@ -258,7 +258,8 @@ def test_cuda_graphs(nodes, world, monkeypatch):
     before = torch.cuda.memory_allocated()
     for number in range(50):
         over = {"weight": 0.3 + number % 7 / 10, "image": fx.portrait("abd"[number % 3]), "start_at": number % 2 / 4}
-        assert torch.equal(*pair(nodes, world, {"size": ((8, 8), (16, 8))[number % 5 == 4]}, model=model, control_net=net, **over))
+        size = (16, 8) if number % 5 == 4 else (8, 8)
+        assert torch.equal(*pair(nodes, world, {"size": size}, model=model, control_net=net, **over))
     memory_requests.give_back()
     gc.collect()
     assert torch.cuda.memory_allocated() <= before

@@ -1,0 +1,108 @@
+"""The benchmarks' command line, and with its figures the rules of what may cross between host and device.
+
+The device is simulated (tests/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from conftest import CHECKOUT, COMFYUI
+from oracle import cases
+from oracle import fixtures as fx
+from reference import reference_model
+
+from benchmarks.transfers import profiled
+
+
+@pytest.fixture(scope="module")
+def result(tmp_path_factory):
+    """(what the command said, the file that it wrote)"""
+    output = tmp_path_factory.mktemp("benchmarks") / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "all", "--stages", "imports", "transfers", "--quick", "--iterations", "1",
+         "--comfyui", COMFYUI, "--output", str(output)],
+        cwd=CHECKOUT, env={"OMP_NUM_THREADS": "1", **os.environ}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout, json.loads(output.read_text())
+
+
+@pytest.fixture
+def figures(result):
+    return result[1]["stages"]["transfers"]["figures"]
+
+
+def test_the_file_has_each_stage_with_machine_versions_and_settings(result):
+    said, content = result
+    assert "[1/2] imports: " in said and "[2/2] transfers: " in said
+    assert content["machine"]["cores"] and content["versions"]["torch"] == torch.__version__
+    assert content["settings"]["quick"] and content["settings"]["stages"] == ["imports", "transfers"]
+    for stage in ("imports", "transfers"):
+        assert content["stages"][stage]["figures"] and content["stages"][stage]["seconds"] > 0
+        assert content["stages"][stage]["settings"]["iterations"] == 1
+    assert COMFYUI not in json.dumps(content)
+
+
+NOTHING = {"host reads": 0, "copies to the device": 0, "bytes to the device": 0, "copies from the device": 0,
+           "bytes from the device": 0}
+
+
+def test_a_person_is_prepared_with_two_copies_of_two_kilobytes(figures):
+    """Besides the adapter's weights, which ComfyUI loads. Tokens, K and V are made on the device; no photo gets there."""
+    made = dict(figures["by kind"]["preparing"]["embedding to tokens, K and V"])
+    assert made.pop("adapter weights to the device")["copies"] > 100
+    assert made == {"embedding to the device": {"copies": 2, "bytes": 2048}}
+    assert figures["preparing"]["embedding to tokens, K and V"]["host reads"] == 0
+    for phase in ("photo to embedding and keypoints", "the same person again", "patching model and conditionings"):
+        assert figures["preparing"][phase] == NOTHING, phase
+
+
+@pytest.mark.parametrize("what", ["a step", "a run", "the first run"])
+def test_a_person_adds_nothing_to_sampling(figures, what):
+    """Beyond the plain UNet; and where there is IdentityNet, beyond that: whose hint is copied once a run."""
+    assert figures[what]["term"] == NOTHING
+    assert figures[what]["Apply InstantID"] == figures[what]["UNet and IdentityNet"]
+    net = figures["by kind"][what]["UNet and IdentityNet"]
+    assert ("hint to the device" in net) == (what == "a run")
+    assert not any("identity tokens" in kind or "embedding" in kind for kind in net)
+
+
+def test_a_window_is_read_once_a_step_and_a_mask_copied_once(figures):
+    assert figures["a step"]["term, in a part of the run"] == {**NOTHING, "host reads": 1}
+    assert figures["a run"]["term, in a part of the run"] == figures["the first run"]["term, in a part of the run"] == NOTHING
+    assert figures["a step"]["term, under a mask"] == figures["a run"]["term, under a mask"] == NOTHING
+    assert figures["by kind"]["the first run"]["term, under a mask"]["mask to the device"] == {
+        "copies": 1, "bytes": 96 * 96 * 4}
+
+
+def test_the_counting_sees_what_it_counts(figures):
+    """The formula without caches reads a noise level per block; tokens left on the host are copied at every step."""
+    assert figures["a step"]["term, formula without caches"] == {**NOTHING, "host reads": 60}
+    assert figures["by kind"]["a step"]["Apply InstantID, tokens left on the host"]["identity tokens to the device"] == {
+        "copies": 2, "bytes": 2 * 131072}
+    plain = figures["by kind"]["plain UNet"]["a run"]
+    assert plain["latents to the device"]["copies"] and plain["latents from the device"]["copies"]
+
+
+def test_sizes_at_full_scale(figures):
+    sizes = figures["bytes at full size"]
+    assert sizes["embeddings, both passes"] == 2 * 512 * 2
+    assert sizes["identity tokens, both passes"] == 2 * 16 * 2048 * 2
+    assert round(sizes["K and V of 70 blocks, both passes"] / 1e6, 1) == 10.6
+    assert round(sizes["adapter weights, float32"] / 1e9, 2) == 1.69
+
+
+def test_the_profiler_counts_the_same_host_reads(nodes, world):
+    def counted(model):
+        return profiled(lambda: fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8)))["profiler: host reads"]
+
+    model, _ = cases.patch(nodes, world, blocks="as original")
+    sixty = model.model_options["transformer_options"]["patches_replace"]["attn2"]
+    identity = sixty["input", 4, 0].terms[0].identity
+    plain = counted(world.model)
+    assert counted(model) == plain
+    assert counted(reference_model(world.model, world.instantid, identity, 1.0, blocks=sixty)) == plain + 2 * 60
+    assert counted(cases.patch(nodes, world, start_at=0.1, end_at=0.9)[0]) == plain + 2
