@@ -187,7 +187,7 @@ def test_one_control_net_serves_both_passes(nodes, world):
     """ComfyUI batches the two passes only if they share the object."""
     _, positive, negative = cases.apply(nodes, world, mask=cases.left_half())
     assert positive[0][1]["control"] is negative[0][1]["control"] is not world.net
-    assert positive[0][1]["control"].control_model is world.net.control_model
+    assert positive[0][1]["control"].control_model_wrapped is world.net.control_model_wrapped
     assert not positive[0][1]["control_apply_to_uncond"]
     assert "mask" in positive[0][1] and "mask" not in negative[0][1]
     assert positive[0][1]["set_area_to_bounds"] is False
