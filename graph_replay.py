@@ -20,7 +20,7 @@ MOST_CAPTURES = 8          # of one module
 MOST_BYTES = 8192 * MIB    # that they may hold together
 MOST_LAYOUTS = 64          # that are known to have run once
 
-_all = weakref.WeakSet()  # of Replays
+_of_modules = weakref.WeakKeyDictionary()  # torch.nn.Module: its Replays
 
 
 def nothing():
@@ -110,16 +110,27 @@ class Capture:
                 self._sources[number] = weakref.ref(tensor)
 
 
+def replays_of(module):
+    """The Replays of a module, shared by all who replay it, and gone with it.
+
+    ComfyUI lets go of a patched model before it makes the next one, with another weight: captures outlive both.
+    """
+    return _of_modules.setdefault(module, Replays())
+
+
 class Replays:
     """The captures of one module, for as long as its weights lie where they lay."""
 
-    def __init__(self, graphs):
-        self._graphs = graphs
+    def __init__(self):
+        self._graphs = None
         self._warm = cachetools.LRUCache(MOST_LAYOUTS)    # layout: whether it may be captured
         self._captures = cachetools.LRUCache(MOST_CAPTURES)
         self._weights = None
         self.captured = 0  # how often
-        _all.add(self)
+        self.known_to_comfyui = None  # capture_memory.CapturesAsModel, once there was a capture
+
+    def __deepcopy__(self, memo):
+        return self
 
     def weights_lie_at(self, places):
         """Forgets all captures if the weights have moved since. places: anything that tells."""
@@ -145,6 +156,7 @@ class Replays:
         reason = why_not()
         if reason is None:
             try:
+                self._graphs = self._graphs or graphs()
                 capture = Capture(self._graphs, function, changing, fixed)
             except RuntimeError as error:  # whatever cannot be captured, CUDA says at once, and goes on
                 reason = f"the capture failed ({str(error).splitlines()[0]})"
@@ -159,6 +171,10 @@ class Replays:
         return capture
 
     @property
+    def count(self):
+        return len(self._captures)
+
+    @property
     def bytes(self):
         return sum(capture.bytes for capture in self._captures.values())
 
@@ -170,13 +186,14 @@ class Replays:
 
 def drop_all():
     """Forgets the captures of all modules."""
-    for replays in list(_all):
+    for replays in list(_of_modules.values()):
         replays.drop()
 
 
 def statistics():
     """{"captures", "bytes"} of all modules."""
-    return {"captures": sum(len(replays._captures) for replays in _all), "bytes": sum(replays.bytes for replays in _all)}
+    existing = list(_of_modules.values())
+    return {"captures": sum(replays.count for replays in existing), "bytes": sum(replays.bytes for replays in existing)}
 
 
 @functools.lru_cache(maxsize=256)
@@ -190,18 +207,9 @@ def places_of(module):
     return tuple(tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()))
 
 
-def why_no_room(device, needed=0):
-    """Why there is no memory for another capture, in words, or None. needed: bytes that it will take."""
-    import comfy.model_management
-    free, reserve = comfy.model_management.get_free_memory(device), comfy.model_management.minimum_inference_memory()
-    if free < needed + reserve:
-        return (f"it would take memory that ComfyUI needs ({free / 1e9:.1f} GB are free, the capture takes about "
-                f"{needed / 1e9:.1f} GB, ComfyUI's reserve is {reserve / 1e9:.1f} GB)")
-    return None
-
-
-def why_not_module(module, device_type, patcher=None):
+def why_not_module(module, patcher=None):
     """Why a module cannot be captured as it is loaded now, in words, or None. patcher: ComfyUI's ModelPatcher of it."""
+    device_type = graphs.device_type
     if device_type == "cuda" and not torch.cuda.is_available():
         return "there is no CUDA device"
     if hasattr(module, "_orig_mod"):

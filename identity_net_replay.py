@@ -3,9 +3,8 @@
 import weakref
 
 from . import graph_replay
+from .capture_memory import run_accounted
 from .control_constants import IdentityNet, Remembered
-
-_of_module = weakref.WeakKeyDictionary()  # the user's comfy.cldm.cldm.ControlNet: Replays
 
 
 def with_replay(*conditionings):
@@ -21,7 +20,7 @@ def with_replay(*conditionings):
             copies[control] = control.copy().set_previous_controlnet(previous)
         if isinstance(model, IdentityNet):
             user, = model.source
-            copies[control].control_model = IdentityNet.over(user, copies[control], Replay(control.control_model_wrapped))
+            copies[control].control_model = IdentityNet.over(user, copies[control], Replay(user, control.control_model_wrapped))
         return copies[control]
 
     return [[[text, {**options, "control": replayed(options["control"])} if "control" in options else options]
@@ -29,25 +28,25 @@ def with_replay(*conditionings):
 
 
 class Replay:
-    """How one IdentityNet is replayed. patcher: ComfyUI's ModelPatcher of its weights."""
+    """How one IdentityNet is replayed. module: the user's ControlNet module; patcher: ComfyUI's ModelPatcher of it."""
 
-    def __init__(self, patcher):
+    def __init__(self, module, patcher):
         self._patcher = patcher
+        self._replays = graph_replay.replays_of(module)
         self._hint = graph_replay.nothing  # weak reference to the hint of the last call: another one is another run or size
-        self._replays = self._layers = None
+        self._reason = self._layers = None
 
     def __deepcopy__(self, memo):
-        return type(self)(self._patcher)
+        return self  # ComfyUI copies a whole ControlNet for another GPU: `weights_lie_at` keeps them apart
 
     def evaluate(self, net, forward, x, hint, timesteps, context, others):
         """forward(x, hint, timesteps, context, **others) of net, an IdentityNet."""
         if self._hint() is not hint:
-            self._replays, self._hint = replays_of(*net.source, self._patcher), weakref.ref(hint)
-            self._layers = [layer for layer in net.modules() if isinstance(layer, Remembered)]
+            self._begin(net, hint)
         layers = self._layers
         keys = [hint if layer is net.input_hint_block else context for layer in layers]
         constants = [layer.results.get(key) for layer, key in zip(layers, keys, strict=True)]
-        if self._replays is None or any(constant is None for constant in constants):
+        if self._reason is not None or any(constant is None for constant in constants):
             return forward(x, hint, timesteps, context, **others)
 
         def run(changing, constants):
@@ -57,16 +56,14 @@ class Replay:
                 layer.results[stand_ins[layer is not net.input_hint_block]] = constant
             return forward(x, stand_ins[0], timesteps, stand_ins[1], **others)
 
-        return self._replays.run(run, (x, timesteps, others), constants, why_not=lambda: graph_replay.why_no_room(x.device))
+        return run_accounted(self._replays, run, (x, timesteps, others), constants, (), x.device)
 
-
-def replays_of(module, patcher):
-    """The Replays of a ControlNet's module, None where it cannot be captured as it is loaded now."""
-    reason = graph_replay.why_not_module(module, graph_replay.graphs.device_type, patcher)
-    if reason is not None:
-        graph_replay.say_why_not(f"IdentityNet: {reason}")
-        return None
-    if module not in _of_module:
-        _of_module[module] = graph_replay.Replays(graph_replay.graphs())
-    _of_module[module].weights_lie_at(graph_replay.places_of(module))
-    return _of_module[module]
+    def _begin(self, net, hint):
+        module, = net.source
+        self._hint = weakref.ref(hint)
+        self._layers = [layer for layer in net.modules() if isinstance(layer, Remembered)]
+        self._reason = graph_replay.why_not_module(module, self._patcher)
+        if self._reason is None:
+            self._replays.weights_lie_at(graph_replay.places_of(module))
+        else:
+            graph_replay.say_why_not(f"IdentityNet: {self._reason}")

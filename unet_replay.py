@@ -4,7 +4,6 @@ Whatever a graph would freeze although it may differ from call to call (another 
 go) has the ordinary call run, and a line in the log say why.
 """
 
-import weakref
 from typing import NamedTuple
 
 from . import graph_replay
@@ -15,12 +14,10 @@ from .identity_terms import ForeignTerm
 KNOWN_OPTIONS = {"cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "wrappers", "callbacks", "patches", "patches_replace",
                  "prefetch_dynamic_vbars", "total_sigmas", "original_shape", "transformer_index", KEY}
 
-_of_model = weakref.WeakKeyDictionary()  # ComfyUI's BaseModel, which clones share: Replays
-
-
 class Settings(NamedTuple):
     """In transformer_options under REPLAY_KEY: that calls are to be replayed."""
-    trust_others: bool = False  # other packs' patches are captured, too: right only where they do the same at each step
+    replays: object     # of the UNet, which a model's clones share
+    trust_others: bool  # other packs' patches are captured, too: right only where they do the same at each step
 
     def for_call(self, options, call, model):
         """transformer_options for a UNet call (`UNetCall`) of a BaseModel: with what the wrapper needs, or without it."""
@@ -40,15 +37,14 @@ class Call(NamedTuple):
 
 def with_replay(model, trust_others=False):
     """A clone of a model (ComfyUI's ModelPatcher) whose UNet calls are replayed where that is possible."""
-    from comfy.patcher_extension import CallbacksMP, WrappersMP
+    from comfy.patcher_extension import WrappersMP
     model = model.clone()
     install_wrappers(model)
-    model.model_options["transformer_options"][REPLAY_KEY] = Settings(trust_others)
+    model.model_options["transformer_options"][REPLAY_KEY] = Settings(
+        graph_replay.replays_of(model.model.diffusion_model), trust_others)
     for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, drop_on_exception), (WrappersMP.DIFFUSION_MODEL, replay_call)):
         model.remove_wrappers_with_key(kind, REPLAY_KEY)
         model.add_wrapper_with_key(kind, REPLAY_KEY, wrapper)
-    model.remove_callbacks_with_key(CallbacksMP.ON_DETACH, REPLAY_KEY)
-    model.add_callback_with_key(CallbacksMP.ON_DETACH, REPLAY_KEY, drop_with_weights)
     return model
 
 
@@ -61,20 +57,15 @@ def drop_on_exception(executor, *args, **kwargs):
         raise
 
 
-def drop_with_weights(patcher, unpatch_all):
-    """ComfyUI callback: the model leaves the GPU, and its captures with it."""
-    if unpatch_all and patcher.model in _of_model:
-        _of_model.pop(patcher.model).drop()
-
-
 def replay_call(executor, x, timesteps, context=None, y=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around the UNet."""
     options = dict(transformer_options or {})
     call = options.pop(REPLAY_KEY, None)
-    replays, reason = None, "the UNet was not called through ComfyUI's sampling"
+    reason, parts = "the UNet was not called through ComfyUI's sampling", others_parts(options)
     if isinstance(call, Call):
-        replays, reason = call.kept.get_or_make((REPLAY_KEY, id(call.model)), lambda: replays_of(call.model))
-        reason = reason or why_not_options(options, call.settings.trust_others)
+        reason = call.kept.get_or_make(REPLAY_KEY, lambda: check_model(call.model, call.settings.replays))
+        if reason is None and parts and not call.settings.trust_others:
+            reason = f"another pack's part in the model ({parts[0].name}) may do something else at each step"
     if reason is not None:
         graph_replay.say_why_not(reason)
         return executor(x, timesteps, context, y, control, options, **kwargs)
@@ -83,39 +74,47 @@ def replay_call(executor, x, timesteps, context=None, y=None, control=None, tran
         *given, others = changing
         return executor(*given, {**options, KEY: steps}, **others)
 
-    return replays.run(run, (x, timesteps, context, y, control, kwargs), options.get(KEY), tuple(options["cond_or_uncond"]),
-                       lambda: graph_replay.why_no_room(x.device, call.model.memory_required(list(x.shape))))
+    from .capture_memory import run_accounted
+    return run_accounted(call.settings.replays, run, (x, timesteps, context, y, control, kwargs), options.get(KEY),
+                         (tuple(options["cond_or_uncond"]), parts), x.device, call.model.memory_required(list(x.shape)))
 
 
-def replays_of(model):
-    """(the Replays of a BaseModel, None), or (None, why it has none): decided once in a sampling."""
+def check_model(model, replays):
+    """Why a BaseModel cannot be replayed as it is loaded now, in words, or None. To be asked once in a sampling."""
     unet, patcher = model.diffusion_model, getattr(model, "current_patcher", None)
-    reason = graph_replay.why_not_module(unet, graph_replay.graphs.device_type, patcher)
+    reason = graph_replay.why_not_module(unet, patcher)
     if reason is None and patcher is not None and (patcher.hook_patches or patcher.forced_hooks):
         reason = "hooks may change the model's weights while it runs"
-    if reason is not None:
-        return None, reason
-    if model not in _of_model:
-        _of_model[model] = graph_replay.Replays(graph_replay.graphs())
-    _of_model[model].weights_lie_at(graph_replay.places_of(unet))
-    return _of_model[model], None
+    if reason is None:
+        replays.weights_lie_at(graph_replay.places_of(unet))
+    return reason
 
 
-def why_not_options(options, trust_others):
-    """Why a call with these transformer_options cannot be captured, in words, or None."""
-    if trust_others:
-        return None
-    wrappers = options.get("wrappers", {}).get("diffusion_model", {})
-    others = sorted(str(key) for key, found in wrappers.items() if found and key not in (KEY, REPLAY_KEY))
-    others += sorted(str(key) for key in set(options) - KNOWN_OPTIONS)
-    others += sorted(key for key, patches in options.get("patches", {}).items() if patches)
-    others += sorted({f"{kind} at {key}" for kind, patches in options.get("patches_replace", {}).items()
-                      for key, patch in patches.items() if not _is_only_ours(patch)})
-    if others:
-        return f"another pack's part in the model ({others[0]}) may do something else at each step"
-    return None
+class Part(NamedTuple):
+    """Another pack's part in a call; as a key, it equals itself alone."""
+    name: str
+    thing: object
+
+    def __hash__(self):
+        return id(self.thing)
+
+    def __eq__(self, other):
+        return self.thing is other.thing
 
 
-def _is_only_ours(patch):
-    return isinstance(patch, AttentionPatch) and patch.base is None and not any(
-        isinstance(term, ForeignTerm) for term in patch.terms)
+def others_parts(options):
+    """What other packs have put into these transformer_options."""
+    found = [(str(key), one) for key, wrappers in options.get("wrappers", {}).get("diffusion_model", {}).items()
+             if key not in (KEY, REPLAY_KEY) for one in wrappers]
+    found += [(key, value) for key, value in options.items() if key not in KNOWN_OPTIONS]
+    found += [(kind, patch) for kind, patches in options.get("patches", {}).items() for patch in patches]
+    for kind, patches in options.get("patches_replace", {}).items():
+        found += [(f"{kind} at {key}", part) for key, patch in patches.items() for part in _others_of(patch)]
+    return tuple(Part(*one) for one in found)
+
+
+def _others_of(patch):
+    if not isinstance(patch, AttentionPatch):
+        return [patch]
+    bases = [] if patch.base is None else [patch.base]
+    return bases + [term.callback for term in patch.terms if isinstance(term, ForeignTerm)]

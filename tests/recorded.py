@@ -9,13 +9,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 
+READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default)  # the latter in inference mode
+
+
 class Recorder(TorchDispatchMode):
     def __init__(self):
         super().__init__()
         self.operations = []
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
-        if operation is torch.ops.aten._local_scalar_dense.default:
+        if operation in READS:
             raise RuntimeError("operation not permitted when stream is capturing")
         out = operation(*args, **(kwargs or {}))
         self.operations.append((operation, args, kwargs or {}, out))

@@ -1,19 +1,34 @@
 """Capture and replay of any function: layouts, buffers, bounds. Recordings stand for CUDA graphs (tests/recorded.py)."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
 from instantid_swift import graph_replay
 from instantid_swift.caches import RecentCache
-from instantid_swift.graph_replay import Replays
 from recorded import Recordings
 
 
-@pytest.fixture
-def replays():
+@pytest.fixture(autouse=True)
+def recordings(monkeypatch):
+    monkeypatch.setattr(graph_replay, "graphs", Recordings)
     graph_replay.say_why_not.cache_clear()
-    return Replays(Recordings())
+
+
+@pytest.fixture
+def module():
+    return Part(2, 2)
+
+
+@pytest.fixture
+def replays(module):
+    return graph_replay.replays_of(module)
+
+
+class Part(torch.nn.Linear):
+    weight_function = []
 
 
 class Function:
@@ -135,8 +150,6 @@ def test_moved_weights_and_requests_for_memory_drop_captures(replays):
 
 def test_a_capture_keeps_nothing_of_its_first_call(replays):
     """What is kept for a sampling goes with it, although a capture was made in it."""
-    import gc
-    import weakref
     kept = RecentCache(3)
     gone = weakref.ref(kept)
 
@@ -149,11 +162,18 @@ def test_a_capture_keeps_nothing_of_its_first_call(replays):
     assert gone() is None
 
 
+def test_captures_are_shared_and_go_with_their_module(module, replays):
+    assert graph_replay.replays_of(module) is replays and graph_replay.replays_of(Part(2, 2)) is not replays
+    another = Part(2, 2)
+    for _ in range(2):
+        call(graph_replay.replays_of(another), Function(), torch.ones(3))
+    before = graph_replay.statistics()["captures"]
+    del another
+    gc.collect()
+    assert graph_replay.statistics()["captures"] == before - 1
+
+
 # ---- reasons
-
-
-class Part(torch.nn.Linear):
-    weight_function = []
 
 
 @pytest.mark.parametrize("module, patcher, reason", [
@@ -166,7 +186,7 @@ class Part(torch.nn.Linear):
     (Part(2, 2), type("Older", (), {})(), None),
 ])
 def test_reasons_of_a_module(module, patcher, reason):
-    assert graph_replay.why_not_module(module, "cpu", patcher) == reason
+    assert graph_replay.why_not_module(module, patcher) == reason
 
 
 @pytest.mark.parametrize("name, value", [("prev_comfy_cast_weights", False), ("weight_function", [id]),
@@ -174,18 +194,20 @@ def test_reasons_of_a_module(module, patcher, reason):
 def test_weights_that_are_cast_while_it_runs(name, value):
     module = torch.nn.Sequential(Part(2, 2))
     setattr(module[0], name, value)
-    assert graph_replay.why_not_module(module, "cpu") == (
+    assert graph_replay.why_not_module(module) == (
         "ComfyUI casts or patches the model's weights while it runs (low VRAM)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_cuda():
-    assert graph_replay.why_not_module(Part(2, 2), graph_replay.CudaGraphs.device_type) == "there is no CUDA device"
+def test_without_cuda(monkeypatch):
+    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
+    assert graph_replay.why_not_module(Part(2, 2)) == "there is no CUDA device"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-def test_cuda_graphs():
-    replays, function = Replays(graph_replay.CudaGraphs()), Function()
+def test_cuda_graphs(replays, monkeypatch):
+    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
+    function = Function()
     before = torch.cuda.memory_allocated()
     for number in range(5):
         x = torch.full((1000,), float(number), device="cuda")
