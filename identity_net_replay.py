@@ -3,29 +3,14 @@
 import weakref
 
 from . import graph_replay
-from .control_constants import IdentityNet, Remembered
+from .control_constants import Remembered, with_options
 
 _of_module = weakref.WeakKeyDictionary()  # the user's comfy.cldm.cldm.ControlNet: Replays
 
 
 def with_replay(*conditionings):
     """The conditionings with every IdentityNet in them replayed; those given, and their ControlNets, are not changed."""
-    copies = {}  # shared as the originals were
-
-    def replayed(control):
-        if control is None or control in copies:
-            return copies.get(control)
-        previous, model = replayed(control.previous_controlnet), getattr(control, "control_model", None)
-        copies[control] = control
-        if isinstance(model, IdentityNet) or previous is not control.previous_controlnet:
-            copies[control] = control.copy().set_previous_controlnet(previous)
-        if isinstance(model, IdentityNet):
-            user, = model.source
-            copies[control].control_model = IdentityNet.over(user, copies[control], Replay(control.control_model_wrapped))
-        return copies[control]
-
-    return [[[text, {**options, "control": replayed(options["control"])} if "control" in options else options]
-             for text, options in conditioning] for conditioning in conditionings]
+    return with_options(conditionings, lambda control: {"replay": Replay(control.control_model_wrapped)})
 
 
 class Replay:
