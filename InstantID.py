@@ -18,7 +18,7 @@ from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
-from .replay_nodes import InstantIDReplay
+from .replay_nodes import InstantIDReplay, InstantIDStepReuse
 from .report_nodes import InstantIDCache, InstantIDPerformanceReport
 
 log = logging.getLogger(__name__)
@@ -297,8 +297,8 @@ class ApplyInstantIDControlNet:
 
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in (
     InstantIDModelLoader, InstantIDFaceAnalysis, ApplyInstantID, ApplyInstantIDAdvanced, FaceKeypointsPreprocessor,
-    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDReplay, InstantIDCache,
-    InstantIDPerformanceReport)}
+    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDReplay, InstantIDStepReuse,
+    InstantIDCache, InstantIDPerformanceReport)}
 NODE_DISPLAY_NAME_MAPPINGS = {
     "InstantIDModelLoader": "Load InstantID Model",
     "InstantIDFaceAnalysis": "InstantID Face Analysis",
@@ -308,6 +308,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
     "InstantIDAttentionPatch": "InstantID Patch Attention",
     "ApplyInstantIDControlNet": "InstantID Apply ControlNet",
     "InstantIDReplay": "InstantID Replay",
+    "InstantIDStepReuse": "InstantID Step Reuse",
     "InstantIDCache": "InstantID Cache",
     "InstantIDPerformanceReport": "InstantID Performance Report",
 }

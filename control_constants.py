@@ -32,6 +32,31 @@ def computing_once(control):
     return control
 
 
+def with_options(conditionings, options):
+    """Conditionings in which every IdentityNet is one of its own, with the options that `options` gives for its ControlNet and
+    its other options as they were; those given, and the ControlNets in them, are not changed.
+
+    options: a function of a ControlNet to arguments of `IdentityNet.over`.
+    """
+    copies = {}  # shared as the originals were
+
+    def changed(control):
+        if control is None or control in copies:
+            return copies.get(control)
+        previous, model = changed(control.previous_controlnet), getattr(control, "control_model", None)
+        copies[control] = control
+        if isinstance(model, IdentityNet) or previous is not control.previous_controlnet:
+            copies[control] = control.copy().set_previous_controlnet(previous)
+        if isinstance(model, IdentityNet):
+            user, = model.source
+            as_before = {"replay": copy.deepcopy(model.replay), "reuse": copy.deepcopy(model.reuse)}
+            copies[control].control_model = IdentityNet.over(user, copies[control], **{**as_before, **options(control)})
+        return copies[control]
+
+    return [[[text, {**rest, "control": changed(rest["control"])} if "control" in rest else rest]
+             for text, rest in conditioning] for conditioning in conditionings]
+
+
 class IdentityNet(comfy.cldm.cldm.ControlNet):
     """A ControlNet made of another one's layers, which ComfyUI's memory management goes on to move, cast and patch there.
 
@@ -40,17 +65,21 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     """
 
     @classmethod
-    def over(cls, model, control, replay=None):
+    def over(cls, model, control, replay=None, reuse=None):
         """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
-        `identity_net_replay.Replay`, if evaluations are to be replayed."""
+        `identity_net_replay.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
+        out."""
         net = cls.__new__(cls)
-        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay, source=(model,))
+        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay, reuse=reuse,
+                            source=(model,))
         return net
 
     def forward(self, x, hint, timesteps, context, **others):
         if not torch.is_grad_enabled():
             known = self.hints.known(hint)
             hint, context = known.hint, known.context(context)
+            if self.reuse is not None:
+                return self.reuse.residuals(self, x, hint, timesteps, context, others)
         return self.evaluate(x, hint, timesteps, context, **others)
 
     def evaluate(self, x, hint, timesteps, context, **others):
@@ -123,6 +152,13 @@ class Hints:
 
     def __deepcopy__(self, memo):
         return type(self)(self._control)
+
+    @property
+    def run(self):
+        """An object that is another one in another run, or None outside of one. An interrupted run's hint may go on into the
+        next."""
+        control = self._control()
+        return None if control is None else control.timestep_range
 
     def known(self, hint):
         if hint not in self._of_object:

@@ -4,40 +4,28 @@ import weakref
 
 from . import graph_replay
 from .capture_memory import run_accounted
-from .control_constants import IdentityNet, Remembered
+from .control_constants import Remembered, with_options
 
 
 def with_replay(*conditionings):
     """The conditionings with every IdentityNet in them replayed; those given, and their ControlNets, are not changed."""
-    copies = {}  # shared as the originals were
-
-    def replayed(control):
-        if control is None or control in copies:
-            return copies.get(control)
-        previous, model = replayed(control.previous_controlnet), getattr(control, "control_model", None)
-        copies[control] = control
-        if isinstance(model, IdentityNet) or previous is not control.previous_controlnet:
-            copies[control] = control.copy().set_previous_controlnet(previous)
-        if isinstance(model, IdentityNet):
-            user, = model.source
-            copies[control].control_model = IdentityNet.over(user, copies[control], Replay(user, control.control_model_wrapped))
-        return copies[control]
-
-    return [[[text, {**options, "control": replayed(options["control"])} if "control" in options else options]
-             for text, options in conditioning] for conditioning in conditionings]
+    def options(control):
+        module, = control.control_model.source
+        return {"replay": Replay(graph_replay.replays_of(module), control.control_model_wrapped)}
+    return with_options(conditionings, options)
 
 
 class Replay:
-    """How one IdentityNet is replayed. module: the user's ControlNet module; patcher: ComfyUI's ModelPatcher of it."""
+    """How one IdentityNet is replayed. replays: `graph_replay.Replays` of the user's ControlNet module. patcher: ComfyUI's
+    ModelPatcher of it."""
 
-    def __init__(self, module, patcher):
-        self._patcher = patcher
-        self._replays = graph_replay.replays_of(module)
+    def __init__(self, replays, patcher):
+        self._replays, self._patcher = replays, patcher
         self._hint = graph_replay.nothing  # weak reference to the hint of the last call: another one is another run or size
         self._reason = self._layers = None
 
     def __deepcopy__(self, memo):
-        return self  # ComfyUI copies a whole ControlNet for another GPU: `weights_lie_at` keeps them apart
+        return type(self)(self._replays, self._patcher)
 
     def evaluate(self, net, forward, x, hint, timesteps, context, others):
         """forward(x, hint, timesteps, context, **others) of net, an IdentityNet."""

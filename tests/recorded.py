@@ -8,7 +8,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-
 READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default)  # the latter in inference mode
 
 

@@ -1,10 +1,8 @@
 """IdentityNet in the conditionings: the bits of ComfyUI's own ControlNet, with what is constant in a run computed once."""
 
-import contextlib
 import copy
 import gc
 import weakref
-from typing import NamedTuple
 
 import comfy.cldm.cldm
 import comfy.context_windows
@@ -13,118 +11,32 @@ import comfy.ops
 import comfy.utils
 import pytest
 import torch
+from control_nets import (
+    STEPS,
+    Calls,
+    apply,
+    by_hand,
+    counted,
+    drawing,
+    long_negative,
+    net_config,
+    randn,
+    remembered,
+    same,
+    sampled,
+    texts,
+    tokens,
+    with_control,
+)
 from instantid_swift.control_constants import IdentityNet, Remembered, computing_once
-from instantid_swift.identity_net import apply_identity_net
 from oracle import cases
 from oracle import fixtures as fx
-
-STEPS = {"steps": 2, "size": (16, 16)}
-
-
-def randn(seed, *shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def drawing(number=1, seed=21):
-    """IMAGE [number, 96, 96, 3], mostly black."""
-    picture = torch.rand(number, 96, 96, 3, generator=torch.Generator().manual_seed(seed))
-    return picture * (picture > 0.8)
-
-
-def tokens(number=1, seed=31):
-    """Identity tokens of the two passes, [number, 16, 2048] each."""
-    return randn(seed, number, 16, fx.CONTEXT), randn(seed + 1, number, 16, fx.CONTEXT)
-
-
-def apply(net, positive, negative, *, hint=None, identity=None, strength=0.8, window=(0.0, 1.0), mask=None):
-    return apply_identity_net(positive, negative, net, drawing() if hint is None else hint, *(identity or tokens()), strength,
-                              *window, mask)
-
-
-def by_hand(net, positive, negative, *, hint=None, identity=None, strength=0.8, window=(0.0, 1.0), mask=None):
-    """The contract's wiring, with ComfyUI's ControlNet as it is, whatever its strength."""
-    hint = (drawing() if hint is None else hint).movedim(-1, 1)
-    cond, uncond = identity or tokens()
-    copies = {}
-
-    def extended(entries, context, **limits):
-        out = []
-        for text, options in entries:
-            previous = options.get("control")
-            if previous not in copies:
-                copies[previous] = net.copy().set_cond_hint(hint, strength, window).set_previous_controlnet(previous)
-            out.append([text, {**options, "control": copies[previous], "control_apply_to_uncond": False,
-                               "cross_attn_controlnet": context, **limits}])
-        return out
-
-    limits = {} if mask is None else {"mask": mask, "set_area_to_bounds": False}
-    return extended(positive, cond, **limits), extended(negative, uncond)
-
-
-class Calls(NamedTuple):
-    hint: int         # of the hint block
-    projections: int  # of each of the 68 to_k and to_v
-    evaluations: int  # of the whole
-
-
-@contextlib.contextmanager
-def counted(net):
-    """A function that gives the Calls of the ControlNet's own layers since then."""
-    model = net.control_model
-    layers = {"hint": [layer for layer in model.input_hint_block if isinstance(layer, torch.nn.Conv2d)],
-              "projections": [layer for name, layer in model.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))],
-              "evaluations": [model.input_blocks[0][0]]}
-    assert [len(group) for group in layers.values()] == [8, 68, 1]
-    calls = {layer: 0 for group in layers.values() for layer in group}
-
-    def count(layer, arguments, result):
-        calls[layer] += 1
-
-    def so_far():
-        each = [{calls[layer] for layer in group} for group in layers.values()]
-        assert all(len(numbers) == 1 for numbers in each)
-        return Calls(*(numbers.pop() for numbers in each))
-
-    hooks = [layer.register_forward_hook(count) for layer in calls]
-    try:
-        yield so_far
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-def sampled(world, positive, negative, model=None, net=None, **settings):
-    """(latents, Calls)"""
-    with counted(net or world.net) as calls:
-        return fx.sample(model or world.model, positive, negative, **{**STEPS, **settings}), calls()
 
 
 def evaluate(model, hint, context, width=16):
     """A step of latents [2, 4, 16, width]."""
     return model(x=randn(51, 2, 4, 16, width), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
                  y=randn(52, 2, 2816))
-
-
-def same(a, b):
-    return a.keys() == b.keys() and all(torch.equal(*pair) for side in a for pair in zip(a[side], b[side], strict=True))
-
-
-def remembered(control):
-    """How many results are kept for a control."""
-    return sum(len(layer.results) for layer in control.control_model.modules() if isinstance(layer, Remembered))
-
-
-def texts(world):
-    return world.positive, world.negative
-
-
-def long_negative(world):
-    """A prompt so long that ComfyUI cannot run both passes as one batch."""
-    return world.positive, [[world.negative[0][0].repeat(1, 5, 1), world.negative[0][1]]]
-
-
-def with_control(conditionings, control):
-    return [[[text, {**options, "control": control}] for text, options in entries] for entries in conditionings]
 
 
 def swapped(positive, negative):
@@ -445,12 +357,6 @@ def test_nothing_is_kept_where_gradients_are_wanted(world):
         evaluate(net.control_model, hint, context)["middle"][0].sum().backward()
         assert context.grad.abs().sum() > 0
         assert remembered(net) == 0
-
-
-def net_config(**over):
-    kept = {key: value for key, value in fx.SDXL_MINI.items()
-            if key not in ("out_channels", "transformer_depth_output", "use_temporal_attention")}
-    return {**kept, "hint_channels": 3, "dtype": torch.float32, "operations": comfy.ops.disable_weight_init, **over}
 
 
 def test_a_union_control_net(world):
