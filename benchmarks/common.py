@@ -11,14 +11,14 @@ from statistics import median
 import torch
 
 PACKAGES = ("numpy", "insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "triton")
+PAUSE = 0.3  # after a run, onnxruntime's threads wait spinning by default, and slow down whoever is next
 
 
 def side_by_side(variants, rounds, warmup=1, pause=0.0):
     """Median seconds of each of several functions, {name: seconds}.
 
     The functions take turns in every round, so that what disturbs the machine disturbs all of them; on CUDA the device is
-    waited for at both ends of each region. pause: seconds between them, where a function leaves threads behind that wait
-    spinning for more.
+    waited for at both ends of each region. pause: seconds between them, where a function leaves threads behind (PAUSE).
     """
     taken = {name: [] for name in variants}
     for number in range(warmup + rounds):

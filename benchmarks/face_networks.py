@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+FILES = Path(__file__).resolve().parent.parent / ".dev" / "face_models"
 TRAINED = ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx", "2d106det.onnx")
 # side of the input, number of outputs, (width, convolutions) of each stage, of which each halves the side
 POSE_LANDMARKS = (192, 3309, ((64, 1), (128, 2), (256, 2), (512, 3), (1024, 3)))        # 1k3d68.onnx, 144 MB
@@ -17,24 +18,32 @@ GENDER_AND_AGE = (96, 3, ((16, 1), (32, 1), (64, 1), (128, 3)))                 
 EMBEDDER = (112, 512, ((64, 4), (128, 13), (256, 30), (512, 18)))                       # glintr100.onnx, 261 MB
 
 
-def make_folders(files, folder):
-    """{name: folder with models/antelopev2} of three sets of networks, made below `folder` from the trained ones in `files`."""
-    _package(folder / "three", files, TRAINED)
-    five = _package(folder / "five", files, TRAINED)
-    stand_in(five / "1k3d68.onnx", *POSE_LANDMARKS)
-    stand_in(five / "genderage.onnx", *GENDER_AND_AGE)
-    full = _package(folder / "full", files, (TRAINED[0], TRAINED[2]))
+def make_folders(folder):
+    """{name: folder with models/antelopev2} of three sets of networks, made below `folder`."""
+    _package(folder / "three", TRAINED)
+    five = make_five(folder / "five")
+    full = _package(folder / "full", (TRAINED[0], TRAINED[2]))
     for name in ("1k3d68.onnx", "genderage.onnx"):
         os.link(five / name, full / name)
     stand_in(full / "glintr100.onnx", *EMBEDDER)
     return {"3 networks": folder / "three", "5 networks": folder / "five", "5 networks, large embedder": folder / "full"}
 
 
-def _package(root, files, names):
+def make_five(root):
+    """As many networks as antelopev2 has, below root: the trained ones and two stand-ins. Returns the folder they are in."""
+    package = _package(root, TRAINED)
+    stand_in(package / "1k3d68.onnx", *POSE_LANDMARKS)
+    stand_in(package / "genderage.onnx", *GENDER_AND_AGE)
+    return package
+
+
+def _package(root, names):
+    if not FILES.is_dir():
+        raise SystemExit("There are no trained face networks: run `python dev/environment.py`.")
     package = root / "models" / "antelopev2"
     package.mkdir(parents=True)
     for name in names:
-        shutil.copy(Path(files) / name, package)
+        shutil.copy(FILES / name, package)
     return package
 
 

@@ -2,7 +2,8 @@
 
 The original opens all five networks of antelopev2, runs four of them on every face, and does so once for the embedding and
 once more for the keypoints of the first photo; a photo in which it finds nobody is looked at at eight sizes each time.
-face_networks.py says which networks these are here. With --networks one's own antelopev2 is measured.
+original_way, a stand-in for the original, does the same. face_networks.py says which networks these are here. With --networks
+one's own antelopev2 is measured.
 """
 
 import json
@@ -12,10 +13,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-SIZES = range(640, 128, -64)
 BATCHES = (1, 4, 16)
 OPENINGS = 5
-PAUSE = 0.3  # after a run, onnxruntime's threads wait spinning by default, and slow down whoever is next
 CHECKOUT = Path(__file__).resolve().parent.parent
 LARGE = "5 networks, large embedder"  # for opening only: nothing needs it run
 
@@ -28,12 +27,9 @@ def add_arguments(parser):
 def run(arguments):
     """The figures, by picture, by step of ours, and of opening; printed as tables."""
     from . import face_networks
-    files = CHECKOUT / ".dev" / "face_models"
-    if not arguments.networks and not files.is_dir():
-        raise SystemExit("There are no face networks: run `python dev/environment.py`, or give --networks.")
     with tempfile.TemporaryDirectory() as scratch:
         roots = ({"own networks": arguments.networks} if arguments.networks else
-                 face_networks.make_folders(files, Path(scratch)))
+                 face_networks.make_folders(Path(scratch)))
         opening = measure_opening(roots, arguments.provider)
         run_on = {name: root for name, root in roots.items() if name != LARGE}
         return {"networks_megabytes": {name: face_networks.megabytes(root) for name, root in roots.items()},
@@ -56,10 +52,8 @@ def photos():
 
 
 def open_original(root, provider):
-    from insightface.app import FaceAnalysis
-    analysis = FaceAnalysis(name="antelopev2", root=str(root), providers=[f"{provider}ExecutionProvider"])
-    analysis.prepare(ctx_id=0, det_size=(640, 640))
-    return analysis
+    from .original_way.faces import open_analysis
+    return open_analysis(root, provider)
 
 
 def open_ours(root, provider):
@@ -69,19 +63,8 @@ def open_ours(root, provider):
 
 def original(analysis, images):
     """Embeddings of all photos, keypoints of the first, each with an analysis of its own, as the original has it."""
-    from instantid_swift.utils import draw_keypoints, image_to_bgr
-
-    def largest(image):
-        picture = image_to_bgr(image)
-        for size in SIZES:
-            analysis.det_model.input_size = (size, size)
-            found = analysis.get(picture)
-            if found:
-                return max(found, key=lambda face: (face.bbox[2] - face.bbox[0]) * (face.bbox[3] - face.bbox[1]))
-        return None
-    embeddings = [face.embedding for face in map(largest, images) if face]
-    face = largest(images[0])
-    return embeddings, face and draw_keypoints(*images.shape[1:3], face.kps)
+    from .original_way import faces
+    return faces.embeddings(analysis, images), faces.drawn_keypoints(analysis, images[:1])
 
 
 def ours(analysis, images, kept=False):
@@ -100,7 +83,7 @@ def ours(analysis, images, kept=False):
 
 def milliseconds(functions, rounds):
     from . import common
-    seconds = common.side_by_side(functions, rounds, pause=PAUSE)
+    seconds = common.side_by_side(functions, rounds, pause=common.PAUSE)
     return {name: round(1000 * value, 2) for name, value in seconds.items()}
 
 
@@ -152,6 +135,7 @@ import json, sys, time
 sys.path[:0] = {path!r}
 import onnx, onnxruntime, insightface.app, torch
 from benchmarks import faces
+import benchmarks.original_way.faces
 import runtime
 runtime.import_pack()
 import instantid_swift.face_analysis

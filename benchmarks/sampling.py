@@ -1,7 +1,5 @@
 """A step of sampling: the plain UNet, with IdentityNet, with the identity's term, with all of Apply InstantID."""
 
-import importlib.util
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -11,9 +9,9 @@ import numpy as np
 import torch
 from oracle import fixtures as fx
 
-from . import common
+from . import baseline, common
 
-PLAIN, REFERENCE = "plain UNet", "term, formula without caches"
+PLAIN, TERM, APPLY = "plain UNet", "term", "Apply InstantID"  # TERM: the identity's, without IdentityNet
 COLUMNS = ("ms per step", "ratio to plain", "host reads", "linear layers", "launches", "largest difference")
 WEIGHT, NOISE = 0.8, 0.35  # what Apply InstantID has
 KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
@@ -27,7 +25,7 @@ def add_arguments(parser):
     parser.add_argument("--dtype", choices=("float16", "bfloat16", "float32"), help="default: float16 on a GPU")
     parser.add_argument("--selections", action="store_true", help="also each named selection of blocks")
     parser.add_argument("--compile", action="store_true", help="also under ComfyUI's TorchCompileModel node")
-    parser.add_argument("--baseline", type=Path, help="a pack with the same node ids, to be measured beside ours")
+    baseline.add_argument(parser)
 
 
 def run(arguments):
@@ -46,15 +44,16 @@ def run(arguments):
                                   arguments.rounds, warmup=0)
     counts = {name: count(lambda wired=wired: sample(*wired), arguments.steps) for name, wired in variants.items()
               if "compiled" not in name}
-    figures = {}
+    figures, theirs = {}, baseline.title(arguments)
     for name in variants:
         figures[name] = {"ms per step": 1000 * seconds[name] / arguments.steps,
                          "ratio to plain": seconds[name] / seconds[PLAIN]}
         if name in counts:
             figures[name] |= {key: counts[name][key] - counts[PLAIN][key] for key in counts[PLAIN]}
-        if name.startswith("term"):
-            figures[name]["largest difference"] = (latents[name] - latents[REFERENCE]).abs().max().item()
-    report(figures, world.identity.bytes)
+        what = name.partition(",")[0]
+        if what in (TERM, APPLY):
+            figures[name]["largest difference"] = (latents[name] - latents[f"{what}, {theirs}"]).abs().max().item()
+    report(figures, theirs, world.identity.bytes)
     return {"variants": figures, "bytes of K and V": world.identity.bytes, "dtype": str(world.dtype), "size": size,
             "resolution": 8 * cells}
 
@@ -96,47 +95,40 @@ class World:
         """(name, (model, positive, negative)) of each way."""
         from instantid_swift.CrossAttentionPatch import SELECTIONS, factors_of_blocks, patch_model
         from instantid_swift.identity_net import apply_identity_net
-        from reference import reference_model
         factors = factors_of_blocks("as original")
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
         fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)
         text = self.positive, self.negative
         control = apply_identity_net(*text, self.net, self.hint(), self.identity.cond, self.identity.uncond, WEIGHT, 0.0, 1.0)
         yield PLAIN, (self.model, *text)
-        yield REFERENCE, (reference_model(self.model, self.adapter, self.identity, WEIGHT, blocks=factors), *text)
+        theirs, *their_control = self.apply_baseline(arguments)
         gpu = torch.cuda.is_available()  # without one, fused is exact
-        yield "term, exact", (exact, *text)
+        yield f"{TERM}, {baseline.title(arguments)}", (theirs, *text)
+        yield f"{TERM}, exact", (exact, *text)
         if gpu:
-            yield "term, fused", (fused, *text)
+            yield f"{TERM}, fused", (fused, *text)
         yield "UNet and IdentityNet", (self.model, *control)
-        yield "Apply InstantID, exact", (exact, *control)
+        yield f"{APPLY}, {baseline.title(arguments)}", (theirs, *their_control)
+        yield f"{APPLY}, exact", (exact, *control)
         if gpu:
-            yield "Apply InstantID, fused", (fused, *control)
+            yield f"{APPLY}, fused", (fused, *control)
         if arguments.selections:
             for name in SELECTIONS:
                 blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors_of_blocks(name))
                 yield f"blocks: {name}", (blocks, *text)
         if arguments.compile:
             yield "plain UNet, compiled", (compiled_by_comfyui(self.model), *text)
-            yield "term, exact, compiled", (compiled_by_comfyui(exact), *text)
-        if arguments.baseline:
-            model, *conditionings = self.apply_baseline(arguments.baseline)
-            yield "term, baseline", (model, *text)
-            yield "Apply InstantID, baseline", (model, *conditionings)
+            yield f"{TERM}, exact, compiled", (compiled_by_comfyui(exact), *text)
 
     def hint(self):
         """A drawing of keypoints: IMAGE [1, 512, 512, 3]."""
         from instantid_swift.utils import draw_keypoints, pictures_to_image
         return pictures_to_image([draw_keypoints(512, 512, KEYPOINTS)])
 
-    def apply_baseline(self, folder):
+    def apply_baseline(self, arguments):
         """Another pack's ApplyInstantID on the same inputs."""
         import folder_paths
-        spec = importlib.util.spec_from_file_location("baseline", folder / "__init__.py",
-                                                      submodule_search_locations=[str(folder)])
-        pack = sys.modules["baseline"] = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(pack)
-        nodes = pack.NODE_CLASS_MAPPINGS
+        nodes = baseline.node_classes(arguments)
         folder_paths.add_model_folder_path("instantid", self.folder.name)
         adapter, = nodes["InstantIDModelLoader"]().load_model(instantid_file=self.adapter_file.name)
         return nodes["ApplyInstantID"]().apply_instantid(
@@ -170,8 +162,8 @@ def compiled_by_comfyui(model):
     return TorchCompileModel().patch(model, "inductor")[0]
 
 
-def report(figures, bytes_kept):
+def report(figures, theirs, bytes_kept):
     rows = [[name, *(f"{row[key]:g}" if key in row else "-" for key in COLUMNS)] for name, row in figures.items()]
     common.print_table(["", *COLUMNS], rows)
     print(f"Host reads, linear layers and launches: per step, beyond those of the plain UNet. Difference: of latents, from "
-          f"the formula without caches.\nK and V kept for an identity: {bytes_kept / 1e6:.2f} MB.")
+          f"the {theirs}'s.\nK and V kept for an identity: {bytes_kept / 1e6:.2f} MB.")

@@ -1,10 +1,11 @@
-"""Starts a real ComfyUI server with this checkout as a custom node, for the demo and the server tests.
+"""Starts a real ComfyUI server with this checkout as a custom node, for the demo, the server tests and a benchmark.
 
     with Server(environment.comfyui("0.30.0")) as server:
         server.client.object_info()
 
 The server runs headless on a free port of this machine. It gets folders of its own for input, output, user data and
-temporary files, and finds the checkout through a search-path file, so that nothing is written into the ComfyUI used.
+temporary files, and finds the checkout through a search-path file, so that nothing is written into the ComfyUI used. The
+benchmark has it use another pack instead.
 """
 import os
 import shutil
@@ -18,8 +19,8 @@ from pathlib import Path
 import environment
 from comfy_client import Client, ClientError
 
-CUSTOM_NODES = environment.ROOT / "custom_nodes"
-LINKS = {"InstantID-Swift": environment.CHECKOUT, "instantid_demo_nodes": environment.CHECKOUT / "dev" / "demo_nodes"}
+PACK = "InstantID-Swift"        # the checkout's name among the custom nodes
+DEMO_NODES = environment.CHECKOUT / "dev" / "demo_nodes"
 LOG_LINES = 25          # of the server's log in an error message
 NOT_COPIED = (".dev", ".git", "demo-output", "__pycache__")     # where a link is not possible
 
@@ -41,12 +42,14 @@ class Server:
     root: the ComfyUI folder. python: its interpreter; None is the development environment's, where ComfyUI needs
     runtime.prepare(). models: a folder of model folders to be added to its own (instantid, insightface); None: nothing.
     cpu: None finds out whether there is another device. arguments: further ones for ComfyUI. log: the file that gets
-    its output.
+    its output. pack: the folder of the pack in use; None is this checkout.
     """
 
     def __init__(self, root: Path, python: Path | None = None, *, models: Path | None = environment.MODELS,
-                 cpu: bool | None = None, arguments: tuple[str, ...] = (), log: Path | None = None):
+                 cpu: bool | None = None, arguments: tuple[str, ...] = (), log: Path | None = None,
+                 pack: Path | None = None):
         self.root, self.python, self.models = Path(root).resolve(), python, models
+        self.packs = {pack.name if pack else PACK: pack or environment.CHECKOUT, "instantid_demo_nodes": DEMO_NODES}
         self.cpu, self.arguments = cpu, arguments
         self.log = Path(log or environment.ROOT / "server.log")
         self.process: subprocess.Popen | None = None
@@ -94,9 +97,11 @@ class Server:
         return "\n".join([f"The end of {self.log}:", *("    " + line for line in lines[-LOG_LINES:])])
 
     def _start(self, scratch: Path) -> None:
-        for name in ("input", "output", "user", "temp"):
+        for name in ("input", "output", "user", "temp", "custom_nodes"):
             (scratch / name).mkdir()
-        paths = write_search_paths(scratch / "paths.yaml", self.models)
+        for name, target in self.packs.items():
+            link(scratch / "custom_nodes" / name, target)
+        paths = write_search_paths(scratch / "paths.yaml", scratch / "custom_nodes", self.models)
         own = self.python is None
         python = environment.PYTHON if own else self.python
         cpu = needs_cpu(python) if self.cpu is None else self.cpu
@@ -104,7 +109,7 @@ class Server:
             else [self.root / "main.py"]
         port = free_port()
         command = [python, *start, "--listen", "127.0.0.1", "--port", port, "--disable-auto-launch",
-                   "--disable-api-nodes", "--disable-all-custom-nodes", "--whitelist-custom-nodes", *LINKS,
+                   "--disable-api-nodes", "--disable-all-custom-nodes", "--whitelist-custom-nodes", *self.packs,
                    "--extra-model-paths-config", paths, "--input-directory", scratch / "input",
                    "--output-directory", scratch / "output", "--user-directory", scratch / "user",
                    "--temp-directory", scratch / "temp", "--database-url", "sqlite:///:memory:",
@@ -136,9 +141,9 @@ class Server:
         raise ServerError(f"ComfyUI did not answer within {patience:.0f} s. {self.last_words()}")
 
 
-def write_search_paths(path: Path, models: Path | None) -> Path:
-    """ComfyUI's extra_model_paths.yaml: the folder with the links to this checkout, and model folders."""
-    lines = ["nodes:", f"  custom_nodes: {quoted(link_custom_nodes())}"]
+def write_search_paths(path: Path, custom_nodes: Path, models: Path | None) -> Path:
+    """ComfyUI's extra_model_paths.yaml: a folder of custom nodes, and model folders."""
+    lines = ["nodes:", f"  custom_nodes: {quoted(custom_nodes)}"]
     if models:
         lines += ["models:", f"  base_path: {quoted(models)}", "  instantid: instantid", "  insightface: insightface"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -150,23 +155,12 @@ def quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"
 
 
-def link_custom_nodes() -> Path:
-    """A custom_nodes folder holding this checkout and the demo's loader nodes; copies where links are not allowed."""
-    CUSTOM_NODES.mkdir(parents=True, exist_ok=True)
-    for name, target in LINKS.items():
-        link = CUSTOM_NODES / name
-        if link.is_symlink() and link.resolve() == target:
-            continue
-        if link.is_symlink():
-            link.unlink()
-        try:
-            if not link.exists():
-                link.symlink_to(target, target_is_directory=True)
-                continue
-        except OSError:
-            pass
-        shutil.copytree(target, link, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*NOT_COPIED))
-    return CUSTOM_NODES
+def link(path: Path, target: Path) -> None:
+    """A link to a folder; a copy where links are not allowed."""
+    try:
+        path.symlink_to(target, target_is_directory=True)
+    except OSError:
+        shutil.copytree(target, path, ignore=shutil.ignore_patterns(*NOT_COPIED))
 
 
 def needs_cpu(python: Path) -> bool:

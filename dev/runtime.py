@@ -12,6 +12,7 @@ import sys
 import types
 from pathlib import Path
 
+CHECKOUT = Path(__file__).resolve().parent.parent
 STAND_IN_MODULES = ("torchaudio", "torchaudio.functional", "torchaudio.transforms")
 
 _keep = []          # a torch.library.Library undoes its definitions when it is collected
@@ -23,9 +24,8 @@ def prepare() -> None:
     _provide_torchaudio()
 
 
-def import_pack(name: str = "instantid_swift") -> types.ModuleType:
-    """This checkout as a package of the given name: by its path, as ComfyUI imports it."""
-    folder = Path(__file__).resolve().parent.parent
+def import_pack(name: str = "instantid_swift", folder: Path = CHECKOUT) -> types.ModuleType:
+    """This checkout, or another pack, as a package of the given name: by its path, as ComfyUI imports it."""
     spec = importlib.util.spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
     pack = sys.modules[name] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(pack)

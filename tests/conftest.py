@@ -15,6 +15,7 @@ DEV = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev"))
 COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 
 sys.path[:0] = [str(CHECKOUT / "tests"), str(CHECKOUT / "dev")]
+sys.path.append(str(CHECKOUT))  # for the package `benchmarks`; behind ComfyUI, which has modules of the same names as ours
 
 import runtime  # noqa: E402
 

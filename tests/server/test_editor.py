@@ -12,7 +12,7 @@ import subprocess
 
 import miniature
 import pytest
-from comfy_server import LINKS
+from comfy_server import PACK
 from conftest import CHECKOUT
 from demo_workflow import node
 from oracle import fixtures as fx
@@ -23,7 +23,6 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-proxy-server",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]     # the editor would ask the net for news
-PACK = next(name for name, folder in LINKS.items() if folder == CHECKOUT)
 PICTURES = {"instantid_basic": (1016, 1016), "instantid_two_people": (1200, 824)}
 SIZES = ("width", "height", "left", "right")        # inputs that a smaller picture needs smaller
 
