@@ -16,6 +16,7 @@ STAGES = {
     "faces": "finding and embedding faces, against insightface used as the original uses it",
     "imports": "what the pack adds to ComfyUI's start",
     "load": "opening a real-size adapter file",
+    "replay": "sampling replayed as CUDA graphs, beside the ordinary calls and the baseline",
     "rerun": "runs of one workflow on a real server, beside the sampling",
     "sampling": "a step of sampling with and without an identity",
 }
