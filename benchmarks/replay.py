@@ -4,15 +4,17 @@ has paid for itself, and that no picture is another one.
 Without a GPU no time is measured: recorded operations (tests/recorded.py) stand for CUDA graphs, and what is left are the
 counts and the differences of latents.
 
-On a GPU, at full size; a command takes less than ten minutes on an H200, the soak included:
+On a GPU, at full size, both passes at each step (cfg 4.5). The soak, whose queue items are of all three sizes, needs to run
+only once; each command should be done within ten minutes:
 
-    for pixels in 512 768 1024; do python -m benchmarks replay --comfyui PATH --resolution $pixels --batch-sizes 1 2 4 \\
-        --output benchmarks/results/replay-gpu-$pixels.json; done
+    python -m benchmarks replay --comfyui PATH --iterations 3 --batch-sizes 1 2 4 --resolution 512 --output FILE
+    python -m benchmarks replay --comfyui PATH --iterations 3 --batch-sizes 1 2 4 --resolution 768 --items 0 --output FILE
+    python -m benchmarks replay --comfyui PATH --iterations 3 --batch-sizes 1 2 4 --resolution 1024 --items 0 --output FILE
 
-What does not hold is said at the end, and is in the JSON under "does not hold": replayed latents differ by 0.0 from those of
-the ordinary calls; Apply InstantID with all replayed is at least 3.5 times as fast as the baseline at 512 x 512 and 1.55
-times at 1024 x 1024, batch 1; five queue items with other texts, weights, identities and seeds need one capture of the UNet
-and one of IdentityNet; in the soak, whose sizes are all three, no latent differs, and memory is back where it began.
+What must hold, and is said at the end, and in the JSON under "does not hold", where it does not: replayed latents differ by
+0.0 from those of the ordinary calls; Apply InstantID with all replayed is at least 3.5 times as fast as the baseline at
+512 x 512 and 1.55 times at 1024 x 1024, batch 1; five queue items with other texts, weights, identities and seeds need one
+capture of the UNet and one of IdentityNet; in the soak no latent differs, and the GPU's memory is back where it began.
 """
 
 import argparse
@@ -39,8 +41,9 @@ COLUMNS = ("ms per step", "times as fast as the baseline", "largest difference",
 def add_arguments(parser):
     parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
     parser.add_argument("--steps", type=int, nargs="+", metavar="N", help="default: 4 and 8, of --quick 3")
-    parser.add_argument("--items", type=int, help="queue items of the soak; default: 50, of --quick 6")
+    parser.add_argument("--items", type=int, help="queue items of the soak; 0 for none; default: 50, of --quick 6")
     for option, settings in {
+        "--iterations": {"type": int, "help": "in place of --rounds"},
         "--quick": {"action": "store_true", "help": "few small things: to see that all works, not to be quoted"},
         "--resolution": {"type": int, "help": "pixels of a side; default: 512, 768 and 1024, of the miniature less"},
         "--batch-sizes": {"type": int, "nargs": "+", "metavar": "N", "help": "latents sampled at once; default: 1, 2 and 4"},
@@ -54,13 +57,14 @@ def add_arguments(parser):
 
 def run(arguments):
     gpu = torch.cuda.is_available()
-    quick = getattr(arguments, "quick", False)
+    quick = arguments.quick
     size = arguments.size or ("full" if gpu and not quick else "miniature")
     sizes = SIZES["quick" if quick and size == "miniature" else size]
-    resolutions = [arguments.resolution] if arguments.resolution else sizes
-    batches = getattr(arguments, "batch_sizes", None) or ([1] if quick else [1, 2, 4])
+    resolutions = [arguments.resolution] if arguments.resolution else sizes[:1] if quick else sizes
+    batches = arguments.batch_sizes or ([1] if quick else [1, 2, 4])
     steps = arguments.steps or ([3] if quick else [4, 8])
-    rounds = getattr(arguments, "iterations", None) or (2 if quick else getattr(arguments, "rounds", 7))
+    rounds = arguments.iterations or arguments.rounds
+    items = (6 if quick else 50) if arguments.items is None else arguments.items
     world = sampling.World(size, torch.device("cuda" if gpu else "cpu"),
                            getattr(torch, arguments.dtype or ("float16" if gpu else "float32")))
     if not gpu:
@@ -77,9 +81,10 @@ def run(arguments):
                                           rounds if gpu else 0)
                     print(f"\n{name}")
                     report(table[name])
-        figures = {"steps": table, "five prompts": five_prompts(world, watch, sizes[0], max(steps[0], 3)),
-                   "soak": soak(world, watch, sizes, steps[0], arguments.items or (6 if quick else 50))}
-    for name in ("five prompts", "soak"):
+        figures = {"steps": table, "five prompts": five_prompts(world, watch, sizes[0], steps[0])}
+        if items:
+            figures["soak"] = soak(world, watch, sizes, steps[0], items)
+    for name in list(figures)[1:]:
         print(f"\n{name}: " + ", ".join(f"{what} {value:g}" for what, value in figures[name].items()))
     figures["does not hold"] = what_does_not_hold(figures, size)
     print("\nDifference: of latents, replayed from not replayed, ours from the baseline's, with reuse from without.")
@@ -177,8 +182,10 @@ def replayed(model, positive, negative):
 
 def reusing(node, every, positive, negative):
     """Conditionings after the node InstantID Step Reuse."""
-    number, = (name for name, (kind, *_) in node.INPUT_TYPES()["required"].items() if kind == "INT")
-    return getattr(node(), node.FUNCTION)(positive=positive, negative=negative, **{number: every})
+    given = {"positive": positive, "negative": negative}
+    rest = {name: every if kind == "INT" else options[0]["default"]
+            for name, (kind, *options) in node.INPUT_TYPES()["required"].items() if name not in given}
+    return getattr(node(), node.FUNCTION)(**given, **rest)
 
 
 def measure(variants, watch, settings, rounds):
@@ -292,10 +299,10 @@ def what_does_not_hold(figures, size):
         pixels, fast = int(name.split()[0]), rows[ALL_REPLAYED].get("times as fast as the baseline")
         if size == "full" and ", batch 1," in name and fast and fast < AT_LEAST.get(pixels, 0):
             found.append(f"{name}: {fast:.2f} times as fast as the baseline, not {AT_LEAST[pixels]}")
-    prompts, queue = figures["five prompts"], figures["soak"]
+    prompts, queue = figures["five prompts"], figures.get("soak")
     if prompts["captures"] != 2 or prompts["largest difference"]:
         found.append(f"five prompts: {prompts}")
-    if queue["wrong"] or queue["captures left"] or queue.get("bytes left", 0) > 0 or not queue["replays"]:
+    if queue and (queue["wrong"] or queue["captures left"] or queue.get("bytes left", 0) > 0 or not queue["replays"]):
         found.append(f"soak: {queue}")
     return found
 
