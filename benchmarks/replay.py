@@ -160,8 +160,8 @@ def variants_of(world, arguments):
     yield ALL_REPLAYED, Variant(replayed(ours, *control), f"{APPLY}, ours", True)
     if "InstantIDStepReuse" in NODE_CLASS_MAPPINGS:
         for every in (2, 3):
-            yield (f"{APPLY}, ours, IdentityNet every {every} steps",
-                   Variant((ours, *reusing(NODE_CLASS_MAPPINGS["InstantIDStepReuse"], every, *control)), f"{APPLY}, ours"))
+            reusing = NODE_CLASS_MAPPINGS["InstantIDStepReuse"]().reuse(*control, every=every)
+            yield f"{APPLY}, ours, IdentityNet every {every} steps", Variant((ours, *reusing), f"{APPLY}, ours")
 
 
 def applied(world, model=None, identity=None, text=None, weight=sampling.WEIGHT, window=(0.0, 1.0)):
@@ -178,14 +178,6 @@ def replayed(model, positive, negative):
     """The same after the node InstantID Replay."""
     from instantid_swift.replay_nodes import InstantIDReplay
     return InstantIDReplay().replay(model, positive, negative)
-
-
-def reusing(node, every, positive, negative):
-    """Conditionings after the node InstantID Step Reuse."""
-    given = {"positive": positive, "negative": negative}
-    rest = {name: every if kind == "INT" else options[0]["default"]
-            for name, (kind, *options) in node.INPUT_TYPES()["required"].items() if name not in given}
-    return getattr(node(), node.FUNCTION)(**given, **rest)
 
 
 def measure(variants, watch, settings, rounds):

@@ -48,20 +48,6 @@ def test_what_does_not_hold_is_found():
         assert holds(**over) == 1, over
 
 
-def test_the_node_for_step_reuse_is_given_the_number_of_steps():
-    class Node:
-        FUNCTION = "reuse"
-
-        @classmethod
-        def INPUT_TYPES(cls):
-            return {"required": {"positive": ("CONDITIONING",), "every": ("INT", {"default": 1}),
-                                 "negative": ("CONDITIONING",), "threshold": ("FLOAT", {"default": 0.5})}}
-
-        def reuse(self, **inputs):
-            return inputs
-    assert replay.reusing(Node, 3, "p", "n") == {"positive": "p", "negative": "n", "every": 3, "threshold": 0.5}
-
-
 def test_captures_and_replays_are_counted():
     from instantid_swift import graph_replay
     before = graph_replay.graphs
