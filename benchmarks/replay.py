@@ -186,7 +186,7 @@ def measure(variants, watch, settings, rounds):
     latents, figures = {}, {}
     for name, variant in variants.items():
         watch.begin()
-        runs = [fx.sample(*variant.wired, **settings) for _ in range(1 + variant.replayed)]  # the second: replayed throughout
+        runs = [fx.sample(*variant.wired, **settings) for _ in range(1 + variant.replayed)]  # the 2nd by the 1st one's captures
         latents[name] = runs[0]
         figures[name] = {}
         if variant.like:
