@@ -35,6 +35,8 @@ STAGES = {  # in the order in which `all` runs them
     "sampling": Stage("a step of sampling with and without an identity",
                       ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
     "rerun": Stage("runs of one workflow on a real server, beside the sampling", ("--baseline",)),
+    "replay": Stage("sampling replayed as CUDA graphs, beside the ordinary calls and the baseline",
+                    ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
     "transfers": Stage("what is copied between host and device, and read back", ("--resolution", "--dtype", "--device")),
 }
 EVERY_STAGE = ("--iterations", "--quick", "--comfyui")
