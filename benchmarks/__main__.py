@@ -41,10 +41,10 @@ STAGES = {  # in the order in which `all` runs them
 }
 EVERY_STAGE = ("--iterations", "--quick", "--comfyui")
 OPTIONS = {
-    "--iterations": {"type": int, "help": "rounds of which the median is taken; default: 7, of --quick 2"},
+    "--iterations": {"type": int, "help": "rounds of which the median is taken; default: 7, of --quick 1"},
     "--quick": {"action": "store_true", "help": "few rounds of small things: to see that all works, not to be quoted"},
     "--comfyui": {"type": Path, "help": "a ComfyUI folder, to be used with this Python"},
-    "--batch-sizes": {"type": int, "nargs": "+", "default": [1], "metavar": "N", "help": "latents sampled at once; default: 1"},
+    "--batch-sizes": {"type": int, "nargs": "+", "metavar": "N", "help": "latents sampled at once; default: 1, of replay 1, 2, 4"},
     "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, 256 for the miniature"},
     "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "default: float16 on a GPU, else float32"},
     "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
@@ -101,7 +101,7 @@ def run_stage(arguments):
     runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if torch.cuda.is_available() else "--cpu")
     runtime.import_pack()
     from . import common
-    arguments.iterations = arguments.iterations or (2 if arguments.quick else 7)
+    arguments.iterations = arguments.iterations or (1 if arguments.quick else 7)
     start = time.perf_counter()
     figures = importlib.import_module(f"benchmarks.{arguments.command}").run(arguments)
     seconds = round(time.perf_counter() - start, 1)
@@ -109,7 +109,6 @@ def run_stage(arguments):
         settings = gather.settings(arguments)
         stage = {"settings": settings, "seconds": seconds, "figures": figures}
         files.write(arguments.output, common.machine(), common.versions(), settings, {arguments.command: stage})
-        print(f"Written to {arguments.output}.")
     return 0
 
 

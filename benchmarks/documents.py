@@ -29,8 +29,8 @@ CHECKOUT = Path(__file__).resolve().parent.parent
 MEASURED = ("PERFORMANCE_REPORT.md", "DEVICE_TRANSFER_PLAN.md", ".github_issues/*.md")
 DOCUMENTS = ("README.md", "CHANGELOG.md", *MEASURED)
 
-INLINE = re.compile(r"(?P<open><!--=(?P<what>.+?)-->)(?P<shown>.*?)(?P<close><!--=-->)")
-BLOCK = re.compile(r"(?P<open>^<!-- figures: (?P<what>.+?) -->\n)(?P<shown>.*?)(?P<close>^<!-- end -->$)", re.M | re.S)
+INLINE = re.compile(r"(?P<open><!--=(?P<what>[^<>]+)-->)(?P<shown>.*?)(?P<close><!--=-->)")
+BLOCK = re.compile(r"(?P<open>^<!-- figures: (?P<what>[^<>]+) -->\n)(?P<shown>.*?)(?P<close>^<!-- end -->$)", re.M | re.S)
 FREE_LINE = re.compile(r"^.*\S.*<!-- (?:quoted|specification) -->.*$", re.M)
 FREE_BLOCK = re.compile(r"^<!-- (?:quoted|specification) -->$.*?^<!-- end -->$", re.M | re.S)
 LEFT = re.compile(r"<!--=|<!-- (?:figures:|end -->|quoted -->|specification -->)")

@@ -30,8 +30,9 @@ def run(arguments):
     with tempfile.TemporaryDirectory() as scratch:
         roots = ({"own networks": arguments.networks} if arguments.networks else
                  face_networks.make_folders(Path(scratch)))
-        opening = measure_opening(roots, arguments.provider, 1 if arguments.quick else OPENINGS)
         run_on = {name: root for name, root in roots.items() if name != LARGE}
+        opening = measure_opening(run_on if arguments.quick else roots, arguments.provider,
+                                  1 if arguments.quick else 1 + OPENINGS)
         return {"networks_megabytes": {name: face_networks.megabytes(root) for name, root in roots.items()},
                 "opening": opening, "pictures_milliseconds": measure_pictures(run_on, arguments),
                 "steps_milliseconds": measure_steps(list(run_on.values())[-1], arguments)}
@@ -159,13 +160,13 @@ def measure_opening(roots, provider, openings):
     figures = {}
     for name, root in roots.items():
         taken = {"open_original": [], "open_ours": []}
-        for _ in range(1 + openings):  # the first reads the files into the system's cache
+        for _ in range(openings):  # of several the first reads the files into the system's cache
             for function, results in taken.items():
                 done = subprocess.run([sys.executable, "-c", script, function, str(root), provider], capture_output=True,
                                       text=True, check=True)
                 results.append(json.loads(done.stdout.splitlines()[-1]))
         figures[name] = {function.removeprefix("open_"): {
-            what: round(statistics.median(result[what] for result in results[1:]), 3) for what in results[0]}
+            what: round(statistics.median(result[what] for result in results[-OPENINGS:]), 3) for what in results[0]}
             for function, results in taken.items()}
     print("\nOpening the networks: median; memory after it, and most while it lasted")
     ways = ("original", "ours")

@@ -17,7 +17,6 @@ What must hold, and is said at the end, and in the JSON under "does not hold", w
 capture of the UNet and one of IdentityNet; in the soak no latent differs, and the GPU's memory is back where it began.
 """
 
-import argparse
 import contextlib
 import gc
 import random
@@ -42,17 +41,6 @@ def add_arguments(parser):
     parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
     parser.add_argument("--steps", type=int, nargs="+", metavar="N", help="default: 4 and 8, of --quick 3")
     parser.add_argument("--items", type=int, help="queue items of the soak; 0 for none; default: 50, of --quick 6")
-    for option, settings in {
-        "--iterations": {"type": int, "help": "in place of --rounds"},
-        "--quick": {"action": "store_true", "help": "few small things: to see that all works, not to be quoted"},
-        "--resolution": {"type": int, "help": "pixels of a side; default: 512, 768 and 1024, of the miniature less"},
-        "--batch-sizes": {"type": int, "nargs": "+", "metavar": "N", "help": "latents sampled at once; default: 1, 2 and 4"},
-        "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "default: float16 on a GPU, else float32"},
-    }.items():
-        with contextlib.suppress(argparse.ArgumentError):  # the command line has it for all stages
-            parser.add_argument(option, **settings)
-    with contextlib.suppress(argparse.ArgumentError):
-        baseline.add_argument(parser)
 
 
 def run(arguments):
@@ -63,7 +51,7 @@ def run(arguments):
     resolutions = [arguments.resolution] if arguments.resolution else sizes[:1] if quick else sizes
     batches = arguments.batch_sizes or ([1] if quick else [1, 2, 4])
     steps = arguments.steps or ([3] if quick else [4, 8])
-    rounds = arguments.iterations or arguments.rounds
+    rounds = arguments.iterations
     items = (6 if quick else 50) if arguments.items is None else arguments.items
     world = sampling.World(size, torch.device("cuda" if gpu else "cpu"),
                            getattr(torch, arguments.dtype or ("float16" if gpu else "float32")))

@@ -35,7 +35,8 @@ def run(arguments):
     except files.FileError as error:
         print(error, file=sys.stderr)
         return 1
-    print(*wrong, sep="\n", file=sys.stderr)
+    for complaint in wrong:
+        print(complaint, file=sys.stderr)
     return 1 if wrong else 0
 
 

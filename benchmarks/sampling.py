@@ -19,7 +19,7 @@ KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
 
 def add_arguments(parser):
     parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, help="default: 4, of --quick 2")
     parser.add_argument("--selections", action="store_true", help="also each named selection of blocks")
     parser.add_argument("--compile", action="store_true", help="also under ComfyUI's TorchCompileModel node")
 
@@ -28,10 +28,11 @@ def run(arguments):
     gpu = torch.cuda.is_available()
     size = arguments.size or ("full" if gpu and not arguments.quick else "miniature")
     resolution = arguments.resolution or (1024 if size == "full" else 128 if arguments.quick else 256)
+    arguments.steps = arguments.steps or (2 if arguments.quick else 4)
     world = World(size, torch.device("cuda" if gpu else "cpu"),
                   getattr(torch, arguments.dtype or ("float16" if gpu else "float32")))
     variants = dict(world.variants(arguments))
-    figures = {f"batch {batch}": measure(variants, arguments, resolution // 8, batch) for batch in arguments.batch_sizes}
+    figures = {f"batch {batch}": measure(variants, arguments, resolution // 8, batch) for batch in arguments.batch_sizes or [1]}
     print(f"Host reads, linear layers and launches: per step, beyond those of the plain UNet. Difference: of latents, from "
           f"the {baseline.title(arguments)}'s.\nK and V kept for an identity: {world.identity.bytes / 1e6:.2f} MB.")
     return {**figures, "bytes of K and V": world.identity.bytes, "dtype": str(world.dtype), "size": size,

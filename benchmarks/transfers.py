@@ -202,7 +202,7 @@ def profiled(function):
         events = json.loads(trace.read_text())["traceEvents"]
     found = {"profiler: host reads": sum(event.get("name") == "aten::_local_scalar_dense" for event in events)}
     for way, name in ((TO_DEVICE, "Memcpy HtoD"), (FROM_DEVICE, "Memcpy DtoH")):
-        copies = [event["args"]["bytes"] for event in events if event.get("name", "").startswith(name)]
+        copies = [event.get("args", {}).get("bytes", 0) for event in events if event.get("name", "").startswith(name)]
         found |= {f"profiler: copies {way}": len(copies), f"profiler: bytes {way}": sum(copies)}
     return found
 

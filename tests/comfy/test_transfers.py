@@ -10,12 +10,13 @@ import sys
 
 import pytest
 import torch
-from conftest import CHECKOUT, COMFYUI
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
 
-from benchmarks.transfers import profiled
+from benchmarks.transfers import CHECKOUT, profiled
+
+COMFYUI = os.environ["INSTANTID_COMFYUI"]
 
 
 @pytest.fixture(scope="module")

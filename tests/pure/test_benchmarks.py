@@ -2,15 +2,13 @@
 
 import copy
 import json
-import os
 import subprocess
 import sys
 
 import pytest
-from conftest import CHECKOUT
 from PIL import Image
 
-from benchmarks import charts, files, report, tables
+from benchmarks import charts, documents, files, report, tables
 
 ONE = {
     "machine": {"processor": "A", "cores": 2, "threads": 1, "gpu": None}, "versions": {"torch": "2.13.0"}, "settings": {},
@@ -21,7 +19,7 @@ ONE = {
 
 
 def command(*words):
-    return subprocess.run([sys.executable, "-m", "benchmarks", *map(str, words)], cwd=CHECKOUT, env={**os.environ},
+    return subprocess.run([sys.executable, "-m", "benchmarks", *map(str, words)], cwd=documents.CHECKOUT,
                           capture_output=True, text=True)
 
 

@@ -72,6 +72,17 @@ def test_a_document_that_agrees(complaints, results):
     assert documents.filled(DOCUMENT, results) == DOCUMENT
 
 
+def test_a_document_is_filled_in_by_its_path(tmp_path):
+    name = min(path.stem for path in files.RESULTS.glob("*.json"))
+    cores = files.read(files.RESULTS / f"{name}.json")["machine"]["cores"]
+    document = tmp_path / "document.md"
+    document.write_text(f"On <!--={name}#machine/cores:d-->?<!--=--> cores, <!--={name}#nothing:d-->?<!--=-->.\n")
+    assert len(documents.update(document)) == 2  # nothing is written while one figure cannot be had
+    document.write_text(f"On <!--={name}#machine/cores:d-->?<!--=--> cores.\n")
+    assert documents.update(document) == []
+    assert f"-->{cores}<!--=--> cores" in document.read_text()
+
+
 @pytest.mark.parametrize("right, wrong", [("12.3<", "12.4<"), ("| 24.7 |", "| 24.8 |"), (">10.6<", ">10.7<"),
                                           ("| ours, exact |", "| ours, fused |")])
 def test_a_changed_figure_is_found_and_filled_in_again(complaints, results, right, wrong):
