@@ -143,6 +143,14 @@ class AttentionPatch:
         while kwargs["sigma_end"] <= sigma <= kwargs["sigma_start"]."""
         self.terms += (ForeignTerm(callback, kwargs),)
 
+    def models(self):
+        """Models that ComfyUI is to load with the patched one: those that the patch below asks for."""
+        return self.base.models() if hasattr(self.base, "models") else []
+
+    def to(self, device_or_dtype):
+        """The patch with the one below moved, as ComfyUI moves any that can be. Ours has nothing that could."""
+        return AttentionPatch(self.base.to(device_or_dtype), self.terms) if hasattr(self.base, "to") else self
+
     def __copy__(self):
         return AttentionPatch(self.base, self.terms)
 

@@ -98,6 +98,23 @@ def tensors_reachable(roots, beyond):
     return found
 
 
+def test_an_earlier_pack_keeps_what_comfyui_does_with_its_patch(nodes, world):
+    """Its models are loaded with ours on top of it, and it is moved with the model."""
+    class Movable(WithoutAdd):
+        def models(self):
+            return [world.instantid.patcher]
+
+        def to(self, device_or_dtype):
+            return Movable(device_or_dtype)
+    model, below = world.model.clone(), Movable(0)
+    model.set_model_attn2_replace(below, "input", 4, 0)
+    patched = cases.apply(nodes, world, model=model)[0]
+    assert patched.model_patches_models() == [world.instantid.patcher]
+    patched.model_patches_to(torch.float32)
+    assert patches(patched)["input", 4, 0].base.level == torch.float32
+    assert patches(model)["input", 4, 0] is below and below.level == 0
+
+
 def test_clone_copies_no_tensor(nodes, world):
     """Later nodes (LoRA, FreeU, a second identity) clone the model; up to February 2026 by deepcopy of its options."""
     patched = cases.apply(nodes, world, mask=cases.left_half())[0]
