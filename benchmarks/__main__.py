@@ -42,8 +42,8 @@ OPTIONS = {
     "--quick": {"action": "store_true", "help": "few rounds of small things: to see that all works, not to be quoted"},
     "--comfyui": {"type": Path, "help": "a ComfyUI folder, to be used with this Python"},
     "--batch-sizes": {"type": int, "nargs": "+", "default": [1], "metavar": "N", "help": "latents sampled at once; default: 1"},
-    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, 256 for the miniature"},
-    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "default: float16 on a GPU, else float32"},
+    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, less for the miniature"},
+    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "of the models; default on a GPU: float16"},
     "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
     "--baseline": {"type": Path, "help": "a pack with the same node ids, to be measured beside ours"},
 }
