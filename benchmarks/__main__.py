@@ -46,8 +46,8 @@ OPTIONS = {
     "--comfyui": {"type": Path, "help": "a ComfyUI folder, to be used with this Python"},
     "--batch-sizes": {"type": int, "nargs": "+", "metavar": "N",
                       "help": "latents sampled at once; default: 1, of replay 1, 2, 4"},
-    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, 256 for the miniature"},
-    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "default: float16 on a GPU, else float32"},
+    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, less for the miniature"},
+    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "of the models; default on a GPU: float16"},
     "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
     "--baseline": {"type": Path, "help": "a pack with the original's node ids, measured beside ours; default: a stand-in"},
 }

@@ -1,8 +1,8 @@
 """What is copied between host and device, and what is read back: to prepare a person, for a run, for each step.
 
-Counted by the calls of torch's operators (tests/traffic.py), and once more by torch's profiler; nothing is timed. Without a
-GPU the device is simulated: ComfyUI and the pack then decide and call as they do with one, only what a GPU's own libraries
-might copy does not happen, and the profiler's host reads include those of tensors that are on the host anyway.
+Counted by the calls of torch's operators (tests/traffic.py); nothing is timed. On a GPU torch's profiler counts once more: it
+sees every copy, whoever makes it. Without a GPU the device is simulated: ComfyUI and the pack then decide and call as they do
+with one, only what a GPU's own libraries might copy does not happen.
 """
 
 import contextlib
@@ -36,10 +36,11 @@ def add_arguments(parser):
 def run(arguments):
     """The figures; printed as tables."""
     gpu = torch.cuda.is_available()
-    dtype = getattr(torch, arguments.dtype or "float16")
+    dtype = getattr(torch, arguments.dtype or ("float16" if gpu else "bfloat16"))  # as wide, and CPUs compute in it
     resolution = arguments.resolution or (1024 if arguments.size == "full" else 64)
     networks = arguments.networks or (NETWORKS if NETWORKS.is_dir() else None)
-    with real_device() if gpu else simulated_device() as (device, watch):
+    on_gpu = contextlib.nullcontext((torch.device("cuda"), Watch()))
+    with on_gpu if gpu else simulated_device() as (device, watch):
         world = sampling.World(arguments.size, device, dtype)
         counts = {"preparing": count_preparing(world, watch, networks),
                   **count_sampling(variants(world), watch, resolution // 8)}
@@ -74,12 +75,6 @@ def by_kind(counts):
     return found
 
 
-@contextlib.contextmanager
-def real_device():
-    with Watch() as watch:
-        yield torch.device("cuda"), watch
-
-
 # ---- preparing
 
 
@@ -103,8 +98,8 @@ def count_preparing(world, watch, networks):
 
     def patch():
         patch_model(world.model, made.identity, sampling.WEIGHT, 0.0, 1.0, factors=factors_of_blocks("as original"))
-        apply_identity_net(world.positive, world.negative, world.net, made.hint, made.identity.cond, made.identity.uncond,
-                           sampling.WEIGHT, 0.0, 1.0)
+        apply_identity_net(world.positive, world.negative, world.net, made.hint,
+                           *made.identity.tokens(world.adapter.device), sampling.WEIGHT, 0.0, 1.0)
 
     comfy.model_management.unload_all_models()
     caches.clear()
@@ -153,9 +148,9 @@ def variants(world):
             "term": (term(), *text),
             "term, in a part of the run": (term(0.1, 0.9), *text),
             "term, under a mask": (term(mask=LatentMask(torch.rand(MASK))), *text),
-            NET: (world.model, *net(identity.cond, identity.uncond)),
-            "Apply InstantID": (term(), *net(identity.cond, identity.uncond)),
-            "Apply InstantID, tokens left on the host": (term(), *net(identity.cond.cpu(), identity.uncond.cpu()))}
+            NET: (world.model, *net(*identity.tokens(world.adapter.device))),
+            "Apply InstantID": (term(), *net(*identity.tokens(world.adapter.device))),
+            "Apply InstantID, tokens left on the host": (term(), *net(identity.cond, identity.uncond))}
 
 
 def count_sampling(wired, watch, cells):
@@ -175,7 +170,7 @@ def count_sampling(wired, watch, cells):
         first, one, two = sample(1, name), sample(1, name), sample(2, name)
         counts["a step"][name] = step = less(two, one)
         counts["a run"][name] = less(one, step)
-        counts["the first run"][name] = less(first, one)
+        counts["the first run"][name] = less(first, one)  # by the profiler nothing: it has looked at later ones
     plain = {what: rows.pop(PLAIN) for what, rows in counts.items()}
     return {PLAIN: plain, **{what: {name: less(row, plain[what]) for name, row in rows.items()}
                              for what, rows in counts.items()}}
@@ -189,7 +184,7 @@ def less(counts, others):
 
 
 def profiled(function):
-    """The same counts by torch's profiler, which on a GPU sees every copy, whoever makes it: {column: count}."""
+    """Counts by torch's profiler: {column: count}."""
     activities = [torch.profiler.ProfilerActivity.CPU]
     if torch.cuda.is_available():
         activities.append(torch.profiler.ProfilerActivity.CUDA)

@@ -49,7 +49,9 @@ class Traffic:
 
 
 class Watch(TorchDispatchMode):
-    """Sees torch's operators of this thread while it is entered."""
+    """Sees torch's operators of this thread while it counts."""
+
+    lasting = False  # whether it is entered all the time
 
     def __init__(self):
         super().__init__()
@@ -61,7 +63,8 @@ class Watch(TorchDispatchMode):
         traffic = Traffic(kind)
         self.counting.append(traffic)
         try:
-            yield traffic
+            with contextlib.nullcontext() if self.lasting else self:
+                yield traffic
         finally:
             self.counting.remove(traffic)
 
@@ -101,6 +104,8 @@ class SimulatedTensor(torch.Tensor):
 
 class SimulatedDevice(Watch):
     """While entered, torch has a further device, which computes on the CPU; as a real one it mixes with no host tensors."""
+
+    lasting = True
 
     def perform(self, operator, args, kwargs):
         on_device = mixed = False
