@@ -61,7 +61,8 @@ class CallMask(NamedTuple):
     def __call__(self, tokens, height, width):
         """One weight per token of an attention block: float32 [b, tokens, 1], made once per resolution and layout."""
         def on_grid():
-            return mask_weights(self.masks, tokens, height, width)[list(self.chosen)]
+            weights = mask_weights(self.masks, tokens, height, width)
+            return torch.stack([weights[number] for number in self.chosen])  # an index list would be copied to the device
 
         if torch.compiler.is_compiling():  # what a trace does must not depend on what is kept
             return on_grid()

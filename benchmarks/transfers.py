@@ -117,6 +117,8 @@ def kind(tensor, other):
     """What a tensor is, told by its shape."""
     if tensor.ndim == 4 and tensor.shape[1] in (3, 4):
         return "hint" if tensor.shape[1] == 3 else "latents"
+    if tensor.ndim == 1 and tensor.numel() > 100_000:
+        return "K and V"
     if tensor.ndim < 2 and tensor.numel() <= 1000:
         return "noise levels" if tensor.is_floating_point() else "indices"
     if tensor.ndim == 2 and tensor.shape[1] == POOLED:
@@ -206,13 +208,14 @@ def profiled(function):
 
 
 def full_sizes(resolution):
-    """Bytes of what InstantID brings, for SDXL and InstantID's own file: computed from shapes, on no device."""
+    """Bytes of what InstantID brings, for SDXL and InstantID's own file: computed from shapes."""
     from instantid_swift.adapter import Adapter
+    from instantid_swift.identity import Identity
     with torch.device("meta"):
-        adapter = Adapter([width * 320 for width in fx.BLOCK_WIDTHS])
-        weights = sum(p.numel() * p.element_size() for p in adapter.parameters())
-        embedding = torch.empty(1, 1, 512, dtype=torch.float16)
-        identity = adapter.half()(embedding, embedding)
+        weights = sum(p.numel() * p.element_size() for p in Adapter([width * 320 for width in fx.BLOCK_WIDTHS]).parameters())
+    embedding, *tokens = (torch.zeros(shape, dtype=torch.float16) for shape in ((1, 1, 512), (1, 16, 2048), (1, 16, 2048)))
+    bank = [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS]
+    identity = Identity(*tokens, bank, bank)
     tokens = 2 * identity.cond.numel() * identity.cond.element_size()
     return {"embeddings, both passes": 2 * embedding.numel() * embedding.element_size(),
             "identity tokens, both passes": tokens, "K and V of 70 blocks, both passes": identity.bytes - tokens,
