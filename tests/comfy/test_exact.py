@@ -45,7 +45,7 @@ def count(model, world, adapter):
     hooks = [layer.register_forward_hook(lambda *args: projections.append(1))
              for layers in (adapter.patcher.model.to_k, adapter.patcher.model.to_v) for layer in layers]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
-        fx.sample(model, world.positive, world.negative, steps=2, size=(16, 16))
+        fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8))
     for hook in hooks:
         hook.remove()
     events = [event.name for event in profile.events()]

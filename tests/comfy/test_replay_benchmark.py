@@ -7,6 +7,8 @@ from oracle import fixtures as fx
 from benchmarks import replay
 from benchmarks.sampling import PLAIN
 
+pytestmark = pytest.mark.newest
+
 
 @pytest.fixture(scope="module")
 def plain():

@@ -28,6 +28,7 @@ from oracle import cases
 from oracle import fixtures as fx
 from recorded import Recordings
 
+pytestmark = pytest.mark.newest
 SIX = {"steps": 6, "size": (8, 8)}
 
 

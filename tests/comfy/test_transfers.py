@@ -16,6 +16,7 @@ from reference import reference_model
 
 from benchmarks.transfers import CHECKOUT, profiled
 
+pytestmark = pytest.mark.newest
 COMFYUI = os.environ["INSTANTID_COMFYUI"]
 
 
