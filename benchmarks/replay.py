@@ -158,8 +158,8 @@ def applied(world, model=None, identity=None, text=None, weight=sampling.WEIGHT,
     from instantid_swift.identity_net import apply_identity_net
     identity = identity or world.identity
     patched = patch_model(model or world.model, identity, weight, *window, factors=factors_of_blocks("as original"))
-    return patched, *apply_identity_net(*(text or (world.positive, world.negative)), world.net, world.hint(), identity.cond,
-                                        identity.uncond, weight, *window)
+    return patched, *apply_identity_net(*(text or (world.positive, world.negative)), world.net, world.hint(),
+                                        *identity.tokens(world.adapter.device), weight, *window)
 
 
 def replayed(model, positive, negative):

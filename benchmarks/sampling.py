@@ -105,7 +105,8 @@ class World:
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
         fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)
         text = self.positive, self.negative
-        control = apply_identity_net(*text, self.net, self.hint(), self.identity.cond, self.identity.uncond, WEIGHT, 0.0, 1.0)
+        tokens = self.identity.tokens(self.adapter.device)
+        control = apply_identity_net(*text, self.net, self.hint(), *tokens, WEIGHT, 0.0, 1.0)
         yield PLAIN, (self.model, *text)
         theirs, *their_control = self.apply_baseline(arguments)
         gpu = torch.cuda.is_available()  # without one, fused is exact

@@ -24,6 +24,7 @@ PLAIN, NET = "plain UNet", "UNet and IdentityNet"
 CHECKOUT = Path(__file__).resolve().parent.parent
 NETWORKS = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev")) / "models" / "insightface"
 MASK = (1, 96, 96)
+SMALLEST_BANK = 100_000  # numbers: an identity's K and V, one after the other; an adapter's biases are shorter
 POOLED = 2816  # and the picture's sizes
 KINDS = {(1, 512): "embedding", (16, 2048): "identity tokens", (77, 2048): "text tokens", MASK[1:]: "mask"}
 
@@ -103,8 +104,8 @@ def count_preparing(world, watch, networks):
 
     def patch():
         patch_model(world.model, made.identity, sampling.WEIGHT, 0.0, 1.0, factors=factors_of_blocks("as original"))
-        apply_identity_net(world.positive, world.negative, world.net, made.hint, made.identity.cond, made.identity.uncond,
-                           sampling.WEIGHT, 0.0, 1.0)
+        apply_identity_net(world.positive, world.negative, world.net, made.hint,
+                           *made.identity.tokens(world.adapter.device), sampling.WEIGHT, 0.0, 1.0)
 
     comfy.model_management.unload_all_models()
     caches.clear()
@@ -126,6 +127,8 @@ def kind(tensor, other):
         return "noise levels" if tensor.is_floating_point() else "indices"
     if tensor.ndim == 2 and tensor.shape[1] == POOLED:
         return "pooled text"
+    if tensor.ndim == 1 and tensor.numel() >= SMALLEST_BANK:
+        return "K and V"
     return KINDS.get(tuple(tensor.shape[-2:]), other)
 
 
@@ -145,17 +148,17 @@ def variants(world):
     def term(start_at=0.0, end_at=1.0, mask=None):
         return patch_model(world.model, identity, weight, start_at, end_at, mask, factors=factors)
 
-    def net(cond, uncond):
-        return apply_identity_net(*text, world.net, world.hint(), cond, uncond, weight, 0.0, 1.0)
+    def net(device):
+        return apply_identity_net(*text, world.net, world.hint(), *identity.tokens(device), weight, 0.0, 1.0)
 
     return {PLAIN: (world.model, *text),
             "term, formula without caches": (formula, *text),
             "term": (term(), *text),
             "term, in a part of the run": (term(0.1, 0.9), *text),
             "term, under a mask": (term(mask=LatentMask(torch.rand(MASK))), *text),
-            NET: (world.model, *net(identity.cond, identity.uncond)),
-            "Apply InstantID": (term(), *net(identity.cond, identity.uncond)),
-            "Apply InstantID, tokens left on the host": (term(), *net(identity.cond.cpu(), identity.uncond.cpu()))}
+            NET: (world.model, *net(world.adapter.device)),
+            "Apply InstantID": (term(), *net(world.adapter.device)),
+            "Apply InstantID, tokens left on the host": (term(), *net("cpu"))}
 
 
 def count_sampling(wired, watch, cells):
@@ -212,12 +215,14 @@ def profiled(function):
 
 def full_sizes(resolution):
     """Bytes of what InstantID brings, for SDXL and InstantID's own file: computed from shapes, on no device."""
+    import comfy.ops
     from instantid_swift.adapter import Adapter
-    with torch.device("meta"):
-        adapter = Adapter([width * 320 for width in fx.BLOCK_WIDTHS])
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    with FakeTensorMode():
+        adapter = Adapter([width * 320 for width in fx.BLOCK_WIDTHS], comfy.ops.manual_cast)
         weights = sum(p.numel() * p.element_size() for p in adapter.parameters())
         embedding = torch.empty(1, 1, 512, dtype=torch.float16)
-        identity = adapter.half()(embedding, embedding)
+        identity = adapter(embedding, embedding)
     tokens = 2 * identity.cond.numel() * identity.cond.element_size()
     return {"embeddings, both passes": 2 * embedding.numel() * embedding.element_size(),
             "identity tokens, both passes": tokens, "K and V of 70 blocks, both passes": identity.bytes - tokens,
