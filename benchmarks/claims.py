@@ -9,7 +9,6 @@ import timeit
 from pathlib import Path
 
 import torch
-from oracle import fixtures as fx
 
 from . import baseline, common, sampling
 
