@@ -1,14 +1,17 @@
 """Runs the tests: python dev/test.py [pytest's arguments]. Makes the environment first.
 
 Three rings: tests/pure once; tests/comfy and tests/server once per pinned ComfyUI version, whose tree they find in
-the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Arguments that name something under tests/
-choose what is run; all others go to pytest. `--lint` runs the linter instead.
+the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Two run at a time; what each has to say is shown
+when it is done. Arguments that name something under tests/ choose what is run; all others go to pytest. `--lint` runs
+the linter instead.
 """
+import os
 import subprocess
 import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +22,7 @@ TESTS = environment.CHECKOUT / "tests"
 ONCE = "pure"
 PER_VERSION = ("comfy", "server")
 NOTHING_COLLECTED = 5
+AT_ONCE = 2     # rings: each has one thread for its arithmetic
 
 
 @dataclass
@@ -48,18 +52,18 @@ def of_ring(chosen: list[str], ring: str) -> list[str]:
 
 
 def run_ring(name: str, paths: list[str], arguments: list[str], comfyui: Path | None) -> Outcome:
-    """One pytest process; its output goes straight to the terminal."""
+    """One pytest process; its output is printed when it has ended."""
     variables = {**environment.small_networks(), "INSTANTID_DEV": str(environment.ROOT)}
     variables.pop("INSTANTID_COMFYUI", None)
     if comfyui:
         variables["INSTANTID_COMFYUI"] = str(comfyui)
-    print(f"\n==== {name}", flush=True)
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch) / "report.xml"
-        code = subprocess.run([str(environment.PYTHON), "-m", "pytest", f"--junitxml={report}", *paths, *arguments],
-                              cwd=environment.CHECKOUT, env=variables).returncode
-        return Outcome(name, code, f"{count(report, code)} in {time.monotonic() - start:.0f} s")
+        done = subprocess.run([str(environment.PYTHON), "-m", "pytest", f"--junitxml={report}", *paths, *arguments],
+                              cwd=environment.CHECKOUT, env=variables, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        print(f"\n==== {name}\n{done.stdout.decode(errors='replace')}", flush=True)
+        return Outcome(name, done.returncode, f"{count(report, done.returncode)} in {time.monotonic() - start:.0f} s")
 
 
 def count(report: Path, code: int) -> str:
@@ -79,7 +83,9 @@ def run_tests(arguments: list[str]) -> int:
     rings = [(ONCE, ONCE, None)] + [(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
                                     for version in pins.COMFYUI for ring in PER_VERSION]
     rings = [(name, of_ring(chosen, ring), tree) for name, ring, tree in rings if (TESTS / ring).is_dir()]
-    outcomes = [run_ring(name, paths, others, tree) for name, paths, tree in rings if paths]
+    with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as threads:
+        running = [threads.submit(run_ring, name, paths, others, tree) for name, paths, tree in rings if paths]
+        outcomes = [ring.result() for ring in running]
     empty = all(outcome.code == NOTHING_COLLECTED for outcome in outcomes)
     good = (0,) if empty else (0, NOTHING_COLLECTED)
 

@@ -178,9 +178,12 @@ def test_two_hundred_photos_and_fifty_weights(nodes, world, ours, budgets):
 
 
 def test_repetitions_take_no_more_memory(nodes, world, ours):
-    """A workflow twenty times: what is allocated stays the same."""
+    """A workflow twenty times, sampled at every fifth: what is allocated stays the same."""
     def run(number):
-        fx.sample(*cases.apply(nodes, world, insightface=ours, weight=0.5 + number % 2), steps=1, size=(8, 8))
+        wired = cases.apply(nodes, world, insightface=ours, weight=0.5 + number % 2)
+        if number % 5 == 0:
+            fx.sample(*wired, steps=1, size=(8, 8))
+        del wired
         gc.collect()
     tracemalloc.start()
     try:
@@ -238,7 +241,7 @@ def test_the_cache_node(nodes, world, budgets):
     passed, report = shown["result"]
     assert passed is picture and shown["ui"]["text"] == [report]
     assert report.splitlines()[0].split()[:3] == ["cache", "entries", "MiB"]
-    assert {line.split()[0]: line.split()[1] for line in report.splitlines()[1:]}["identities"] == "1"
+    assert next(line.split()[1] for line in report.splitlines() if line.startswith("identities")) == "1"
     cases.call(nodes, "InstantIDCache", **{**defaults, "identities": 0})
     assert caches.identities.statistics()["entries"] == 0 and caches.faces.statistics()["entries"] == 1
     cases.call(nodes, "InstantIDCache", **{**defaults, "clear": True})

@@ -367,7 +367,7 @@ def test_with_replay_in_either_order(world, monkeypatch, reuse_first, most_drift
     for run in range(2):
         latents, calls = sampled(world, *conditionings, net=net, **settings)
         assert torch.equal(latents, alone)
-        assert identity_net_replay._of_module[net.control_model].captured == 1
+        assert graph_replay.replays_of(net.control_model).captured == 1
         assert calls.evaluations == (3 if run == 0 else 1)  # until the capture; without the constants
 
 
