@@ -4,16 +4,13 @@ Nothing here depends on a GPU. The models are the miniature's; a clone's bytes a
 """
 
 import copy
-import os
 import timeit
-from pathlib import Path
 
 import torch
 
 from . import baseline, common, sampling
+from .transfers import NETWORKS
 
-CHECKOUT = Path(__file__).resolve().parent.parent
-NETWORKS = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev")) / "models" / "insightface"
 PICTURES = 50
 RUNS = 4
 A_BLOCK = ("input", 4, 0)
@@ -104,7 +101,7 @@ def blocks():
 
 
 def sizes_of_the_detector():
-    """Faces found in a close-up at each of the original's sizes: set on the detector, as it does, and given to detect()."""
+    """Faces found in a close-up at each of the original's sizes: set on the detector, as it does, and given to the call."""
     from photos import close_up
 
     from .original_way.faces import SIZES, open_analysis, utils
