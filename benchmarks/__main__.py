@@ -37,6 +37,7 @@ STAGES = {  # in the order in which `all` runs them
     "rerun": Stage("runs of one workflow on a real server, beside the sampling", ("--baseline",)),
     "replay": Stage("sampling replayed as CUDA graphs, beside the ordinary calls and the baseline",
                     ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
+    "claims": Stage("clones, re-runs, keys of caches: what was claimed and no other stage measures", ("--baseline",)),
     "transfers": Stage("what is copied between host and device, and read back", ("--resolution", "--dtype", "--device")),
 }
 EVERY_STAGE = ("--iterations", "--quick", "--comfyui")

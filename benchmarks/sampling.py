@@ -20,7 +20,7 @@ KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
 def add_arguments(parser):
     parser.add_argument("--size", choices=("full", "miniature"), help="default: full on a GPU, else the miniature")
     parser.add_argument("--steps", type=int, help="default: 4, of --quick 2")
-    parser.add_argument("--selections", action="store_true", help="also each named selection of blocks")
+    parser.add_argument("--selections", action="store_true", help="also each named selection of blocks; without --quick always")
     parser.add_argument("--compile", action="store_true", help="also under ComfyUI's TorchCompileModel node")
 
 
@@ -105,7 +105,8 @@ class World:
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
         fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)
         text = self.positive, self.negative
-        control = apply_identity_net(*text, self.net, self.hint(), *self.identity.tokens(self.adapter.device), WEIGHT, 0.0, 1.0)
+        tokens = self.identity.tokens(self.adapter.device)
+        control = apply_identity_net(*text, self.net, self.hint(), *tokens, WEIGHT, 0.0, 1.0)
         yield PLAIN, (self.model, *text)
         theirs, *their_control = self.apply_baseline(arguments)
         gpu = torch.cuda.is_available()  # without one, fused is exact
@@ -118,7 +119,7 @@ class World:
         yield f"{APPLY}, exact", (exact, *control)
         if gpu:
             yield f"{APPLY}, fused", (fused, *control)
-        if arguments.selections:
+        if arguments.selections or not arguments.quick:
             for name in SELECTIONS:
                 blocks = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors_of_blocks(name))
                 yield f"blocks: {name}", (blocks, *text)
@@ -131,15 +132,15 @@ class World:
         from instantid_swift.utils import draw_keypoints, pictures_to_image
         return pictures_to_image([draw_keypoints(512, 512, KEYPOINTS)])
 
-    def apply_baseline(self, arguments):
-        """Another pack's ApplyInstantID on the same inputs."""
+    def apply_baseline(self, arguments, model=None):
+        """Another pack's ApplyInstantID on the same inputs, or on another model."""
         import folder_paths
         nodes = baseline.node_classes(arguments)
         folder_paths.add_model_folder_path("instantid", self.folder.name)
         adapter, = nodes["InstantIDModelLoader"]().load_model(instantid_file=self.adapter_file.name)
         return nodes["ApplyInstantID"]().apply_instantid(
             instantid=adapter, insightface=OneFace(self.embedding), control_net=self.net, image=torch.rand(1, 512, 512, 3),
-            model=self.model, positive=self.positive, negative=self.negative, start_at=0.0, end_at=1.0, weight=WEIGHT,
+            model=model or self.model, positive=self.positive, negative=self.negative, start_at=0.0, end_at=1.0, weight=WEIGHT,
             noise=NOISE)
 
 

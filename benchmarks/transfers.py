@@ -24,6 +24,7 @@ PLAIN, NET = "plain UNet", "UNet and IdentityNet"
 CHECKOUT = Path(__file__).resolve().parent.parent
 NETWORKS = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev")) / "models" / "insightface"
 MASK = (1, 96, 96)
+SMALLEST_BANK = 100_000  # numbers: an identity's K and V, one after the other; an adapter's biases are shorter
 POOLED = 2816  # and the picture's sizes
 KINDS = {(1, 512): "embedding", (16, 2048): "identity tokens", (77, 2048): "text tokens", MASK[1:]: "mask"}
 
@@ -123,6 +124,8 @@ def kind(tensor, other):
         return "noise levels" if tensor.is_floating_point() else "indices"
     if tensor.ndim == 2 and tensor.shape[1] == POOLED:
         return "pooled text"
+    if tensor.ndim == 1 and tensor.numel() >= SMALLEST_BANK:
+        return "K and V"
     return KINDS.get(tuple(tensor.shape[-2:]), other)
 
 
@@ -142,17 +145,17 @@ def variants(world):
     def term(start_at=0.0, end_at=1.0, mask=None):
         return patch_model(world.model, identity, weight, start_at, end_at, mask, factors=factors)
 
-    def net(cond, uncond):
-        return apply_identity_net(*text, world.net, world.hint(), cond, uncond, weight, 0.0, 1.0)
+    def net(device):
+        return apply_identity_net(*text, world.net, world.hint(), *identity.tokens(device), weight, 0.0, 1.0)
 
     return {PLAIN: (world.model, *text),
             "term, formula without caches": (formula, *text),
             "term": (term(), *text),
             "term, in a part of the run": (term(0.1, 0.9), *text),
             "term, under a mask": (term(mask=LatentMask(torch.rand(MASK))), *text),
-            NET: (world.model, *net(*identity.tokens(world.adapter.device))),
-            "Apply InstantID": (term(), *net(*identity.tokens(world.adapter.device))),
-            "Apply InstantID, tokens left on the host": (term(), *net(identity.cond, identity.uncond))}
+            NET: (world.model, *net(world.adapter.device)),
+            "Apply InstantID": (term(), *net(world.adapter.device)),
+            "Apply InstantID, tokens left on the host": (term(), *net("cpu"))}
 
 
 def count_sampling(wired, watch, cells):

@@ -19,7 +19,7 @@ class Patch:
 
     def __call__(self, q, k, v, extra_options):
         out = optimized_attention(q, k, v, extra_options["n_heads"])
-        sigma = extra_options["sigmas"].cpu()[0].item()
+        sigma = extra_options["sigmas"][0].item()
         for callback, kwargs in self.terms:
             if kwargs["sigma_end"] <= sigma <= kwargs["sigma_start"]:
                 out = out + callback(out, q, k, v, extra_options, **kwargs)
