@@ -118,8 +118,6 @@ def kind(tensor, other):
     """What a tensor is, told by its shape."""
     if tensor.ndim == 4 and tensor.shape[1] in (3, 4):
         return "hint" if tensor.shape[1] == 3 else "latents"
-    if tensor.ndim == 1 and tensor.numel() > 100_000:
-        return "K and V"
     if tensor.ndim < 2 and tensor.numel() <= 1000:
         return "noise levels" if tensor.is_floating_point() else "indices"
     if tensor.ndim == 2 and tensor.shape[1] == POOLED:
