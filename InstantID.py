@@ -11,7 +11,7 @@ import sys
 import folder_paths
 import torch
 
-from . import adapter, caches, face_analysis, face_models, faces, identity_net, memory_requests, performance
+from . import adapter, caches, face_analysis, face_models, faces, free_memory, identity_net, performance
 from .attention import attention_dtype
 from .CrossAttentionPatch import SELECTIONS, check_model, factors_of_blocks, patch_model
 from .face_choice import ORDERS, FaceChoice
@@ -324,4 +324,4 @@ def _warn_of_twins():
 
 
 _warn_of_twins()
-memory_requests.follow()
+free_memory.follow()

@@ -7,6 +7,7 @@ as libraries choose and compile their kernels then; the second captures.
 
 import functools
 import logging
+import threading
 import weakref
 
 import cachetools
@@ -50,9 +51,11 @@ graphs = CudaGraphs  # what captures
 
 
 def layout(part, tensors):
-    """All of some inputs but the numbers in their tensors, as a key; the tensors are appended to the list `tensors`."""
+    """All of some inputs but the numbers in their tensors, as a key. tensors: {id: tensor}, to which theirs are added."""
     if isinstance(part, torch.Tensor):
-        tensors.append(part)
+        if id(part) in tensors:
+            return list(tensors).index(id(part))
+        tensors[id(part)] = part
         return part.shape, part.stride(), part.dtype, part.device
     if isinstance(part, tuple | list):
         return (type(part).__name__, *(layout(item, tensors) for item in part))
@@ -61,16 +64,16 @@ def layout(part, tensors):
     return RecentCache if isinstance(part, RecentCache) else part
 
 
-def with_tensors(part, tensors):
-    """Inputs with other tensors, of an iterator, in the same places. What is kept for a sampling begins empty."""
+def with_tensors(part, others, kept=None):
+    """Inputs with other tensors in the same places. others: {id: tensor in its place}. kept: in place of a sampling's cache."""
     if isinstance(part, torch.Tensor):
-        return next(tensors)
+        return others[id(part)]
     if isinstance(part, tuple | list):
-        items = [with_tensors(item, tensors) for item in part]
+        items = [with_tensors(item, others, kept) for item in part]
         return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
     if isinstance(part, dict):
-        return {key: with_tensors(item, tensors) for key, item in part.items()}
-    return RecentCache(part.count) if isinstance(part, RecentCache) else part
+        return {key: with_tensors(item, others, kept) for key, item in part.items()}
+    return kept if isinstance(part, RecentCache) else part
 
 
 class Capture:
@@ -81,30 +84,30 @@ class Capture:
     """
 
     def __init__(self, graphs, function, changing, fixed):
-        tensors = []
+        tensors = {}
         layout((changing, fixed), tensors)
         with torch.inference_mode(False):  # so that the buffers may be written from everywhere
-            self._buffers = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors]
+            self._buffers = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors.values()]
         self._sources = [nothing] * len(tensors)
         self._fill(changing, fixed)
-        self._inputs = with_tensors((changing, fixed), iter(self._buffers))  # masks made in the graph live with it
-        buffers = sum(t.numel() * t.element_size() for t in self._buffers)
-        self._replay, self._result, taken = graphs.capture(lambda: function(*with_tensors(self._inputs, iter(self._buffers))))
-        self.bytes = taken + buffers
+        # masks at each resolution are made in the graph, once
+        inputs = with_tensors((changing, fixed), dict(zip(tensors, self._buffers, strict=True)), RecentCache(len(tensors)))
+        self._replay, self._result, taken = graphs.capture(lambda: function(*inputs))
+        self._results = {}
+        layout(self._result, self._results)
+        self.bytes = taken + sum(t.numel() * t.element_size() for t in self._buffers)
 
     def __call__(self, changing, fixed):
         self._fill(changing, fixed)
         self._replay()
-        results = []
-        layout(self._result, results)
-        return with_tensors(self._result, (result.clone() for result in results))
+        return with_tensors(self._result, {key: result.clone() for key, result in self._results.items()})
 
     def _fill(self, changing, fixed):
-        tensors = []
+        tensors = {}
         layout(changing, tensors)
         always = len(tensors)
         layout(fixed, tensors)
-        for number, (buffer, tensor) in enumerate(zip(self._buffers, tensors, strict=True)):
+        for number, (buffer, tensor) in enumerate(zip(self._buffers, tensors.values(), strict=True)):
             if number < always or self._sources[number]() is not tensor:
                 buffer.copy_(tensor)
                 self._sources[number] = weakref.ref(tensor)
@@ -126,6 +129,7 @@ class Replays:
         self._warm = cachetools.LRUCache(MOST_LAYOUTS)    # layout: whether it may be captured
         self._captures = cachetools.LRUCache(MOST_CAPTURES)
         self._weights = None
+        self._lock = threading.RLock()  # a request to free memory comes from another thread
         self.captured = 0  # how often
         self.known_to_comfyui = None  # capture_memory.CapturesAsModel, once there was a capture
 
@@ -143,13 +147,14 @@ class Replays:
 
         why_not: asked before a capture; a reason not to, in words, or None. What fails to be captured runs as it would have.
         """
-        key = (layout((changing, fixed), []), constants)
-        capture = self._captures.get(key)
-        if capture is None:
-            if not self._warm.get(key, False):
-                self._warm.setdefault(key, True)
-                return function(changing, fixed)
-            capture = self._capture(key, function, changing, fixed, why_not)
+        key = (layout((changing, fixed), {}), constants)
+        with self._lock:
+            capture = self._captures.get(key)
+            warm = self._warm.setdefault(key, None)
+            if warm is None:  # not even once
+                self._warm[key] = True
+            elif capture is None and warm:
+                capture = self._capture(key, function, changing, fixed, why_not)
         return function(changing, fixed) if capture is None else capture(changing, fixed)
 
     def _capture(self, key, function, changing, fixed, why_not):
@@ -176,12 +181,14 @@ class Replays:
 
     @property
     def bytes(self):
-        return sum(capture.bytes for capture in self._captures.values())
+        with self._lock:
+            return sum(capture.bytes for capture in self._captures.values())
 
     def drop(self):
         """Forgets all captures and gives their memory back."""
-        self._captures.clear()
-        self._warm.clear()
+        with self._lock:
+            self._captures.clear()
+            self._warm.clear()
 
 
 def drop_all():
@@ -216,6 +223,8 @@ def why_not_module(module, patcher=None):
         return "torch.compile wraps the model"
     if patcher is not None and getattr(patcher, "is_dynamic", bool)():
         return "ComfyUI's dynamic VRAM loads the model's weights while it runs"
+    if any(type(tensor) not in (torch.nn.Parameter, torch.Tensor) for tensor in module.parameters()):
+        return "the model's weights are of a kind of their own (quantised)"
     if any(tensor.device.type != device_type for tensor in module.parameters()):
         return "the model's weights are not all on the GPU"
     if any(hasattr(part, "prev_comfy_cast_weights") or getattr(part, "weight_function", None)

@@ -2,7 +2,7 @@
 
 from comfy.comfy_types import IO
 
-from . import caches, graph_replay, memory_requests, performance, performance_report
+from . import caches, free_memory, graph_replay, performance, performance_report
 
 CATEGORY = "InstantID"
 
@@ -40,7 +40,7 @@ class InstantIDCache:
 
     def manage(self, clear, record_timings, anything=None, **mebibytes):
         if clear:
-            memory_requests.give_back()
+            free_memory.give_back()
         for cache in caches.ALL:
             cache.budget = mebibytes.get(cache.name, cache.default_budget // caches.MIB) * caches.MIB
         performance.record_always(record_timings)

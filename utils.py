@@ -56,4 +56,4 @@ def draw_keypoints(height, width, points):
 
 def pictures_to_image(pictures):
     """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1."""
-    return torch.from_numpy(np.stack(pictures)).to(torch.float32) / 255
+    return torch.from_numpy(np.stack(pictures)).to(torch.float32).div_(255)

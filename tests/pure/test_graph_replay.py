@@ -31,6 +31,15 @@ class Part(torch.nn.Linear):
     weight_function = []
 
 
+class Quantised(torch.Tensor):
+    """As the quantised formats have them: a class of its own."""
+
+
+def with_quantised_weight(module):
+    module.weight = torch.nn.Parameter(module.weight.detach().as_subclass(Quantised))
+    return module
+
+
 class Function:
     """x * scale + fixed, as one result of several; its ordinary runs are counted."""
 
@@ -75,6 +84,19 @@ def test_what_is_fixed_is_copied_when_it_is_another_object(replays):
         for _ in range(2):
             assert call(replays, function, torch.ones(3), fixed=fixed).tolist() == [number + 2] * 3
     assert replays.captured == 1
+
+
+def test_a_tensor_in_several_places_has_one_buffer(replays):
+    """A mask that stands at sixty blocks; and what a graph makes of it is made once."""
+    made = []
+
+    def function(changing, fixed):
+        return sum(kept.get_or_make(mask, lambda mask=mask: made.append(1) or mask * 2) for mask, kept in fixed) + changing[0]
+    for number in range(4):
+        mask, kept = torch.full((100,), float(number)), RecentCache(5)
+        result = replays.run(function, (torch.ones(100),), [(mask, kept)] * 60)
+        assert result[0] == 120 * number + 1
+    assert len(made) == 2 and replays.bytes == 1000 + 2 * 400
 
 
 def test_results_belong_to_the_caller(replays):
@@ -180,6 +202,7 @@ def test_captures_are_shared_and_go_with_their_module(module, replays):
     (Part(2, 2), None, None),
     (Part(2, 2, device="meta"), None, "the model's weights are not all on the GPU"),
     (torch.compile(Part(2, 2)), None, "torch.compile wraps the model"),
+    (with_quantised_weight(Part(2, 2)), None, "the model's weights are of a kind of their own (quantised)"),
     (Part(2, 2), type("Dynamic", (), {"is_dynamic": lambda self: True})(),
      "ComfyUI's dynamic VRAM loads the model's weights while it runs"),
     (Part(2, 2), type("Static", (), {"is_dynamic": lambda self: False})(), None),
