@@ -81,8 +81,9 @@ def count(report: Path, code: int) -> str:
 def run_tests(arguments: list[str]) -> int:
     chosen, others = split(arguments)
     # the longest first, so that none is left to run alone at the end
-    rings = [(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
-             for ring in PER_VERSION for version in reversed(pins.COMFYUI)] + [(ONCE, ONCE, None)]
+    comfy, server = ([(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
+                      for version in reversed(pins.COMFYUI)] for ring in PER_VERSION)
+    rings = [*comfy, (ONCE, ONCE, None), *server]
     rings = [(name, of_ring(chosen, ring), tree) for name, ring, tree in rings if (TESTS / ring).is_dir()]
     with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as threads:
         running = [threads.submit(run_ring, name, paths, others, tree) for name, paths, tree in rings if paths]
