@@ -30,10 +30,13 @@ SIDE = 1024  # of the photos
 
 
 def add_arguments(parser):
-    parser.add_argument("--caches", nargs="*", choices=CACHES, default=list(CACHES), help="how ComfyUI keeps nodes' results")
+    parser.add_argument("--caches", nargs="*", choices=CACHES,
+                        help="how ComfyUI keeps nodes' results; default: all three, of --quick the first")
 
 
 def run(arguments):
+    if arguments.caches is None:
+        arguments.caches = list(CACHES)[:1] if arguments.quick else list(CACHES)
     with tempfile.TemporaryDirectory() as scratch:
         base = make_base(Path(scratch))
         networks = face_networks.megabytes(base / "models" / "insightface")
