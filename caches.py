@@ -132,7 +132,6 @@ class RecentCache:
     """The last few things made, for what belongs to one sampling and goes with it: layouts of a batch, grids of a mask."""
 
     def __init__(self, count):
-        self.count = count
         self._entries = cachetools.LRUCache(count)
         self._lock = threading.RLock()  # what is made may need something else of the same sampling
 

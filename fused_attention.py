@@ -138,9 +138,7 @@ class FusedStep(NamedTuple):
 
     def _stack(self):
         """K and V [identities, b, TOKENS, width], the shorter filled up, how many of TOKENS count, and the weights."""
-        pairs = [
-            term.identity.laid_out(self.call)[term.pair]
-            for term in self.terms]
+        pairs = [term.identity.laid_out(self.call)[term.pair] for term in self.terms]
         counts = [keys.shape[1] for keys, _ in pairs]
         places = max(SMALLEST_DOT, 1 << (max(counts) - 1).bit_length())
         keys, values = (torch.stack([torch.nn.functional.pad(side, (0, 0, 0, places - side.shape[1])) for side in sides])

@@ -12,7 +12,8 @@ from .identity_terms import ForeignTerm
 
 # what ComfyUI itself puts into transformer_options, and we
 KNOWN_OPTIONS = {"cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "wrappers", "callbacks", "patches", "patches_replace",
-                 "prefetch_dynamic_vbars", "total_sigmas", "original_shape", "transformer_index", KEY}
+                 "prefetch_dynamic_vbars", "original_shape", "transformer_index", KEY}
+
 
 class Settings(NamedTuple):
     """In transformer_options under REPLAY_KEY: that calls are to be replayed."""
