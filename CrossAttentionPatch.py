@@ -1,4 +1,4 @@
-"""Where identity tokens meet attention: the table of SDXL's cross-attention blocks and the patch that stands at each.
+"""Where identity tokens meet attention: the patch that stands at each of SDXL's cross-attention blocks.
 
 A patched block computes  attention(q, k, v) + weight * mask * attention(q, K, V)  with K and V an identity's.
 ComfyUI looks patches up by `(section, id, index)` in transformer_options["patches_replace"]["attn2"]. The keys are shared
@@ -7,14 +7,13 @@ with other packs (IPAdapter, PuLID), whose protocol `AttentionPatch` speaks: cal
 """
 
 import copy
-import re
-from typing import NamedTuple
 
 import torch
 import xxhash
 
 from . import performance
 from .attention import attention_dtype, own_attention
+from .blocks import SDXL_BLOCKS
 from .fused_attention import with_fused
 from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
 from .resampler import CONTEXT_WIDTH
@@ -23,53 +22,6 @@ KEY = "instantid_swift"        # of our callbacks, wrappers and options in a mod
 KEPT_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
 REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
-
-
-class Block(NamedTuple):
-    """One of SDXL's cross-attention blocks, as ComfyUI announces it."""
-    section: str  # "input", "output" or "middle"
-    id: int       # of the section's block
-    index: int    # of the transformer block in it
-
-
-# (section, id, transformer blocks) in the order of the adapter's pairs of weights: 70 blocks in all
-_LAYOUT = (("input", 4, 2), ("input", 5, 2), ("input", 7, 10), ("input", 8, 10),
-           ("output", 0, 10), ("output", 1, 10), ("output", 2, 10), ("output", 3, 2), ("output", 4, 2), ("output", 5, 2),
-           ("middle", 0, 10))
-SDXL_BLOCKS = tuple(Block(section, number, index) for section, number, depth in _LAYOUT for index in range(depth))
-
-# which blocks a node acts on, by name. "as original" is what two years of pictures from the Apply nodes were made with:
-# the original registered the middle blocks under a key that is never looked up
-SELECTIONS = {
-    "as original": ("input", "output"),
-    "all 70": ("input", "output", "middle"),
-    "input only": ("input",),
-    "output only": ("output",),
-    "middle only": ("middle",),
-}
-
-
-class BlockWeightError(ValueError):
-    """A line of block weights names no block of SDXL, or no number."""
-
-
-def factors_of_blocks(selection, text=""):
-    """What the weight is multiplied by at each block that a node acts on: {Block: factor}, blocks of factor 0 left out.
-
-    selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
-    block of it, or one transformer block of that; later ones win.
-    """
-    factors = {block: 1.0 for block in SDXL_BLOCKS if block.section in SELECTIONS[selection]}
-    for line in filter(None, map(str.strip, text.replace("\n", ",").split(","))):
-        found = re.fullmatch(r"(\w+)(?:\s+(\d+)(?:\.(\d+))?)?\s*[:=]\s*(-?\d*\.?\d+)", line)
-        wanted = found and (found[1], *(int(number) for number in found.group(2, 3) if number))
-        named = [block for block in SDXL_BLOCKS if wanted and block[:len(wanted)] == wanted]
-        if not named:
-            known = ", ".join(f"{section} {number}" for section, number, _ in _LAYOUT)
-            raise BlockWeightError(f"The block weight {line!r} cannot be read. Write for example 'input 4: 0.5' or "
-                                   f"'output 1.3: 0'; SDXL's blocks are {known}.")
-        factors.update(dict.fromkeys(named, float(found[4])))
-    return {block: factor for block, factor in factors.items() if factor}
 
 
 class ModelError(ValueError):

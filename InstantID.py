@@ -13,7 +13,8 @@ import torch
 
 from . import adapter, caches, face_analysis, face_models, faces, free_memory, identity_net, performance
 from .attention import attention_dtype
-from .CrossAttentionPatch import SELECTIONS, check_model, factors_of_blocks, patch_model
+from .blocks import SELECTIONS, factors_of_blocks
+from .CrossAttentionPatch import check_model, patch_model
 from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
 from .identity import merge_embeddings, unconditional_embedding

@@ -5,7 +5,7 @@ import os
 import torch
 
 from . import caches
-from .CrossAttentionPatch import SDXL_BLOCKS
+from .blocks import SDXL_BLOCKS
 from .identity import Identity
 from .resampler import CONTEXT_WIDTH, EMBEDDING_WIDTH, Resampler
 

@@ -154,7 +154,8 @@ def variants_of(world, arguments):
 
 def applied(world, model=None, identity=None, text=None, weight=sampling.WEIGHT, window=(0.0, 1.0)):
     """(model, positive, negative) after Apply InstantID without its face networks."""
-    from instantid_swift.CrossAttentionPatch import factors_of_blocks, patch_model
+    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift.CrossAttentionPatch import patch_model
     from instantid_swift.identity_net import apply_identity_net
     identity = identity or world.identity
     patched = patch_model(model or world.model, identity, weight, *window, factors=factors_of_blocks("as original"))

@@ -99,7 +99,8 @@ class World:
 
     def variants(self, arguments):
         """(name, (model, positive, negative)) of each way."""
-        from instantid_swift.CrossAttentionPatch import SELECTIONS, factors_of_blocks, patch_model
+        from instantid_swift.blocks import SELECTIONS, factors_of_blocks
+        from instantid_swift.CrossAttentionPatch import patch_model
         from instantid_swift.identity_net import apply_identity_net
         factors = factors_of_blocks("as original")
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)

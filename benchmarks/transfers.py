@@ -83,7 +83,8 @@ def count_preparing(world, watch, networks):
     """{phase: counts}, from a photo where there are networks, else from an embedding, to a patched model."""
     import comfy.model_management
     from instantid_swift import caches, face_analysis, faces
-    from instantid_swift.CrossAttentionPatch import factors_of_blocks, patch_model
+    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift.CrossAttentionPatch import patch_model
     from instantid_swift.identity import unconditional_embedding
     from instantid_swift.identity_net import apply_identity_net
     made = SimpleNamespace(embedding=world.embedding, hint=world.hint())
@@ -132,7 +133,8 @@ def kind(tensor, other):
 
 def variants(world):
     """{name: (model, positive, negative)}"""
-    from instantid_swift.CrossAttentionPatch import factors_of_blocks, patch_model
+    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift.CrossAttentionPatch import patch_model
     from instantid_swift.identity_net import apply_identity_net
     from instantid_swift.latent_mask import LatentMask
     from reference import reference_model

@@ -11,7 +11,7 @@ from . import faces
 from .formulas import ours
 from .patch import patch_model
 
-BLOCKS = ours("CrossAttentionPatch").SDXL_BLOCKS
+BLOCKS = ours("blocks").SDXL_BLOCKS
 CONTEXT_WIDTH = ours("resampler").CONTEXT_WIDTH
 attention_dtype = ours("attention").attention_dtype
 identity, identity_net = ours("identity"), ours("identity_net")

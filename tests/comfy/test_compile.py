@@ -9,7 +9,8 @@ import pytest
 import torch
 import torch._dynamo
 from comfy.patcher_extension import WrapperExecutor
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, prepare_call
+from instantid_swift.blocks import SDXL_BLOCKS
+from instantid_swift.CrossAttentionPatch import prepare_call
 from oracle import cases
 from oracle import fixtures as fx
 

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS
+from instantid_swift.blocks import SDXL_BLOCKS
 from instantid_swift.identity import Identity
 from oracle import cases
 from oracle import fixtures as fx

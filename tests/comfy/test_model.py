@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from foreign import KEYS, WithoutAdd, apply_foreign
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, AttentionPatch, BlockWeightError
+from instantid_swift.blocks import SDXL_BLOCKS, BlockWeightError
+from instantid_swift.CrossAttentionPatch import AttentionPatch
 from oracle import cases
 from oracle import fixtures as fx
 

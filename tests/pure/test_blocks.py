@@ -3,7 +3,7 @@
 from collections import Counter
 
 import pytest
-from instantid_swift.CrossAttentionPatch import SDXL_BLOCKS, BlockWeightError, factors_of_blocks
+from instantid_swift.blocks import SDXL_BLOCKS, BlockWeightError, factors_of_blocks
 from oracle.fixtures import BLOCK_WIDTHS, SDXL_MINI
 
 
