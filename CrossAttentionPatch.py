@@ -11,7 +11,7 @@ import copy
 import torch
 import xxhash
 
-from . import performance
+from . import timing
 from .attention import attention_dtype, own_attention
 from .blocks import SDXL_BLOCKS
 from .fused_attention import with_fused
@@ -124,7 +124,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         kwargs[KEY] = structure(options[KEY], patches)
     if replay is not None:
         options = replay.for_call(options, call, executor.class_obj)
-    with performance.stage("UNet call", gpu=True):
+    with timing.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 

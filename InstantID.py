@@ -6,17 +6,17 @@ photo -> faces.py (embedding, keypoints) -> identity.py, adapter.py (tokens, K a
 
 import logging
 import os
-import sys
 
 import folder_paths
 import torch
 
-from . import adapter, caches, face_analysis, face_models, faces, free_memory, identity_net, performance
+from . import adapter, caches, face_analysis, face_models, faces, graph_replay, identity_net, timing
 from .attention import attention_dtype
 from .blocks import SELECTIONS, factors_of_blocks
 from .CrossAttentionPatch import check_model, patch_model
 from .face_choice import ORDERS, FaceChoice
 from .face_providers import PROVIDERS
+from .host import server
 from .identity import merge_embeddings, unconditional_embedding
 from .latent_mask import LatentMask
 from .replay_nodes import InstantIDReplay, InstantIDStepReuse
@@ -171,7 +171,7 @@ class FaceKeypointsPreprocessor:
         return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})},
                 "optional": {**FACE_CHOICE, "no_face": _no_face()}}
 
-    @performance.staged("draw keypoints")
+    @timing.staged("draw keypoints")
     def preprocess_image(self, faceanalysis, image, face="largest", face_index=0, no_face="skip"):
         drawn = faces.keypoint_images(faceanalysis, image, FaceChoice(face, face_index), require_all=no_face == "error")
         return (torch.zeros_like(image) if drawn is None else drawn,)
@@ -195,7 +195,7 @@ class ApplyInstantID:
             "optional": APPLY_OPTIONAL,
         }
 
-    @performance.staged("apply")
+    @timing.staged("apply")
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
@@ -254,7 +254,7 @@ class InstantIDAttentionPatch:
             "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face(), **_attention("all 70")},
         }
 
-    @performance.staged("apply")
+    @timing.staged("apply")
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         face="largest", face_index=0, no_face="skip", blocks="all 70", block_weights="", attention="exact"):
         factors = factors_of_blocks(blocks, block_weights)
@@ -287,7 +287,7 @@ class ApplyInstantIDControlNet:
             "optional": {"mask": MASK},
         }
 
-    @performance.staged("apply")
+    @timing.staged("apply")
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0:
             return positive, negative
@@ -315,14 +315,7 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 }
 
 
-def _warn_of_twins():
-    """Two packs with the same node ids: ComfyUI keeps the one it loads last, without a word."""
-    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
-    twins = {registered[name].__module__ for name in NODE_CLASS_MAPPINGS if name in registered} - {__name__}
-    if twins:
-        log.warning("InstantID Swift: %s has registered the same nodes. Keep one of the two packs in custom_nodes: whichever "
-                    "is loaded last is used.", " and ".join(sorted(twins)))
-
-
-_warn_of_twins()
-free_memory.follow()
+server.warn_of_twins(__name__, NODE_CLASS_MAPPINGS)
+server.listen()
+server.when_asked_to_free(caches.clear)
+server.when_asked_to_free(graph_replay.drop_all)

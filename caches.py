@@ -26,7 +26,7 @@ import cachetools
 import torch
 import xxhash
 
-from . import performance
+from . import timing
 
 MIB = 1 << 20
 
@@ -63,9 +63,9 @@ class ByteCache:
 
         An exception of make is the caller's and leaves nothing behind. What was begun before `clear` is not kept.
         """
-        with performance.stage(self._stage, self.name, self._gpu), self._turn(key):
+        with timing.stage(self._stage, self.name, self._gpu), self._turn(key):
             entry, entries, elsewhere = self._look_up(key)
-            performance.cache_result(self.name, entry is not None)
+            timing.cache_result(self.name, entry is not None)
             if entry is None:
                 start = time.perf_counter()
                 value = make()
@@ -178,7 +178,7 @@ def clear():
 
 def tensor_key(tensor):
     """A tensor's content as a key: 128-bit hash of its bytes, shape, dtype."""
-    with performance.stage("hash"):
+    with timing.stage("hash"):
         contiguous = tensor.detach().cpu().contiguous()
         digest = xxhash.xxh3_128_digest(contiguous.flatten().view(torch.uint8).numpy()) if contiguous.numel() else b""
     return digest, tuple(tensor.shape), tensor.dtype

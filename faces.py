@@ -15,6 +15,7 @@ from .face_analysis import FaceAnalysis
 from .face_choice import LARGEST, Face
 from .face_detector import OVERLAP, THRESHOLD, Detector
 from .face_models import RECOGNITION, FaceModelError
+from .host.progress import progress_bar, throw_if_interrupted
 from .utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
 
 log = logging.getLogger(__name__)
@@ -23,7 +24,6 @@ FIRST_SIZE = 640                           # the size at which every face is loo
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
 LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, where the analysis asks for it
 CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds its memory
-FEW = 4                                    # pictures that need no progress bar
 
 
 class NoFaceError(Exception):
@@ -131,7 +131,7 @@ def look_at(pictures, detector, tried, thresholds=(THRESHOLD, OVERLAP)):
     pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a look together.
     """
     found = [()] * len(pictures)
-    progress = _progress(len(pictures))
+    progress = progress_bar(len(pictures))
     for look in tried:
         pool = [index for index, faces in enumerate(found) if not faces and max(pictures[index].shape) > look.longer_than]
         results = detector.detect([pictures[index] for index in pool], look.size, *thresholds, margins=look.margins)
@@ -145,24 +145,6 @@ def look_at(pictures, detector, tried, thresholds=(THRESHOLD, OVERLAP)):
             progress(sum(map(bool, found)))
     progress(len(pictures))
     return tuple(found)
-
-
-def throw_if_interrupted():
-    """Ends the run with ComfyUI's exception if the user has asked for it. Outside of ComfyUI nobody can."""
-    try:
-        from comfy.model_management import throw_exception_if_processing_interrupted
-    except ImportError:
-        return
-    throw_exception_if_processing_interrupted()
-
-
-def _progress(total):
-    """A function to be told how many of the pictures are done, which shows it on the node if there are many."""
-    try:
-        from comfy.utils import ProgressBar
-    except ImportError:
-        total = 0
-    return ProgressBar(total).update_absolute if total > FEW else lambda done: None
 
 
 def find_faces(analysis, images):

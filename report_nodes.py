@@ -2,7 +2,11 @@
 
 from comfy.comfy_types import IO
 
-from . import caches, free_memory, graph_replay, performance, performance_report
+from . import caches, graph_replay, timing
+from .host import server
+from .reporting.chart import chart
+from .reporting.report import report
+from .reporting.table import table_of_caches
 
 CATEGORY = "InstantID"
 
@@ -40,11 +44,11 @@ class InstantIDCache:
 
     def manage(self, clear, record_timings, anything=None, **mebibytes):
         if clear:
-            free_memory.give_back()
+            server.release_memory()
         for cache in caches.ALL:
             cache.budget = mebibytes.get(cache.name, cache.default_budget // caches.MIB) * caches.MIB
-        performance.record_always(record_timings)
-        report = performance_report.table_of_caches(caches.statistics(), graph_replay.statistics())
+        timing.record_always(record_timings)
+        report = table_of_caches(caches.statistics(), graph_replay.statistics())
         return {"ui": {"text": [report]}, "result": (anything, report)}
 
 
@@ -76,6 +80,6 @@ class InstantIDPerformanceReport:
         return float("nan")  # unlike itself: there is something new to tell even where nothing has changed
 
     def report(self, anything):
-        made = performance.report()
+        made = report()
         return {"ui": {"text": [made.table]},
-                "result": (anything, made.table, performance_report.chart(made.rows), made.history)}
+                "result": (anything, made.table, chart(made.rows), made.history)}

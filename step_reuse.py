@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from . import performance
+from . import timing
 from .caches import tensor_key
 from .control_constants import Memory, with_options
 
@@ -54,7 +54,7 @@ class StepReuse:
         self._go_to(float(timesteps[0]), net.hints.run)
         kept = None if self._repeated else self._kept_of(hint, x, context, others)
         reused = kept is not None and kept.may_be_reused(self._step, self.every, self.most_drift)
-        performance.cache_result("IdentityNet steps", reused)
+        timing.cache_result("IdentityNet steps", reused)
         if reused:
             return copy_of(kept.residuals)
         residuals = net.evaluate(x, hint, timesteps, context, **others)

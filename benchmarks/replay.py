@@ -232,7 +232,8 @@ def five_prompts(world, watch, pixels, steps):
 def soak(world, watch, sizes, steps, items):
     """Queue items whose size, LoRA and window change: how many latents differ from the ordinary call's, and what is left
     after memory is given back."""
-    from instantid_swift import free_memory, graph_replay
+    from instantid_swift import graph_replay
+    from instantid_swift.host import server
     choice = random.Random(0)
     models = [world.model, with_lora(world.model, 1), with_lora(world.model, 2)]
     wrong = 0
@@ -240,7 +241,7 @@ def soak(world, watch, sizes, steps, items):
     def settle():
         """One ordinary item, then nothing kept: bytes that are allocated on the GPU."""
         fx.sample(*applied(world), size=(sizes[0] // 8,) * 2, steps=1)
-        free_memory.give_back()
+        server.release_memory()
         gc.collect()
         return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 

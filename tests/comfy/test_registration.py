@@ -80,7 +80,7 @@ package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
 for name in ("utils", "resampler", "identity", "latent_mask", "CrossAttentionPatch", "adapter", "identity_net", "caches",
-             "performance", "performance_report", "graph_replay", "face_detector", "face_models", "face_providers",
+             "timing", "reporting.report", "reporting.chart", "graph_replay", "face_detector", "face_models", "face_providers",
              "face_analysis", "face_choice", "faces"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules

@@ -11,9 +11,10 @@ import comfy.model_management
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
-from instantid_swift import free_memory, graph_replay, unet_replay
+from instantid_swift import graph_replay, unet_replay
 from instantid_swift.capture_memory import CapturesAsModel
 from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch
+from instantid_swift.host import server
 from oracle import cases
 from oracle import fixtures as fx
 from recorded import Recordings
@@ -139,7 +140,7 @@ def test_captures_go_on_request_and_with_the_model(nodes, world):
         gc.collect()
         return graph_replay.statistics()["captures"]
     assert run(model) == 2
-    free_memory.give_back()
+    server.release_memory()
     assert graph_replay.statistics() == {"captures": 0, "bytes": 0}
     assert run(model) == 2
     del model
@@ -276,6 +277,6 @@ def test_cuda_graphs(nodes, world, monkeypatch):
         over = {"weight": 0.3 + number % 7 / 10, "image": fx.portrait("abd"[number % 3]), "start_at": number % 2 / 4}
         size = (16, 8) if number % 5 == 4 else (8, 8)
         assert torch.equal(*pair(nodes, world, {"size": size}, model=model, control_net=net, **over))
-    free_memory.give_back()
+    server.release_memory()
     gc.collect()
     assert torch.cuda.memory_allocated() <= before

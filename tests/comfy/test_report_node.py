@@ -11,8 +11,8 @@ import pytest
 import server
 import torch
 from comfy_execution.validation import validate_node_input
-from instantid_swift import performance
 from instantid_swift.report_nodes import InstantIDPerformanceReport
+from instantid_swift.timing import stages
 
 
 class Stages:
@@ -22,8 +22,8 @@ class Stages:
     INPUT_TYPES = classmethod(lambda cls: {"required": {"size": ("INT", {"default": 8})}})
 
     def work(self, size):
-        with performance.stage("apply"), performance.stage("detect"):
-            performance.cache_result("detect", False)
+        with stages.stage("apply"), stages.stage("detect"):
+            stages.cache_result("detect", False)
         return torch.full((1, size, size, 3), 0.25), "another"
 
 
@@ -56,7 +56,7 @@ class Keep:
 @pytest.fixture
 def prompts(monkeypatch, tmp_path):
     """prompts(prompt): runs it as ComfyUI's worker does, on its queue; gives what `Keep` got, by call."""
-    monkeypatch.setattr(performance, "_session", performance._Session())
+    monkeypatch.setattr(stages, "_session", stages._Session())
     monkeypatch.setattr(folder_paths, "user_directory", str(tmp_path))
     monkeypatch.setattr(server.PromptServer, "instance", None, raising=False)
     for node in (Stages, Several, Keep, InstantIDPerformanceReport):
@@ -100,7 +100,7 @@ def test_the_wildcard_fits_both_ways(other):
 
 
 def test_the_id_is_the_one_that_is_looked_for():
-    assert InstantIDPerformanceReport.__name__ == performance.NODE
+    assert InstantIDPerformanceReport.__name__ == stages.NODE
 
 
 def test_a_run_is_reported_and_the_input_goes_through(prompts):
@@ -123,12 +123,12 @@ def test_it_runs_again_and_says_that_nothing_else_has(prompts):
 
 def test_without_it_nothing_is_recorded(prompts):
     kept, = prompts({"work": node(Stages, size=8), "keep": node(Keep, image=["work", 0])})
-    assert kept["image"] is not None and performance._session.last is None
+    assert kept["image"] is not None and stages._session.last is None
 
 
 def test_it_may_end_a_graph(prompts):
     prompts({"work": node(Stages, size=8), "report": node(InstantIDPerformanceReport, anything=["work", 1])})
-    assert {row.name for row in performance._session.last.rows()} == {"apply", "detect"}
+    assert {row.name for row in stages._session.last.rows()} == {"apply", "detect"}
 
 
 def test_a_list_goes_through_with_one_report(prompts):

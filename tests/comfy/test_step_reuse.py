@@ -21,7 +21,7 @@ from control_nets import (
     tokens,
     with_control,
 )
-from instantid_swift import graph_replay, identity_net_replay, performance, step_reuse
+from instantid_swift import graph_replay, identity_net_replay, step_reuse, timing
 from instantid_swift.control_constants import computing_once
 from instantid_swift.step_reuse import StepReuse, drift, with_step_reuse
 from oracle import cases
@@ -126,7 +126,7 @@ def test_a_window_begins_with_an_evaluation(world):
 
 
 def test_the_report_says_how_many_were_reused(world):
-    with performance.run() as run:
+    with timing.run() as run:
         fx.sample(world.model, *with_step_reuse(*apply(world.net, *texts(world)), every=3), **SIX)
     row, = (row for row in run.rows() if row.name == "IdentityNet steps")
     assert (row.hits, row.misses) == (4, 2)

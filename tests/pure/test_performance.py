@@ -8,22 +8,24 @@ import types
 
 import pytest
 import torch
-from instantid_swift import performance
-from instantid_swift.performance import cache_result, report, run, stage
-from instantid_swift.performance_report import seconds_of, table
+from instantid_swift.reporting.report import report
+from instantid_swift.reporting.table import table
+from instantid_swift.timing import stages
+from instantid_swift.timing.history import seconds_of
+from instantid_swift.timing.stages import cache_result, run, stage
 
 
 @pytest.fixture(autouse=True)
 def session(monkeypatch):
     """A session of its own for each test."""
-    monkeypatch.setattr(performance, "_session", performance._Session())
-    return performance._session
+    monkeypatch.setattr(stages, "_session", stages._Session())
+    return stages._session
 
 
 @pytest.fixture
 def ticking(monkeypatch):
     """A clock that is a second later at each look."""
-    monkeypatch.setattr(performance, "perf_counter", itertools.count(0.0).__next__)
+    monkeypatch.setattr(stages, "perf_counter", itertools.count(0.0).__next__)
 
 
 def by_name(rows):
@@ -49,8 +51,8 @@ def test_where_nobody_asks_a_stage_runs_no_code_of_torch():
             cache_result("detect", True)
     finally:
         sys.setprofile(None)
-    assert performance.__name__ in called
-    assert set(called) <= {performance.__name__, "builtins", "dict", "contextlib", "sys"}
+    assert stages.__name__ in called
+    assert set(called) <= {stages.__name__, "instantid_swift.host.server", "builtins", "dict", "contextlib", "sys"}
     assert stage("detect") is stage("embed")
     assert report().rows == [] and "No stage of InstantID has run" in report().table
 
@@ -80,7 +82,7 @@ def test_times_of_the_gpu_pass_over_stages_that_are_not_timed():
     with run() as recorded, stage("apply"), stage("merge"), stage("project"):
         pass
     apply, merge, project = recorded._calls
-    assert performance.without_inner({apply: 5, project: 2}) == {apply: 3, project: 2}
+    assert stages.without_inner({apply: 5, project: 2}) == {apply: 3, project: 2}
 
 
 def test_an_exception_ends_a_stage_and_is_the_callers(session):
@@ -195,11 +197,11 @@ def work():
 
 
 def test_a_prompt_with_a_report_is_recorded(queue):
-    queue.starts("one", "KSampler", performance.NODE)
+    queue.starts("one", "KSampler", stages.NODE)
     work()
     work()
     assert by_name(report().rows)["detect"].calls == 2
-    queue.starts("two", "KSampler", performance.NODE)
+    queue.starts("two", "KSampler", stages.NODE)
     assert report().rows == []
     work()
     assert by_name(report().rows)["detect"].calls == 1
@@ -215,7 +217,7 @@ def test_a_prompt_without_one_is_not(queue, session):
 
 
 def test_other_prompts_neither_change_nor_see_the_last_report(queue):
-    queue.starts("one", performance.NODE)
+    queue.starts("one", stages.NODE)
     work()
     queue.starts("two", "KSampler")
     work()
@@ -225,20 +227,20 @@ def test_other_prompts_neither_change_nor_see_the_last_report(queue):
 def test_always_begins_with_the_next_prompt(queue, session):
     queue.starts("one", "KSampler")
     work()
-    performance.record_always(True)
+    stages.record_always(True)
     work()
     assert session.last is None
     queue.starts("two", "KSampler")
     work()
     assert by_name(report().rows)["detect"].calls == 1
-    performance.record_always(False)
+    stages.record_always(False)
     queue.starts("three", "KSampler")
     work()
-    assert stage("detect") is performance._NOT_RECORDED
+    assert stage("detect") is stages._NOT_RECORDED
 
 
 def test_a_worker_thread_belongs_to_the_prompt(queue):
-    queue.starts("one", performance.NODE)
+    queue.starts("one", stages.NODE)
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
@@ -246,7 +248,7 @@ def test_a_worker_thread_belongs_to_the_prompt(queue):
 
 
 def test_a_run_of_ones_own_goes_before_the_prompt(queue):
-    queue.starts("one", performance.NODE)
+    queue.starts("one", stages.NODE)
     with run() as recorded:
         work()
     work()

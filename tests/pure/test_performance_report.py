@@ -7,8 +7,9 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from instantid_swift import performance_report
-from instantid_swift.performance_report import History, Row, chart, seconds_of, spread, table
+from instantid_swift.reporting.chart import GPU, WALL, chart
+from instantid_swift.reporting.table import table
+from instantid_swift.timing.history import RUNS, History, Row, seconds_of, spread
 
 
 def a_row(name="detect", own=0.5, calls=1, gpu=None, hits=0, misses=0, failed=0, memory=None):
@@ -24,10 +25,10 @@ def test_percentiles_are_numpys(values):
 
 def test_the_history_is_bounded():
     history = History()
-    for number in range(performance_report.RUNS + 5):
+    for number in range(RUNS + 5):
         history.add({"detect": float(number)})
     summary = history.summary({"detect": 1000.0})
-    assert summary["runs"] == summary["stages"]["detect"]["count"] == performance_report.RUNS
+    assert summary["runs"] == summary["stages"]["detect"]["count"] == RUNS
     assert summary["stages"]["detect"]["last"] == 1000.0
     assert min(history._runs[0].values()) == 5.0
 
@@ -84,7 +85,7 @@ def test_the_chart_is_an_image():
 
 def test_bars_are_as_long_as_the_stages_took():
     image = chart([a_row("apply", 1.0, gpu=0.5), a_row("hash", 0.0), a_row("detect", 0.25), a_row("adapters", 0.0, calls=0)])
-    wall, gpu = pixels(image, performance_report.WALL), pixels(image, performance_report.GPU)
+    wall, gpu = pixels(image, WALL), pixels(image, GPU)
     runs = [length for length, _ in itertools.groupby(wall.tolist()) if length][1:]  # the first is the legend's
     assert len(runs) == 3
     assert runs[0] == pytest.approx(4 * runs[2], abs=4) and runs[1] == 2

@@ -8,15 +8,13 @@ whoever else reads that peak then gets the one since the latest stage.
 
 import contextlib
 import functools
-import json
-import sys
 import threading
 from time import perf_counter
-from typing import NamedTuple
 
 import torch
 
-from .performance_report import History, Row, seconds_of, table
+from ..host.server import running_prompt
+from .history import History, Row, seconds_of
 
 NODE = "InstantIDPerformanceReport"  # class type whose presence in a prompt has it recorded
 _NOT_RECORDED = contextlib.nullcontext()
@@ -67,18 +65,9 @@ def run():
         _session.explicit = before
 
 
-class Report(NamedTuple):
-    rows: list    # of Row
-    table: str    # rows, warnings and the meaning of the columns as text
-    history: str  # JSON: {"runs": number, "stages": {name: {"count", "p50", "p95", "last"}}}, in seconds
-
-
-def report():
-    """Report of the run that is being recorded, so far, or of the last one that was. Waits for the GPU if it was timed."""
-    latest = _session.current() or _session.last
-    rows = latest.rows() if latest else []
-    seconds, history = seconds_of(rows), _session.history
-    return Report(rows, table(rows, history.warnings(seconds)), json.dumps(history.summary(seconds), indent=2))
+def recorded():
+    """Returns the Run that is being recorded, the last one that was, or None; and the session's History."""
+    return _session.current() or _session.last, _session.history
 
 
 class Run:
@@ -221,7 +210,7 @@ class _Session:
         """The Run that stages belong to now, or None where nothing is recorded."""
         if self.explicit is not None:
             return self.explicit
-        prompt_id, prompt = _running_prompt()
+        prompt_id, prompt = running_prompt()
         if prompt_id is None:
             return None
         with self._lock:
@@ -234,11 +223,3 @@ class _Session:
 
 
 _session = _Session()
-
-
-def _running_prompt():
-    """(id, {node id: node}) of what ComfyUI is running; (None, None) if nothing, or without its server."""
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    queue = getattr(server, "prompt_queue", None)
-    running = queue.get_current_queue_volatile()[0] if queue is not None else ()
-    return running[0][1:3] if running else (None, None)
