@@ -12,10 +12,10 @@ import torch
 import xxhash
 
 from . import timing
-from .attention import attention_dtype, own_attention
-from .blocks import SDXL_BLOCKS
-from .fused_attention import with_fused
-from .identity_terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
+from .identity.attention import attention_dtype, own_attention
+from .identity.blocks import SDXL_BLOCKS
+from .identity.fused import with_fused
+from .identity.terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model

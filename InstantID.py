@@ -1,7 +1,7 @@
 """The nodes. Each checks its inputs, then hands them on: no state, no arithmetic.
 
-photo -> faces.py (embedding, keypoints) -> identity.py, adapter.py (tokens, K and V) -> CrossAttentionPatch.py (MODEL)
-                                                                                      -> identity_net.py (CONDITIONING)
+photo -> faces/ (embedding, keypoints) -> identity/ (tokens, K and V) -> CrossAttentionPatch.py (MODEL)
+                                                                     -> controlnet/ (CONDITIONING)
 """
 
 import logging
@@ -10,17 +10,24 @@ import os
 import folder_paths
 import torch
 
-from . import adapter, caches, face_analysis, face_models, faces, graph_replay, identity_net, timing
-from .attention import attention_dtype
-from .blocks import SELECTIONS, factors_of_blocks
+from . import caches, faces, replay, timing
+from .controlnet import apply_identity_net, check_control_net
+from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
-from .face_choice import ORDERS, FaceChoice
-from .face_providers import PROVIDERS
+from .faces import ORDERS, PROVIDERS, FaceChoice
 from .host import server
-from .identity import merge_embeddings, unconditional_embedding
-from .latent_mask import LatentMask
-from .replay_nodes import InstantIDReplay, InstantIDStepReuse
-from .report_nodes import InstantIDCache, InstantIDPerformanceReport
+from .identity import (
+    SELECTIONS,
+    LatentMask,
+    attention_dtype,
+    factors_of_blocks,
+    load_adapter,
+    merge_embeddings,
+    unconditional_embedding,
+)
+from .identity.adapter import EXPECTED
+from .replay.nodes import InstantIDReplay
+from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 
 log = logging.getLogger(__name__)
 
@@ -132,8 +139,8 @@ class InstantIDModelLoader:
         path = folder_paths.get_full_path("instantid", instantid_file)
         if path is None:
             raise FileNotFoundError(f"The adapter {instantid_file} is not in {folder_paths.get_folder_paths('instantid')}. "
-                                    f"{adapter.EXPECTED}")
-        return (adapter.load_adapter(path),)
+                                    f"{EXPECTED}")
+        return (load_adapter(path),)
 
 
 class InstantIDFaceAnalysis:
@@ -154,10 +161,10 @@ class InstantIDFaceAnalysis:
     @classmethod
     def IS_CHANGED(cls, **inputs):
         """Other networks of the same names are other networks."""
-        return str(face_models.state_of_networks(folder_paths.get_folder_paths("insightface")))
+        return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
     def load_insight_face(self, provider, small_faces=False):
-        return (face_analysis.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
+        return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
 
 
 class FaceKeypointsPreprocessor:
@@ -200,7 +207,7 @@ class ApplyInstantID:
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
                         block_weights="", attention="exact", replay=False):
-        identity_net.check_control_net(control_net)
+        check_control_net(control_net)
         factors = factors_of_blocks(blocks, block_weights)
         choice = FaceChoice(face, face_index)
         try:
@@ -213,7 +220,7 @@ class ApplyInstantID:
         patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors,
                            attention)
         hint = _keypoint_hint(insightface, image, image_kps, choice)
-        positive, negative = identity_net.apply_identity_net(
+        positive, negative = apply_identity_net(
             positive, negative, control_net, hint, *identity.tokens(instantid.device),
             weight if cn_strength is None else cn_strength, start_at, end_at, mask)
         return InstantIDReplay().replay(patched, positive, negative) if replay else (patched, positive, negative)
@@ -291,8 +298,8 @@ class ApplyInstantIDControlNet:
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0:
             return positive, negative
-        identity_net.check_control_net(control_net)
-        return identity_net.apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"],
+        check_control_net(control_net)
+        return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"],
                                                face_embeds["uncond"], strength, start_at, end_at, mask)
 
 
@@ -318,4 +325,4 @@ NODE_DISPLAY_NAME_MAPPINGS = {
 server.warn_of_twins(__name__, NODE_CLASS_MAPPINGS)
 server.listen()
 server.when_asked_to_free(caches.clear)
-server.when_asked_to_free(graph_replay.drop_all)
+server.when_asked_to_free(replay.drop_all)

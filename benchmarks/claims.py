@@ -45,8 +45,8 @@ def patched(world, arguments):
 
 
 def ours(world, model):
-    from instantid_swift.blocks import factors_of_blocks
     from instantid_swift.CrossAttentionPatch import patch_model
+    from instantid_swift.identity.blocks import factors_of_blocks
     return patch_model(model, world.identity, sampling.WEIGHT, 0.0, 1.0, factors=factors_of_blocks("as original"))
 
 
@@ -97,7 +97,7 @@ def collisions():
 
 def blocks():
     """SDXL's cross-attention blocks, and those that a selection acts on."""
-    from instantid_swift.blocks import SELECTIONS, factors_of_blocks
+    from instantid_swift.identity.blocks import SELECTIONS, factors_of_blocks
     return {name: {"blocks": len(factors_of_blocks(name))} for name in SELECTIONS}
 
 

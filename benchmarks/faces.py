@@ -59,7 +59,7 @@ def open_original(root, provider):
 
 
 def open_ours(root, provider):
-    from instantid_swift.face_analysis import open_face_analysis
+    from instantid_swift.faces.analysis import open_face_analysis
     return open_face_analysis([str(root)], provider)
 
 
@@ -112,7 +112,7 @@ def measure_steps(root, arguments):
     from . import common
     analysis = open_ours(root, arguments.provider)
     from instantid_swift import faces
-    from instantid_swift.face_choice import LARGEST
+    from instantid_swift.faces.choice import LARGEST
     from instantid_swift.utils import draw_keypoints, image_to_bgr
     figures = {}
     for name, images in photos(arguments.quick).items():

@@ -21,7 +21,7 @@ import runtime
 runtime.use_comfyui({comfyui!r})
 import nodes, torch
 runtime.import_pack()
-from instantid_swift import adapter
+from instantid_swift.identity import adapter
 from oracle import fixtures as fx
 def resident(field):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -84,11 +84,11 @@ def run(arguments):
 @contextlib.contextmanager
 def watched(gpu):
     """What captures, with its captures counted and timed, and the replays counted: a class with these as attributes."""
-    from instantid_swift import graph_replay
+    from instantid_swift.replay import graphs as graph_replay
     if gpu:
         graphs = graph_replay.CudaGraphs
     else:
-        from recorded import Recordings as graphs
+        from stand_ins.recorded import Recordings as graphs
 
     class Watched(graphs):
         captures = replays = 0
@@ -132,7 +132,7 @@ class Variant(NamedTuple):
 def variants_of(world, arguments):
     """(name, Variant) of each way."""
     from instantid_swift import NODE_CLASS_MAPPINGS
-    from instantid_swift.unet_replay import with_replay
+    from instantid_swift.replay.unet import with_replay
     text = world.positive, world.negative
     theirs, *their_control = world.apply_baseline(arguments)
     ours, *control = applied(world)
@@ -154,9 +154,9 @@ def variants_of(world, arguments):
 
 def applied(world, model=None, identity=None, text=None, weight=sampling.WEIGHT, window=(0.0, 1.0)):
     """(model, positive, negative) after Apply InstantID without its face networks."""
-    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift.controlnet.conditioning import apply_identity_net
     from instantid_swift.CrossAttentionPatch import patch_model
-    from instantid_swift.identity_net import apply_identity_net
+    from instantid_swift.identity.blocks import factors_of_blocks
     identity = identity or world.identity
     patched = patch_model(model or world.model, identity, weight, *window, factors=factors_of_blocks("as original"))
     return patched, *apply_identity_net(*(text or (world.positive, world.negative)), world.net, world.hint(),
@@ -165,13 +165,13 @@ def applied(world, model=None, identity=None, text=None, weight=sampling.WEIGHT,
 
 def replayed(model, positive, negative):
     """The same after the node InstantID Replay."""
-    from instantid_swift.replay_nodes import InstantIDReplay
+    from instantid_swift.replay.nodes import InstantIDReplay
     return InstantIDReplay().replay(model, positive, negative)
 
 
 def measure(variants, watch, settings, rounds):
     """The figures of each variant. settings: of `fx.sample`. rounds: of timing, 0 for none."""
-    from instantid_swift import graph_replay
+    from instantid_swift.replay import graphs as graph_replay
     latents, figures = {}, {}
     for name, variant in variants.items():
         watch.begin()
@@ -216,7 +216,7 @@ def difference(latents, others):
 
 def five_prompts(world, watch, pixels, steps):
     """Queue items whose text, weight, identity and seed differ: captures, replays, and the largest difference."""
-    from instantid_swift.identity import unconditional_embedding
+    from instantid_swift.identity.bank import unconditional_embedding
     watch.begin()
     largest = 0.0
     for item in range(5):
@@ -232,8 +232,8 @@ def five_prompts(world, watch, pixels, steps):
 def soak(world, watch, sizes, steps, items):
     """Queue items whose size, LoRA and window change: how many latents differ from the ordinary call's, and what is left
     after memory is given back."""
-    from instantid_swift import graph_replay
     from instantid_swift.host import server
+    from instantid_swift.replay import graphs as graph_replay
     choice = random.Random(0)
     models = [world.model, with_lora(world.model, 1), with_lora(world.model, 2)]
     wrong = 0

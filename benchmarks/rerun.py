@@ -13,9 +13,9 @@ from pathlib import Path
 
 import environment
 import torch
-from comfy_server import Server
 from demo_workflow import build, changed, node
 from oracle import fixtures as fx
+from serving.server import Server
 
 from . import baseline, common, face_networks
 

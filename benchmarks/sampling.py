@@ -83,8 +83,8 @@ class World:
     """Models with random weights, one random face, and the ways to wire them. The face networks are not part of it."""
 
     def __init__(self, size, device, dtype):
-        from instantid_swift.adapter import load_adapter
-        from instantid_swift.identity import unconditional_embedding
+        from instantid_swift.identity.adapter import load_adapter
+        from instantid_swift.identity.bank import unconditional_embedding
 
         from . import models
         self.dtype = dtype
@@ -99,9 +99,9 @@ class World:
 
     def variants(self, arguments):
         """(name, (model, positive, negative)) of each way."""
-        from instantid_swift.blocks import SELECTIONS, factors_of_blocks
+        from instantid_swift.controlnet.conditioning import apply_identity_net
         from instantid_swift.CrossAttentionPatch import patch_model
-        from instantid_swift.identity_net import apply_identity_net
+        from instantid_swift.identity.blocks import SELECTIONS, factors_of_blocks
         factors = factors_of_blocks("as original")
         exact = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors)
         fused = patch_model(self.model, self.identity, WEIGHT, 0.0, 1.0, factors=factors, fused=True)

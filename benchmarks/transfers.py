@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import torch
 from oracle import fixtures as fx
-from traffic import FROM_DEVICE, TO_DEVICE, Watch, simulated_device
+from stand_ins.traffic import FROM_DEVICE, TO_DEVICE, Watch, simulated_device
 
 from . import common, sampling
 
@@ -82,13 +82,13 @@ def by_kind(counts):
 def count_preparing(world, watch, networks):
     """{phase: counts}, from a photo where there are networks, else from an embedding, to a patched model."""
     import comfy.model_management
-    from instantid_swift import caches, face_analysis, faces
-    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift import caches, faces
+    from instantid_swift.controlnet.conditioning import apply_identity_net
     from instantid_swift.CrossAttentionPatch import patch_model
-    from instantid_swift.identity import unconditional_embedding
-    from instantid_swift.identity_net import apply_identity_net
+    from instantid_swift.identity.bank import unconditional_embedding
+    from instantid_swift.identity.blocks import factors_of_blocks
     made = SimpleNamespace(embedding=world.embedding, hint=world.hint())
-    analysis = networks and face_analysis.open_face_analysis([str(networks)], "CPU")
+    analysis = networks and faces.open_face_analysis([str(networks)], "CPU")
 
     def look_at_photo():
         made.embedding = faces.reference_embeddings(analysis, fx.portrait("a"))
@@ -133,10 +133,10 @@ def kind(tensor, other):
 
 def variants(world):
     """{name: (model, positive, negative)}"""
-    from instantid_swift.blocks import factors_of_blocks
+    from instantid_swift.controlnet.conditioning import apply_identity_net
     from instantid_swift.CrossAttentionPatch import patch_model
-    from instantid_swift.identity_net import apply_identity_net
-    from instantid_swift.latent_mask import LatentMask
+    from instantid_swift.identity.blocks import factors_of_blocks
+    from instantid_swift.identity.masks import LatentMask
     from reference import reference_model
     factors, identity, weight = factors_of_blocks("as original"), world.identity, sampling.WEIGHT
     text = world.positive, world.negative
@@ -212,8 +212,8 @@ def profiled(function):
 
 def full_sizes(resolution):
     """Bytes of what InstantID brings, for SDXL and InstantID's own file: computed from shapes."""
-    from instantid_swift.adapter import Adapter
-    from instantid_swift.identity import Identity
+    from instantid_swift.identity.adapter import Adapter
+    from instantid_swift.identity.bank import Identity
     with torch.device("meta"):
         weights = sum(p.numel() * p.element_size() for p in Adapter([width * 320 for width in fx.BLOCK_WIDTHS]).parameters())
     embedding, *tokens = (torch.zeros(shape, dtype=torch.float16) for shape in ((1, 1, 512), (1, 16, 2048), (1, 16, 2048)))

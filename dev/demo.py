@@ -108,7 +108,7 @@ def pick(client, given: str | None, option: str, node: str, widget: str, default
 def serve(options: argparse.Namespace):
     """The server to be used, and for one's own ComfyUI nothing of ours but the pack."""
     import miniature
-    from comfy_server import Server
+    from serving.server import Server
     if options.comfyui:
         return Server(options.comfyui, Path(os.environ[INSIDE]), models=None)
     miniature.write_adapter(environment.MODELS / "instantid")
@@ -168,8 +168,8 @@ def main() -> int:
     try:
         if INSIDE not in os.environ:
             return start_again(choose_python(options))
-        from comfy_client import ClientError
-        from comfy_server import ServerError
+        from serving.client import ClientError
+        from serving.server import ServerError
         try:
             run_workflow(options)
         except (ClientError, ServerError) as error:

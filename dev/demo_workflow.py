@@ -1,5 +1,5 @@
 """The demo's workflow, its live progress and its table. demo.py runs it."""
-from comfy_client import Run
+from serving.client import Run
 
 PROMPT = "portrait photo of a person in a sunlit garden, 85 mm, natural colours"
 NEGATIVE = "blurry, deformed, text, watermark"

@@ -20,7 +20,7 @@ sys.path.append(str(CHECKOUT))  # for the package `benchmarks`; behind ComfyUI, 
 import runtime  # noqa: E402
 
 if os.environ.get("INSTANTID_INSIGHTFACE"):
-    import old_insightface
+    from stand_ins import old_insightface
     old_insightface.use(os.environ["INSTANTID_INSIGHTFACE"])
 
 if COMFYUI:
@@ -53,7 +53,7 @@ def face_files():
 @pytest.fixture(scope="session")
 def ours(face_root):
     """FACEANALYSIS from our node."""
-    from instantid_swift.face_analysis import open_face_analysis
+    from instantid_swift.faces.analysis import open_face_analysis
     return open_face_analysis([str(face_root)], "CPU")
 
 
@@ -85,6 +85,6 @@ def count_runs(analysis):
 @pytest.fixture
 def counted(face_root):
     """(analysis, detector, embedder), newly opened."""
-    from instantid_swift.face_analysis import open_face_analysis
+    from instantid_swift.faces.analysis import open_face_analysis
     analysis = open_face_analysis([str(face_root)], "CPU")
     return analysis, *count_runs(analysis)

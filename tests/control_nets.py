@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import comfy.ops
 import torch
-from instantid_swift.control_constants import Remembered
-from instantid_swift.identity_net import apply_identity_net
+from instantid_swift.controlnet.conditioning import apply_identity_net
+from instantid_swift.controlnet.constants import Remembered
 from oracle import fixtures as fx
 
 STEPS = {"steps": 2, "size": (16, 16)}

@@ -3,7 +3,7 @@
 It is the patch of the benchmarks' stand-in for the original, with the tokens and projections of ours.
 """
 
-from instantid_swift.blocks import SDXL_BLOCKS
+from instantid_swift.identity.blocks import SDXL_BLOCKS
 
 from benchmarks.original_way.patch import patch_model
 

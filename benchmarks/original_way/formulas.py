@@ -9,7 +9,7 @@ import sys
 import types
 from pathlib import Path
 
-# dev/comfy_server.py names the checkout: where links are not possible, this file is a copy outside of it
+# dev/serving/server.py names the checkout: where links are not possible, this file is a copy outside of it
 CHECKOUT = Path(os.environ.get("INSTANTID_CHECKOUT") or Path(__file__).resolve().parents[2])
 PACKAGE = "instantid_swift_formulas"
 

@@ -11,10 +11,10 @@ from . import faces
 from .formulas import ours
 from .patch import patch_model
 
-BLOCKS = ours("blocks").SDXL_BLOCKS
+BLOCKS = ours("identity.blocks").SDXL_BLOCKS
 CONTEXT_WIDTH = ours("resampler").CONTEXT_WIDTH
-attention_dtype = ours("attention").attention_dtype
-identity, identity_net = ours("identity"), ours("identity_net")
+attention_dtype = ours("identity.attention").attention_dtype
+identity, identity_net = ours("identity.bank"), ours("controlnet.conditioning")
 
 for kind in ("instantid", "insightface"):
     folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))

@@ -5,7 +5,7 @@ from comfy.ldm.modules.attention import optimized_attention
 
 from .formulas import ours
 
-mask_weights = ours("latent_mask").mask_weights
+mask_weights = ours("identity.masks").mask_weights
 
 
 class Patch:

@@ -11,7 +11,7 @@ import nodes
 from aiohttp import web
 from server import PromptServer
 
-# comfy_server.py names the checkout: where links are not possible, this file is a copy outside of it
+# serving/server.py names the checkout: where links are not possible, this file is a copy outside of it
 DEV = Path(os.environ.get("INSTANTID_CHECKOUT") or Path(__file__).resolve().parents[2]) / "dev"
 
 

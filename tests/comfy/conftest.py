@@ -35,7 +35,7 @@ def adapter_path(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def world(adapter_path, face_root):
-    from instantid_swift.adapter import load_adapter
+    from instantid_swift.identity.adapter import load_adapter
     return World(model=fx.mini_sdxl(), net=fx.mini_identity_net(), instantid=load_adapter(str(adapter_path)),
                  analysis=fx.face_analysis(face_root), positive=fx.conditioning(11), negative=fx.conditioning(12))
 

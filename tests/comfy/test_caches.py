@@ -9,9 +9,9 @@ import onnx
 import pytest
 import torch
 from instantid_swift import caches, faces
-from instantid_swift.adapter import load_adapter
-from instantid_swift.face_analysis import open_face_analysis
-from instantid_swift.identity import Identity
+from instantid_swift.faces.analysis import open_face_analysis
+from instantid_swift.identity.adapter import load_adapter
+from instantid_swift.identity.bank import Identity
 from onnx import numpy_helper
 from oracle import cases
 from oracle import fixtures as fx

@@ -5,9 +5,9 @@ import re
 import pytest
 import safetensors.torch
 import torch
-from instantid_swift import adapter
+from instantid_swift.controlnet.conditioning import ControlNetError
 from instantid_swift.CrossAttentionPatch import ModelError
-from instantid_swift.identity_net import ControlNetError
+from instantid_swift.identity import adapter
 from messages import one_sentence_of_advice
 from oracle import cases
 from oracle import fixtures as fx
@@ -92,7 +92,7 @@ def test_a_control_net_that_does_not_fit(nodes, world, net, found):
 
 def test_identity_net_and_its_relatives_are_accepted(world):
     from comfy.controlnet import ControlLora, T2IAdapter
-    from instantid_swift.identity_net import check_control_net
+    from instantid_swift.controlnet.conditioning import check_control_net
     for net in (world.net, world.net.copy(), ControlLora({}), T2IAdapter(torch.nn.Linear(1, 1), 3, 8, "nearest-exact")):
         check_control_net(net)
 

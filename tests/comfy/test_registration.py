@@ -79,9 +79,8 @@ import importlib, sys, types
 package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
-for name in ("utils", "resampler", "identity", "latent_mask", "CrossAttentionPatch", "adapter", "identity_net", "caches",
-             "timing", "reporting.report", "reporting.chart", "graph_replay", "face_detector", "face_models", "face_providers",
-             "face_analysis", "face_choice", "faces"):
+for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "timing",
+             "reporting.report", "reporting.chart", "replay"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
 """

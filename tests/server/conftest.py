@@ -5,10 +5,10 @@ from pathlib import Path
 
 import miniature
 import pytest
-from comfy_server import Server
 from conftest import DEV
 from oracle import fixtures as fx
 from photos import write_image
+from serving.server import Server
 
 COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 

@@ -12,12 +12,12 @@ import subprocess
 
 import miniature
 import pytest
-from comfy_server import PACK
 from conftest import CHECKOUT
 from demo_workflow import node
 from oracle import fixtures as fx
 from photos import write_image
 from PIL import Image
+from serving.server import PACK
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",

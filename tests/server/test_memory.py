@@ -8,11 +8,11 @@ from pathlib import Path
 import demo_workflow
 import miniature
 import pytest
-from comfy_server import Server
 from conftest import DEV
 from demo_workflow import changed
 from oracle import fixtures as fx
 from photos import write_image
+from serving.server import Server
 
 
 @pytest.fixture(scope="module")

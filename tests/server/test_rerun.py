@@ -6,10 +6,10 @@ import miniature
 import pytest
 import safetensors.torch
 import torch
-from comfy_server import Server
 from conftest import COMFYUI
 from oracle import fixtures as fx
 from photos import write_image
+from serving.server import Server
 
 from benchmarks.baseline import STAND_IN
 from benchmarks.rerun import MOVES, play, workflow

@@ -4,8 +4,8 @@ import miniature
 import pytest
 import safetensors.torch
 import torch
-from comfy_client import PromptError
 from demo_workflow import changed, node
+from serving.client import PromptError
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,7 @@
+"""Keypoints to conditionings. In: CONDITIONING, IdentityNet (InstantID's ControlNet), drawn keypoints and identity tokens. Out:
+CONDITIONING that carries IdentityNet, with what never changes in a run computed once, or with some steps left out.
+"""
+
+from .conditioning import ControlNetError, apply_identity_net, check_control_net
+
+__all__ = ["ControlNetError", "apply_identity_net", "check_control_net"]

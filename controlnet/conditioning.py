@@ -1,0 +1,53 @@
+"""The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
+
+from ..resampler import CONTEXT_WIDTH
+
+
+class ControlNetError(ValueError):
+    """The ControlNet is missing or not made for SDXL; the message says what was found."""
+
+
+def check_control_net(control_net):
+    """Refuses a ControlNet that would crash on SDXL's 2048-wide context in the middle of the sampling."""
+    advice = ("Connect InstantID's ControlNet (IdentityNet, diffusion_pytorch_model.safetensors), loaded with "
+              "Load ControlNet Model.")
+    if control_net is None:
+        raise ControlNetError(f"There is no ControlNet: its loader found none in the file. {advice}")
+    module = getattr(control_net, "control_model", None)
+    if module is None:  # a ControlLora builds its model when the sampling starts; a T2I adapter reads no context
+        return
+    if not hasattr(module, "input_blocks"):
+        raise ControlNetError(f"The ControlNet is a {type(module).__name__}, which is not made for SDXL. {advice}")
+    transformers = [layer for block in (*module.input_blocks, module.middle_block) for layer in block
+                    if hasattr(layer, "transformer_blocks")]
+    layers = [block.attn2.to_k for transformer in transformers for block in transformer.transformer_blocks]
+    widths = {layer.in_features for layer in layers if hasattr(layer, "in_features")}  # quantised layers may not tell
+    if widths - {CONTEXT_WIDTH}:
+        raise ControlNetError(f"The ControlNet reads a context {min(widths)} wide, SDXL's is {CONTEXT_WIDTH}: it is "
+                              f"made for another model. {advice}")
+
+
+def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None):
+    """Conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
+
+    hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
+    negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
+    earlier ControlNets get the tokens all the same.
+    """
+    from .constants import computing_once
+    hint = hint.movedim(-1, 1)
+    copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
+
+    def controlled(previous):
+        if previous not in copies:
+            copies[previous] = computing_once(control_net.copy()).set_cond_hint(hint, strength, (start_at, end_at))
+            copies[previous].set_previous_controlnet(previous)
+        return copies[previous]
+
+    def extended(conditioning, tokens, limits):
+        return [[text, {**options, **({"control": controlled(options.get("control"))} if strength else {}),
+                        "control_apply_to_uncond": False, "cross_attn_controlnet": tokens, **limits}]
+                for text, options in conditioning]
+
+    limits = {} if mask is None else {"mask": mask, "set_area_to_bounds": False}
+    return extended(positive, cond, limits), extended(negative, uncond, {})

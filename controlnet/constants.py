@@ -1,0 +1,195 @@
+"""What IdentityNet computes from inputs that do not change during a run: once for each size of the latents, not at every step.
+
+These are the features of its hint, the drawn keypoints, and K and V of its 34 cross-attention blocks over the identity
+tokens. They go when ComfyUI, at the end of the run, lets go of the hint as it has scaled it for the ControlNet.
+"""
+
+import collections
+import copy
+import weakref
+
+import comfy.cldm.cldm
+import comfy.controlnet
+import torch
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from ..caches import RecentCache, tensor_key
+
+KEPT_HINTS = 4     # areas of different sizes alternate within a step
+KEPT_CONTEXTS = 4  # and so may cond and uncond
+CONSTANT_LAYERS = ("input_hint_block", "attn2.to_k", "attn2.to_v")
+
+
+def computing_once(control):
+    """The given ControlNet, its model now an IdentityNet over the same weights; kinds other than ComfyUI's own for SD and
+    SDXL stay as they are.
+
+    The object remains a plain comfy.controlnet.ControlNet: Advanced-ControlNet turns exactly those into ones that follow
+    AnimateDiff's windows, and AnimateDiff refuses all others.
+    """
+    if type(control) is comfy.controlnet.ControlNet and type(control.control_model) is comfy.cldm.cldm.ControlNet:
+        control.control_model = IdentityNet.over(control.control_model, control)
+    return control
+
+
+def with_options(conditionings, options):
+    """Conditionings in which every IdentityNet is one of its own, with the options that `options` gives for its ControlNet and
+    its other options as they were; those given, and the ControlNets in them, are not changed.
+
+    options: a function of a ControlNet to arguments of `IdentityNet.over`.
+    """
+    copies = {}  # shared as the originals were
+
+    def changed(control):
+        if control is None or control in copies:
+            return copies.get(control)
+        previous, model = changed(control.previous_controlnet), getattr(control, "control_model", None)
+        copies[control] = control
+        if isinstance(model, IdentityNet) or previous is not control.previous_controlnet:
+            copies[control] = control.copy().set_previous_controlnet(previous)
+        if isinstance(model, IdentityNet):
+            user, = model.source
+            as_before = {"replay": copy.deepcopy(model.replay), "reuse": copy.deepcopy(model.reuse)}
+            copies[control].control_model = IdentityNet.over(user, copies[control], **{**as_before, **options(control)})
+        return copies[control]
+
+    return [[[text, {**rest, "control": changed(rest["control"])} if "control" in rest else rest]
+             for text, rest in conditioning] for conditioning in conditionings]
+
+
+class IdentityNet(comfy.cldm.cldm.ControlNet):
+    """A ControlNet made of another one's layers, which ComfyUI's memory management goes on to move, cast and patch there.
+
+    Kept at SDXL's size in 16 bits, for each size of the latents: 10.5 MB for a hint of 1024 x 1024 pixels, and 2.6 MB for
+    each 16 identity tokens, which for one picture with both passes comes to 5.2 MB.
+    """
+
+    @classmethod
+    def over(cls, model, control, replay=None, reuse=None):
+        """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
+        `identity_net_replay.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
+        out."""
+        net = cls.__new__(cls)
+        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay, reuse=reuse,
+                            source=(model,))
+        return net
+
+    def forward(self, x, hint, timesteps, context, **others):
+        if not torch.is_grad_enabled():
+            known = self.hints.known(hint)
+            hint, context = known.hint, known.context(context)
+            if self.reuse is not None:
+                return self.reuse.residuals(self, x, hint, timesteps, context, others)
+        return self.evaluate(x, hint, timesteps, context, **others)
+
+    def evaluate(self, x, hint, timesteps, context, **others):
+        """One evaluation: {"middle": [1 tensor], "output": [9 tensors]}, which the caller may change.
+
+        hint, context: during a run the same objects wherever their content is the same.
+        """
+        forward = super().forward
+        if self.replay is not None:
+            return self.replay.evaluate(self, forward, x, hint, timesteps, context, others)
+        return forward(x, hint, timesteps, context, **others)
+
+
+class Memory(WeakTensorKeyDictionary):
+    """What belongs to a tensor, to the very object, and goes with it. A deep copy is empty: it is for another device."""
+
+    def __deepcopy__(self, memo):
+        return type(self)()
+
+
+class Remembered(torch.nn.Module):
+    """A layer that computes once what it is given again and again. Its results are for reading."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.results = Memory()
+
+    def forward(self, argument, *others):
+        if torch.is_grad_enabled():
+            return self.layer(argument, *others)
+        result = self.results.get(argument)
+        if result is None:
+            result = self.results[argument] = self.layer(argument, *others)
+        return result
+
+
+class KnownHint:
+    """A hint, and the contexts seen with it, as the objects to which results are tied.
+
+    Contexts are told apart by content. ComfyUI concatenates them anew at each step, and what has one cond's id may be
+    another's tokens in another area or context window. 64 KB for each pass are read from the device, at a moment when
+    ComfyUI has just waited for the noise level.
+    """
+
+    def __init__(self, hint):
+        self.hint = hint.detach()  # another object, so that ComfyUI's can go
+        self._contexts = RecentCache(KEPT_CONTEXTS)
+
+    def equals(self, hint):
+        return (hint.shape, hint.dtype, hint.device) == (self.hint.shape, self.hint.dtype, self.hint.device) and bool(
+            torch.equal(hint, self.hint))
+
+    def context(self, given):
+        """The first of the contexts that had the same content: [b, tokens, 2048]."""
+        return self._contexts.get_or_make((given.device, tensor_key(given)), lambda: given)
+
+
+class Hints:
+    """The hints of a ControlNet's run, one for each size of the latents.
+
+    control: weak reference to the ControlNet whose runs are watched. Hints of others, copies of it, are known no longer
+    than they exist. A deep copy is empty.
+    """
+
+    def __init__(self, control):
+        self._control = control
+        self._of_object = Memory()
+        self._of_run = collections.deque(maxlen=KEPT_HINTS)
+
+    def __deepcopy__(self, memo):
+        return type(self)(self._control)
+
+    @property
+    def run(self):
+        """An object that is another one in another run, or None outside of one. An interrupted run's hint may go on into the
+        next."""
+        control = self._control()
+        return None if control is None else control.timestep_range
+
+    def known(self, hint):
+        if hint not in self._of_object:
+            self._of_object[hint] = self._by_content(hint)
+        return self._of_object[hint]
+
+    def _by_content(self, hint):
+        control = self._control()
+        if control is None or control.cond_hint is not hint:
+            return KnownHint(hint)
+        weakref.finalize(hint, self._is_gone).atexit = False
+        for known in self._of_run:
+            if known.equals(hint):
+                return known
+        self._of_run.append(KnownHint(hint))
+        return self._of_run[-1]
+
+    def _is_gone(self):
+        """ComfyUI has let go of a hint: the run is over, or goes on at another size and may come back to this one."""
+        control = self._control()
+        if control is None or control.model_sampling_current is None:
+            self._of_run.clear()
+
+
+def _twin(module, name=""):
+    """The module with its constant layers remembered; what is not on the way to one of them is shared."""
+    if name.endswith(CONSTANT_LAYERS):
+        return Remembered(module)
+    children = {key: child and _twin(child, f"{name}.{key}") for key, child in module._modules.items()}
+    if all(children[key] is child for key, child in module._modules.items()):
+        return module
+    twin = copy.copy(module)  # shares the dictionary of its own weights, in which they may be replaced
+    twin._modules = children
+    return twin

@@ -1,0 +1,120 @@
+"""IdentityNet evaluated at some steps only, its residuals of the last one reused in between, which changes the picture."""
+
+import logging
+
+import torch
+
+from .. import timing
+from ..caches import tensor_key
+from .constants import Memory, with_options
+
+log = logging.getLogger(__name__)
+
+NEVER_ASKED = 1.0  # most_drift that allows any
+MOST_KEPT = 8      # residuals of one size of the latents; further calls are always evaluated
+
+
+def with_step_reuse(*conditionings, every, most_drift=NEVER_ASKED):
+    """The conditionings with every IdentityNet in them reusing its residuals; those given, and their ControlNets, are not
+    changed. every, most_drift: as `StepReuse` has them; every=1 evaluates each step again."""
+    return with_options(conditionings, lambda control: {"reuse": StepReuse(every, most_drift) if every > 1 else None})
+
+
+class StepReuse:
+    """Which steps of one IdentityNet are evaluated: the first that ask for it, and then at most each `every`-th.
+
+    most_drift: residuals are reused only while the last two evaluations differed by no more than this part of the norm of the
+    last, hence not before there have been two; 1.0 reuses them unasked.
+
+    A step is a noise level; one that rises begins another run. Within a step the IdentityNet is called once for each layout of
+    the batch, and for each area. What tells these calls apart is the hint, the latents' shape, and the content of the identity
+    tokens and the pooled text. Two calls of one step that agree in all of them may be of different latents: tiles, areas of one
+    size, context windows; or Heun's corrections, or steps so close that ComfyUI rounds them to the same timestep. From there on
+    all calls are evaluated until the run ends.
+
+    Read from the device at each call are the timestep, the tokens and the pooled text, 71 KB for each pass, at a moment when
+    ComfyUI has just waited for the noise level; and, if asked for, the drift, which was computed in an earlier step. Kept until
+    the run ends are, at SDXL's size in 16 bits and 1024 x 1024 pixels, 54 MB for each latent and pass.
+    """
+
+    def __init__(self, every, most_drift=NEVER_ASKED):
+        self.every, self.most_drift = every, most_drift
+        self._begin(None)
+
+    def __deepcopy__(self, memo):
+        return type(self)(self.every, self.most_drift)
+
+    def _begin(self, run):
+        self._run, self._step, self._level = run, 0, None
+        self._repeated = False
+        self._kept = Memory()  # hint: {what tells calls apart: Kept}
+
+    def residuals(self, net, x, hint, timesteps, context, others):
+        """net.evaluate(x, hint, timesteps, context, **others), or what it gave at an earlier step; the caller may change it."""
+        self._go_to(float(timesteps[0]), net.hints.run)
+        kept = None if self._repeated else self._kept_of(hint, x, context, others)
+        reused = kept is not None and kept.may_be_reused(self._step, self.every, self.most_drift)
+        timing.cache_result("IdentityNet steps", reused)
+        if reused:
+            return copy_of(kept.residuals)
+        residuals = net.evaluate(x, hint, timesteps, context, **others)
+        if kept is not None:
+            kept.evaluated(self._step, residuals, self.most_drift)
+        return residuals
+
+    def _go_to(self, level, run):
+        if run is not self._run or (self._level is not None and level > self._level):
+            self._begin(run)
+        elif self._level is not None and level < self._level:
+            self._step += 1
+        self._level = level
+
+    def _kept_of(self, hint, x, context, others):
+        """The Kept of a call; None if there are too many, or if this step has had such a call."""
+        key = (x.shape, tensor_key(context), *(tensor_key(value) for value in others.values() if torch.is_tensor(value)))
+        of_hint = self._kept.setdefault(hint, {})
+        if key not in of_hint and len(of_hint) == MOST_KEPT:
+            return None
+        kept = of_hint.setdefault(key, Kept())
+        if kept.asked == self._step:
+            log.info("InstantID: no step reuse: IdentityNet is asked several times at one noise level (tiles, context windows, "
+                     "a sampler such as Heun). It is evaluated at every call from here on.")
+            self._repeated = True
+            self._kept.clear()
+            return None
+        kept.asked = self._step
+        return kept
+
+
+class Kept:
+    """The last evaluation of the calls that cannot be told apart."""
+
+    def __init__(self):
+        self.asked = None       # the step of the last call
+        self._evaluated = None  # and of the last evaluation
+        self._drift = None
+        self.residuals = None   # for reading
+
+    def may_be_reused(self, step, every, most_drift):
+        """Whether a call at this step may have the residuals."""
+        return self.residuals is not None and step - self._evaluated < every and (
+            most_drift >= NEVER_ASKED or (self._drift is not None and float(self._drift) <= most_drift))
+
+    def evaluated(self, step, residuals, most_drift):
+        """Keeps a copy of an evaluation."""
+        if self.residuals is not None and most_drift < NEVER_ASKED:
+            self._drift = drift(self.residuals, residuals)
+        self._evaluated, self.residuals = step, copy_of(residuals)
+
+
+def drift(before, now):
+    """The norm of the change of all residuals, as a part of their norm now: a scalar on their device."""
+    pairs = [pair for side in now for pair in zip(before[side], now[side], strict=True)]
+    change, size = (torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]).norm()
+                    for tensors in ([new - old for old, new in pairs], [new for _, new in pairs]))
+    return change / size
+
+
+def copy_of(residuals):
+    """{"middle": tensors, "output": tensors} in memory of its own."""
+    return {side: [tensor.clone() for tensor in tensors] for side, tensors in residuals.items()}

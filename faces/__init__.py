@@ -1,0 +1,12 @@
+"""Photos to faces. In: IMAGE batches and a FACEANALYSIS, ours or insightface's. Out: the chosen face of each photo as an
+ArcFace embedding [N, 1, 512], as a drawing of its five points, or as what the detector found. Imports without ComfyUI.
+"""
+
+from .analysis import open_face_analysis
+from .choice import LARGEST, ORDERS, Face, FaceChoice, FaceIndexError
+from .model_files import FaceModelError, state_of_networks
+from .photos import NoFaceError, Photos, find_faces, keypoint_images, look_at, reference_embeddings
+from .providers import PROVIDERS
+
+__all__ = ["LARGEST", "ORDERS", "PROVIDERS", "Face", "FaceChoice", "FaceIndexError", "FaceModelError", "NoFaceError", "Photos",
+           "find_faces", "keypoint_images", "look_at", "open_face_analysis", "reference_embeddings", "state_of_networks"]

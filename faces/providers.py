@@ -1,0 +1,150 @@
+"""The hardware that runs the face networks: what the node offers, what onnxruntime makes of it, and why it may not.
+
+onnxruntime falls back to the CPU by itself, often without a word that a user sees. Here the session is asked afterwards what
+it runs on, and a fallback is one warning with its reason and the line that mends it.
+"""
+
+import ctypes
+import functools
+import importlib
+import logging
+import os
+from importlib import metadata
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from .model_files import FaceModelError
+
+log = logging.getLogger(__name__)
+
+
+class Provider(NamedTuple):
+    """An execution provider of onnxruntime."""
+    name: str     # onnxruntime's for it, without "ExecutionProvider"
+    package: str  # the Python package that brings it
+    options: tuple = ()  # pairs
+    library: str = ""    # its shared library, part of the file's name
+
+
+_KNOWN = {
+    "CPU": Provider("CPU", "onnxruntime"),
+    # by default every new size of input starts a search that takes longer than the run
+    "CUDA": Provider("CUDA", "onnxruntime-gpu", (("cudnn_conv_algo_search", "HEURISTIC"),), "cuda"),
+    "ROCM": Provider("ROCM", "onnxruntime-rocm", (), "rocm"),
+    # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
+    "CoreML": Provider("CoreML", "onnxruntime", (("MLComputeUnits", "CPUAndGPU"),)),
+    "TensorRT": Provider("Tensorrt", "onnxruntime-gpu", (), "tensorrt"),
+    "DirectML": Provider("Dml", "onnxruntime-directml"),
+    "OpenVINO": Provider("OpenVINO", "onnxruntime-openvino", (), "openvino"),
+    "MIGraphX": Provider("MIGraphX", "onnxruntime-migraphx", (), "migraphx"),
+}
+# the node's choices; the first four stand in saved workflows
+PROVIDERS = ["CPU", "CUDA", "ROCM", "CoreML", "Auto", "TensorRT", "DirectML", "OpenVINO", "MIGraphX"]
+# what Auto tries, best first. Not TensorRT, which compiles for minutes before its first picture, nor CoreML, which takes
+# but a few operations of a network with inputs of any size
+AUTOMATIC = ("CUDA", "ROCM", "MIGraphX", "DirectML", "OpenVINO", "CPU")
+
+
+def import_packages():
+    """FaceModelError if a Python package that the networks need cannot be imported."""
+    for package in ("onnxruntime", "insightface"):
+        try:
+            importlib.import_module(package)
+        except ImportError as error:
+            raise FaceModelError(f"The Python package {package} cannot be imported ({error}). Run `python -m pip install "
+                                 f"{package}` with the Python that runs ComfyUI, then restart it.") from error
+
+
+def open_session(network, provider):
+    """An onnxruntime InferenceSession on the given hardware, else on the CPU: one warning per provider and process.
+
+    network: path of an ONNX file, or its content as bytes. provider: one of PROVIDERS.
+    """
+    import onnxruntime
+    offered = onnxruntime.get_available_providers()
+    if provider == "Auto":
+        provider = next(choice for choice in AUTOMATIC if _name(choice) in offered)
+    choices = [choice for choice in dict.fromkeys((provider, *(["CUDA"] if provider == "TensorRT" else []), "CPU"))
+               if _name(choice) in offered]
+    if "CUDA" in choices:
+        _preload_cuda()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_cpus()
+    # else the threads of the network that ran last keep waiting on the cores that the next one needs
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
+    options.enable_mem_pattern = provider != "DirectML"  # which cannot do with it
+    session = onnxruntime.InferenceSession(network, options, providers=[
+        (_name(choice), dict(_KNOWN[choice].options)) for choice in choices])
+    if _name(provider) not in session.get_providers():
+        warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider"))
+    return session
+
+
+def _name(choice):
+    return f"{_KNOWN[choice].name}ExecutionProvider"
+
+
+def usable_cpus():
+    """Processor cores that this process may use. onnxruntime counts all of the machine and gets in its own way."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _preload_cuda():
+    """Lets onnxruntime find the CUDA libraries that came with torch or as Python packages; older versions cannot."""
+    import onnxruntime
+    getattr(onnxruntime, "preload_dlls", lambda: None)()
+
+
+@functools.cache  # one warning per provider and process
+def warn_of_fallback(provider, instead):
+    reason, remedy = fallback_reason(provider)
+    log.warning("InstantID: the provider %s is not available, faces are analysed on the %s: %s %s", provider, instead, reason,
+                remedy)
+
+
+def fallback_reason(provider):
+    """(why a session does not run on a provider, what to do about it), as far as can be told from here."""
+    import onnxruntime
+    package = _KNOWN[provider].package
+    installed = _installed_onnxruntimes()
+    restart = "with the Python that runs ComfyUI, then restart it."
+    if _name(provider) in onnxruntime.get_available_providers():
+        missing = _library_error(provider)
+        if missing and provider in ("CUDA", "TensorRT"):
+            install = ('python -m pip install "onnxruntime-gpu[cuda,cudnn]"' if provider == "CUDA" else
+                       'python -m pip install "onnxruntime-gpu[cuda,cudnn]" tensorrt')
+            return f"{package} {onnxruntime.__version__} cannot load its libraries ({missing}).", f"Run `{install}` {restart}"
+        if provider in ("CUDA", "TensorRT") and not torch.cuda.is_available():
+            return "there is no CUDA device that torch could use.", "Install NVIDIA's driver, or choose CPU."
+        return (f"onnxruntime {onnxruntime.__version__} could not start it ({missing or 'its own message is above'}).",
+                f"Run `python -m pip install --upgrade {package}` {restart}")
+    if provider == "CoreML":
+        return "the installed onnxruntime has no CoreML, which exists on macOS only.", "Choose Auto."
+    reinstall = (f"Run `python -m pip uninstall -y {' '.join(installed) or package}`, then `python -m pip install {package}`, "
+                 f"{restart}")
+    if package in installed and len(installed) > 1:
+        return (f"{' and '.join(installed)} are installed both, but share one folder, in which only the last installed works.",
+                reinstall)
+    if package in installed:
+        return f"the installed {package} {onnxruntime.__version__} does not offer it.", reinstall
+    return f"the Python package {package} is missing; {' and '.join(installed) or 'onnxruntime'} cannot do it.", reinstall
+
+
+def _installed_onnxruntimes():
+    names = {(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()}
+    return sorted(name for name in names if name in {known.package for known in _KNOWN.values()})
+
+
+def _library_error(provider):
+    """What hinders a provider's shared library from being loaded; None if nothing does, or it has none."""
+    import onnxruntime
+    for path in Path(onnxruntime.__file__).parent.glob(f"capi/*onnxruntime_providers_{_KNOWN[provider].library}.*"):
+        try:
+            ctypes.CDLL(str(path))
+        except OSError as error:
+            return str(error)
+    return None

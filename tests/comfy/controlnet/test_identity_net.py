@@ -1,0 +1,386 @@
+"""IdentityNet in the conditionings: the bits of ComfyUI's own ControlNet, with what is constant in a run computed once."""
+
+import copy
+import gc
+import weakref
+
+import comfy.cldm.cldm
+import comfy.context_windows
+import comfy.controlnet
+import comfy.ops
+import comfy.utils
+import pytest
+import torch
+from control_nets import (
+    STEPS,
+    Calls,
+    apply,
+    by_hand,
+    counted,
+    drawing,
+    long_negative,
+    net_config,
+    randn,
+    remembered,
+    same,
+    sampled,
+    texts,
+    tokens,
+    with_control,
+)
+from instantid_swift.controlnet.constants import IdentityNet, Remembered, computing_once
+from oracle import cases
+from oracle import fixtures as fx
+
+
+def evaluate(model, hint, context, width=16):
+    """A step of latents [2, 4, 16, width]."""
+    return model(x=randn(51, 2, 4, 16, width), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
+                 y=randn(52, 2, 2816))
+
+
+def swapped(positive, negative):
+    return negative, positive
+
+
+# ---- the same bits, from fewer computations
+
+
+@pytest.mark.parametrize("wiring, sampling, expected", [
+    ({}, {}, Calls(1, 1, 2)),
+    ({}, {"steps": 5}, Calls(1, 1, 5)),
+    ({}, {"cfg": 1.0}, Calls(1, 1, 2)),
+    ({}, {"batch": 3}, Calls(1, 1, 2)),
+    ({"texts": long_negative}, {}, Calls(1, 2, 4)),
+    ({"hint": drawing(2)}, {"batch": 2}, Calls(1, 1, 2)),
+    ({"texts": long_negative, "hint": drawing(2)}, {"batch": 2}, Calls(1, 2, 4)),
+    ({"identity": tokens(2)}, {"batch": 2}, Calls(1, 1, 2)),
+    ({"mask": cases.left_half()}, {"size": (16, 24)}, Calls(1, 1, 2)),
+    ({"swap": swapped}, {}, Calls(1, 1, 2)),
+    ({"texts": long_negative, "swap": swapped}, {}, Calls(1, 2, 4)),
+], ids=["both passes", "more steps", "no negative", "three latents", "passes apart", "two hints", "passes apart, two hints",
+        "two references", "mask", "swapped", "passes apart, swapped"])
+def test_latents_are_those_of_the_plain_control_net(world, wiring, sampling, expected):
+    """And the hint is read once in a run, the tokens once for each batch layout."""
+    wiring = dict(wiring)
+    given = wiring.pop("texts", texts)(world)
+    swap = wiring.pop("swap", lambda *both: both)
+    ours, calls = sampled(world, *swap(*apply(world.net, *given, **wiring)), **sampling)
+    plain, plain_calls = sampled(world, *swap(*by_hand(world.net, *given, **wiring)), **sampling)
+    assert torch.equal(ours, plain) and ours.isfinite().all()
+    assert calls == expected
+    assert plain_calls == Calls(*[expected.evaluations] * 3)
+    assert not torch.equal(ours, fx.sample(world.model, *swap(*given), **{**STEPS, **sampling}))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(world, dtype):
+    model, net = fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
+    ours, calls = sampled(world, *apply(net, *texts(world)), model, net)
+    plain, _ = sampled(world, *by_hand(net, *texts(world)), model, net)
+    assert torch.equal(ours, plain) and ours.isfinite().all()
+    assert calls == Calls(1, 1, 2)
+
+
+def test_weights_in_another_precision_than_the_computation(world):
+    """As ComfyUI runs a file of fp16 on hardware that lacks it: weights are cast at each use, in the layers that are shared."""
+    net = fx.mini_identity_net(dtype=torch.float16)
+    config = {**net_config(), "dtype": torch.float16, "operations": comfy.ops.manual_cast}
+    model = comfy.cldm.cldm.ControlNet(**config).eval()
+    model.load_state_dict(net.control_model.state_dict())
+    net = comfy.controlnet.ControlNet(model, load_device=torch.device("cpu"), manual_cast_dtype=torch.float32)
+    ours, calls = sampled(world, *apply(net, *texts(world)), net=net)
+    plain, _ = sampled(world, *by_hand(net, *texts(world)), net=net)
+    assert torch.equal(ours, plain)
+    assert calls == Calls(1, 1, 2)
+
+
+def test_every_run_computes_its_own_and_keeps_nothing(world):
+    positive, negative = apply(world.net, *texts(world))
+    control = positive[0][1]["control"]
+    for size in ((16, 16), (16, 16), (24, 16)):
+        latents, calls = sampled(world, positive, negative, size=size)
+        assert calls == Calls(1, 1, 2)
+        assert remembered(control) == 0
+        assert torch.equal(latents, sampled(world, *by_hand(world.net, *texts(world)), size=size)[0])
+
+
+def test_two_sizes_in_one_run(world):
+    """Areas: ComfyUI scales the hint anew at each change of the size, which plain ControlNets then read anew."""
+    area = [[randn(41, 1, 77, fx.CONTEXT), {**world.positive[0][1], "area": (8, 8, 4, 4), "strength": 1.0}]]
+    given = world.positive + area, world.negative
+    conditionings = apply(world.net, *given)
+    ours, calls = sampled(world, *conditionings)
+    plain, plain_calls = sampled(world, *by_hand(world.net, *given))
+    assert torch.equal(ours, plain)
+    assert calls == Calls(2, 2, 4) and plain_calls == Calls(4, 4, 4)
+    assert remembered(conditionings[0][0][1]["control"]) == 0
+
+
+def test_context_windows(world):
+    """Newer versions of ComfyUI give each window the tokens of its own frames, under the ids that the conds always have."""
+    windows = comfy.context_windows
+    model = world.model.clone()
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.FLAT), context_length=1, dim=0)
+    # two steps have three noise levels: 0.3.75 compares them with those of the three frames one by one
+    ours, plain = (fx.sample(model, *wire(world.net, *texts(world), identity=tokens(3)), batch=3, **STEPS)
+                   for wire in (apply, by_hand))
+    assert torch.equal(ours, plain)
+
+
+def test_after_another_control_net_and_with_two_identities(world):
+    other = world.net.copy().set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
+    given = with_control(texts(world), other)
+
+    def three(wire):
+        left, right = cases.left_half(), 1 - cases.left_half()
+        positive_a, negative = wire(world.net, *given, mask=left)
+        positive_b, _ = wire(world.net, *given, identity=tokens(seed=35), hint=drawing(seed=23), mask=right)
+        positive_c, negative_c = wire(world.net, positive_a, negative, identity=tokens(seed=37), strength=0.3)
+        return positive_c + positive_b, negative_c
+
+    ours, calls = sampled(world, *three(apply))
+    plain, plain_calls = sampled(world, *three(by_hand))
+    assert torch.equal(ours, plain)
+    # at each of the two steps: the third, before it the first, before that the other one; and the second, before it the other
+    assert plain_calls == Calls(10, 10, 10)
+    assert calls == Calls(4 + 3, 4 + 3, 10)
+
+
+def test_a_step_outside_of_the_window_does_not_run_it(world):
+    window = {"window": (0.3, 0.7)}
+    ours, calls = sampled(world, *apply(world.net, *texts(world), **window), steps=6)
+    plain, plain_calls = sampled(world, *by_hand(world.net, *texts(world), **window), steps=6)
+    assert torch.equal(ours, plain)
+    assert calls == Calls(1, 1, plain_calls.evaluations) and 0 < calls.evaluations < 6
+
+
+# ---- strength 0
+
+
+@pytest.mark.parametrize("wiring", [{}, {"mask": cases.left_half()}])
+@pytest.mark.parametrize("chained", [False, True], ids=["alone", "after another"])
+def test_strength_0_does_not_run_it(world, wiring, chained):
+    """A ControlNet before it reads the identity tokens, as it does at any strength."""
+    other = fx.mini_identity_net(seed=9).set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
+    given = with_control(texts(world), other) if chained else texts(world)
+    conditionings = apply(world.net, *given, strength=0, **wiring)
+    ours, calls = sampled(world, *conditionings)
+    plain, plain_calls = sampled(world, *by_hand(world.net, *given, strength=0, **wiring))
+    assert torch.equal(ours, plain)
+    assert calls == Calls(0, 0, 0) and plain_calls.evaluations == 2
+    for (_, options), side in zip([*conditionings[0], *conditionings[1]], tokens(), strict=True):
+        assert options.get("control") is (other if chained else None) and ("control" in options) is chained
+        assert options["cross_attn_controlnet"] is not None and torch.equal(options["cross_attn_controlnet"], side)
+        assert options["control_apply_to_uncond"] is False
+    assert ("mask" in conditionings[0][0][1]) == ("mask" in wiring)
+
+
+def test_strength_0_of_the_nodes(nodes, world):
+    model, positive, negative = cases.advanced(nodes, world, cn_strength=0.0)
+    _, calls = sampled(world, positive, negative, model)
+    assert calls == Calls(0, 0, 0)
+    assert not any("control" in options for _, options in positive + negative)
+
+
+# ---- what is not ours
+
+
+def test_the_given_control_net_is_not_changed(world):
+    def state():
+        modules = dict(world.net.control_model.named_modules())
+        return (dict(vars(world.net)), list(modules.items()), [dict(vars(module)) for module in modules.values()],
+                {name: (parameter, parameter._version) for name, parameter in world.net.control_model.named_parameters()})
+
+    def unchanged(a, b):
+        if isinstance(a, dict):
+            return a.keys() == b.keys() and all(unchanged(a[key], b[key]) for key in a)
+        if isinstance(a, (list, tuple)):
+            return len(a) == len(b) and all(map(unchanged, a, b))
+        return a is b or (not isinstance(a, torch.Tensor) and a == b)
+
+    before = state()
+    fx.sample(world.model, *apply(world.net, *texts(world)), **STEPS)
+    assert unchanged(before, state())
+
+
+def test_weights_are_the_given_ones_wherever_they_go(world):
+    """Loading, unloading and patching of ComfyUI replace parameters in the layers that hold them."""
+    net = fx.mini_identity_net()
+    control = apply(net, *texts(world))[0][0][1]["control"]
+    assert control.get_models() == [net.control_model_wrapped]
+    for name, parameter in list(net.control_model.named_parameters()):
+        comfy.utils.set_attr_param(net.control_model, name, parameter + 1)
+    ours = {id(parameter) for parameter in control.control_model.parameters()}
+    assert ours == {id(parameter) for parameter in net.control_model.parameters()}
+    shared = set(net.control_model.modules())
+    assert all(module in shared for module in control.control_model.modules() if next(module.children(), None) is None)
+
+
+def test_it_is_the_class_that_other_packs_look_for(world):
+    """Advanced-ControlNet replaces exactly ComfyUI's ControlNets by its own, built around the same model, where AnimateDiff
+    slides a window over the frames; each window has its own hint then. AnimateDiff refuses what was not replaced."""
+    class Advanced(comfy.controlnet.ControlNet):
+        def get_control(self, *arguments):
+            self.cond_hint_original, all_frames = self.cond_hint_original[self.frames], self.cond_hint_original
+            self.cond_hint = None
+            try:
+                return super().get_control(*arguments)
+            finally:
+                self.cond_hint_original = all_frames
+
+    def converted(given, frames):
+        assert type(given) is comfy.controlnet.ControlNet
+        advanced = Advanced(given.control_model, load_device=given.load_device)
+        given.copy_to(advanced)
+        advanced.control_model_wrapped, advanced.frames = given.control_model_wrapped.clone(), frames
+        return advanced
+
+    def latents(wire):
+        conditionings = wire(world.net, *texts(world), hint=drawing(4))
+        given = conditionings[0][0][1]["control"]
+        given.pre_run(world.model.model, lambda percent: percent)  # ComfyUI has done that before they are replaced
+        pictures = [fx.sample(world.model, *with_control(conditionings, converted(given, frames)), batch=2, **STEPS)
+                    for frames in ([0, 1], [2, 3])]
+        if isinstance(given.control_model, IdentityNet):
+            assert remembered(given) == 0
+        return torch.cat(pictures)
+
+    assert torch.equal(latents(apply), latents(by_hand))
+
+
+@pytest.mark.parametrize("kind", ["another pack's", "another model's", "control lora"])
+def test_other_kinds_stay_as_they_are(world, kind):
+    class Other(comfy.controlnet.ControlNet):
+        pass
+
+    net = {"another pack's": lambda: Other(world.net.control_model, load_device=torch.device("cpu")),
+           "another model's": lambda: comfy.controlnet.ControlNet(torch.nn.Linear(1, 1), load_device=torch.device("cpu")),
+           "control lora": lambda: comfy.controlnet.ControlLora({})}[kind]()
+    before = dict(vars(net))
+    assert computing_once(net) is net and vars(net) == before
+
+
+def test_a_copy_and_a_deep_copy_of_the_control(world):
+    """As several GPUs have it, in newer versions of ComfyUI: the model is copied with its weights, and nothing else."""
+    conditionings = apply(world.net, *texts(world))
+    expected = fx.sample(world.model, *conditionings, **STEPS)
+    control = conditionings[0][0][1]["control"]
+    control.cond_hint = torch.zeros(1, 3, 128, 128)
+    with torch.inference_mode():
+        evaluate(control.control_model, control.cond_hint, randn(61, 2, 16, fx.CONTEXT))
+    assert remembered(control) == 1 + 68
+    twin = control.copy()
+    twin.control_model = copy.deepcopy(twin.control_model)
+    assert remembered(twin) == 0 and not set(twin.control_model.parameters()) & set(world.net.control_model.parameters())
+    for other, calls in ((control.copy(), Calls(1, 1, 2)), (twin, Calls(0, 0, 0))):
+        control.cleanup()
+        assert sampled(world, *with_control(conditionings, other))[1] == calls
+        assert torch.equal(fx.sample(world.model, *with_control(conditionings, other), **STEPS), expected)
+        assert remembered(other) == 0
+
+
+# ---- how long it is kept
+
+
+def interrupted(world, conditionings):
+    """A run that the user stops in its second step."""
+    calls = []
+
+    def stop(model, arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            raise InterruptedError
+
+    hook = world.model.model.diffusion_model.register_forward_pre_hook(stop)
+    with pytest.raises(InterruptedError):
+        fx.sample(world.model, *conditionings, **STEPS)
+    hook.remove()
+
+
+def test_an_interruption_leaves_no_more_than_comfyui_does(world):
+    """ComfyUI does not call cleanup() then: its hint stays until the end of the next run, or until the conditionings go. So do
+    the results of it, and no others."""
+    conditionings = apply(world.net, *long_negative(world))
+    control = conditionings[0][0][1]["control"]
+    expected = fx.sample(world.model, *conditionings, **STEPS)
+    for then in (STEPS, {**STEPS, "size": (24, 16)}):
+        interrupted(world, conditionings)
+        assert remembered(control) == 1 + 2 * 68 and control.cond_hint is not None
+        assert torch.equal(fx.sample(world.model, *conditionings, **then), expected) == (then is STEPS)
+        assert remembered(control) == 0
+    interrupted(world, conditionings)
+    kept = [weakref.ref(result) for layer in control.control_model.modules() if isinstance(layer, Remembered)
+            for result in layer.results.values()]
+    del conditionings, control
+    gc.collect()
+    assert len(kept) == 1 + 2 * 68 and not any(result() is not None for result in kept)
+
+
+def test_contexts_of_one_shape_are_told_apart(world):
+    """Context windows hand over other tokens for other frames, under the same cond's id. What is kept of them is bounded."""
+    net = computing_once(world.net.copy())
+    net.cond_hint = drawing().movedim(-1, 1).repeat(1, 1, 2, 2)[:, :, :128, :128]
+    contexts = [randn(60 + number, 2, 16, fx.CONTEXT) for number in range(6)]
+    order = (0, 1, 0, 1, *range(6), 5)
+    with torch.inference_mode(), counted(world.net) as calls:
+        for number in order:
+            assert same(*(evaluate(model, net.cond_hint, contexts[number].clone())
+                          for model in (net.control_model, world.net.control_model)))
+            assert remembered(net) <= 1 + 4 * 68
+        assert calls() == Calls(1 + len(order), 6 + len(order), 2 * len(order))
+
+
+def test_hints_of_one_size_are_told_apart(world):
+    """Tiles, as another pack cuts them out of ComfyUI's hint."""
+    net = computing_once(world.net.copy())
+    net.pre_run(world.model.model, lambda percent: percent)
+    tiles = drawing().movedim(-1, 1).repeat(1, 1, 2, 2)[:, :, :128].split(64, dim=3)
+    context = randn(61, 2, 16, fx.CONTEXT)
+    with torch.inference_mode(), counted(world.net) as calls:
+        for number in (0, 1, 0, 2, 1):
+            net.cond_hint = tiles[number].clone()
+            assert same(*(evaluate(model, net.cond_hint, context.clone(), width=8)
+                          for model in (net.control_model, world.net.control_model)))
+        assert calls() == Calls(3 + 5, 3 + 5, 5 + 5)
+    net.cleanup()
+    assert remembered(net) == 0
+
+
+def test_nothing_is_kept_where_gradients_are_wanted(world):
+    net = computing_once(world.net.copy())
+    hint = torch.zeros(1, 3, 128, 128)
+    for _ in range(2):
+        context = randn(61, 2, 16, fx.CONTEXT).requires_grad_()
+        evaluate(net.control_model, hint, context)["middle"][0].sum().backward()
+        assert context.grad.abs().sum() > 0
+        assert remembered(net) == 0
+
+
+def test_a_union_control_net(world):
+    """It reads a slice of the hint, another tensor at each call, and goes on as ever."""
+    model = comfy.cldm.cldm.ControlNet(**net_config(union_controlnet_num_control_type=6, model_channels=320,
+                                                    num_head_channels=64, transformer_depth=[0, 0, 1, 1, 1, 1],
+                                                    transformer_depth_middle=1))
+    fx._fill(model, 3)
+    net = comfy.controlnet.ControlNet(model, load_device=torch.device("cpu"))
+    ours = computing_once(net.copy()).control_model
+    hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
+    with torch.inference_mode():
+        for step in (1.0, 5.0):
+            inputs = {"x": randn(51, 1, 4, 8, 8), "timesteps": torch.tensor([step]), "y": randn(52, 1, 2816), "hint": hint,
+                      "context": context.clone(), "control_type": [1]}
+            assert same(ours(**inputs), model(**inputs))
+
+
+def test_what_is_kept_at_the_real_size():
+    """As the class says, in fp16."""
+    with torch.device("meta"):
+        model = comfy.cldm.cldm.ControlNet(**net_config(model_channels=320, num_head_channels=64, dtype=torch.float16))
+        features = model.input_hint_block(torch.empty(1, 3, 1024, 1024, dtype=torch.float16), None, None)
+        context = torch.empty(2, 16, 2048, dtype=torch.float16)
+        projections = [layer(context) for name, layer in model.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
+    assert len(projections) == 68
+    assert features.nbytes == 10_485_760 and sum(result.nbytes for result in projections) == 5_242_880

@@ -1,0 +1,387 @@
+"""Step reuse: how often IdentityNet is evaluated, that residuals never reach other latents than theirs, and what it changes."""
+
+import contextlib
+import copy
+
+import comfy.cldm.cldm
+import comfy.context_windows
+import pytest
+import torch
+from control_nets import (
+    apply,
+    counted,
+    drawing,
+    long_negative,
+    net_config,
+    randn,
+    remembered,
+    same,
+    sampled,
+    texts,
+    tokens,
+    with_control,
+)
+from instantid_swift import timing
+from instantid_swift.controlnet import step_reuse
+from instantid_swift.controlnet.constants import computing_once
+from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
+from instantid_swift.replay import graphs as graph_replay
+from instantid_swift.replay import identity_net as identity_net_replay
+from oracle import cases
+from oracle import fixtures as fx
+from stand_ins.recorded import Recordings
+
+pytestmark = pytest.mark.newest
+SIX = {"steps": 6, "size": (8, 8)}
+
+
+def control_of(conditionings):
+    return conditionings[0][0][1]["control"]
+
+
+def kept(control):
+    """How many evaluations are kept for a control."""
+    return sum(len(calls) for calls in control.control_model.reuse._kept.values())
+
+
+@contextlib.contextmanager
+def controls(model):
+    """The list of (latents' shape, residuals as they were) that the UNet gets at each call."""
+    seen = []
+
+    def note(unet, arguments, named):
+        residuals = named["control"]["output"] + named["control"]["middle"]
+        seen.append((arguments[0].shape, [tensor.clone() for tensor in residuals]))
+
+    hook = model.model.diffusion_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def alike(a, b):
+    return a[0] == b[0] and all(torch.equal(*pair) for pair in zip(a[1], b[1], strict=True))
+
+
+def step(net, number, width=8, hint=None, context=None, level=500.0, **others):
+    """A call of an IdentityNet with latents of that number."""
+    with torch.inference_mode():
+        return net(x=randn(number, 1, 4, 8, width), hint=hint, timesteps=torch.tensor([level]), context=context,
+                   **{"y": randn(52, 1, 2816), **others})
+
+
+# ---- which steps
+
+
+@pytest.mark.parametrize("every, evaluations", [(1, 6), (2, 3), (3, 2), (4, 2), (10, 1)])
+def test_every_nth_step_is_evaluated(nodes, world, every, evaluations):
+    exact, _ = sampled(world, *apply(world.net, *texts(world)), **SIX)
+    conditionings = cases.call(nodes, "InstantIDStepReuse", every=every, most_drift=1.0,
+                               **dict(zip(("positive", "negative"), apply(world.net, *texts(world)), strict=True)))
+    latents, calls = sampled(world, *conditionings, **SIX)
+    assert calls.evaluations == evaluations
+    difference = (latents - exact).norm() / exact.norm()
+    assert difference == 0 if every == 1 else 0 < difference < 0.5
+
+
+def test_in_between_the_residuals_are_the_last_ones(world):
+    """ComfyUI multiplies them by the strength where they are."""
+    with controls(world.model) as exact:
+        fx.sample(world.model, *apply(world.net, *texts(world)), **SIX)
+    with controls(world.model) as reusing:
+        fx.sample(world.model, *with_step_reuse(*apply(world.net, *texts(world)), every=3), **SIX)
+    assert [alike(a, b) for a, b in zip(reusing, reusing[1:], strict=False)] == [True, True, False, True, True]
+    assert alike(reusing[0], exact[0]) and not alike(exact[0], exact[1])
+
+
+@pytest.mark.parametrize("most_drift, evaluated", [(0.0, 6), (0.999, 4), (1.0, 3)])
+def test_most_drift(world, most_drift, evaluated):
+    """What it is, is known from the second evaluation on: of 6 steps the 1st, 2nd, 4th and 6th are."""
+    _, calls = sampled(world, *with_step_reuse(*apply(world.net, *texts(world)), every=2, most_drift=most_drift), **SIX)
+    assert calls.evaluations == evaluated
+
+
+def test_drift_is_the_change_of_all_residuals_as_a_part_of_them():
+    before = {"middle": [torch.zeros(2)], "output": [torch.tensor([3.0, 0.0]), torch.tensor([4.0], dtype=torch.float16)]}
+    now = {"middle": [torch.zeros(2)], "output": [torch.tensor([0.0, 0.0]), torch.tensor([8.0], dtype=torch.float16)]}
+    assert drift(before, now).item() == pytest.approx(5 / 8)
+
+
+def test_the_drift_decides_between_two_evaluations(world):
+    """Small from the 1st step to the 2nd, so that the 3rd is left out; large to the 4th, so that the 5th is not."""
+    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2, most_drift=0.1))
+    hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
+    with counted(world.net) as calls:
+        so_far = []
+        for level, y in ((900.0, 1.0), (899.0, 1.0), (898.0, 1.0), (100.0, 1.0), (99.0, 1.0), (98.0, 1.0)):
+            step(control.control_model, 1, hint=hint, context=context, level=level, y=y * randn(52, 1, 2816))
+            so_far.append(calls().evaluations)
+    assert so_far == [1, 2, 2, 3, 4, 4]
+
+
+def test_a_window_begins_with_an_evaluation(world):
+    conditionings, settings = apply(world.net, *texts(world), window=(0.3, 0.7)), {"steps": 10, "size": (8, 8)}
+    _, exact = sampled(world, *conditionings, **settings)
+    latents, calls = sampled(world, *with_step_reuse(*conditionings, every=2), **settings)
+    assert latents.isfinite().all()
+    assert 2 < exact.evaluations < 10 and calls.evaluations == -(-exact.evaluations // 2)
+
+
+def test_the_report_says_how_many_were_reused(world):
+    with timing.run() as run:
+        fx.sample(world.model, *with_step_reuse(*apply(world.net, *texts(world)), every=3), **SIX)
+    row, = (row for row in run.rows() if row.name == "IdentityNet steps")
+    assert (row.hits, row.misses) == (4, 2)
+
+
+# ---- layouts, persons, runs
+
+
+@pytest.mark.parametrize("sampling, given, per_step", [
+    ({"batch": 3}, texts, 1), ({"cfg": 1.0}, texts, 1), ({}, long_negative, 2), ({"batch": 2}, long_negative, 2),
+], ids=["three latents", "no negative", "passes apart", "passes apart, two latents"])
+def test_layouts_of_the_batch(world, sampling, given, per_step):
+    with controls(world.model) as seen:
+        latents, calls = sampled(world, *with_step_reuse(*apply(world.net, *given(world)), every=2), **{**SIX, **sampling})
+    assert latents.isfinite().all() and calls.evaluations == 3 * per_step
+    steps = [seen[start:start + per_step] for start in range(0, len(seen), per_step)]
+    for number in (0, 2, 4):
+        assert all(map(alike, steps[number], steps[number + 1]))
+    assert per_step == 1 or not alike(*steps[0])
+
+
+def test_two_identities_and_another_control_net(world):
+    other = world.net.copy().set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
+    first = apply(world.net, *with_control(texts(world), other))
+    both = apply(world.net, *first, identity=tokens(seed=35), hint=drawing(seed=23), strength=0.3)
+    reusing = with_step_reuse(*both, every=3)
+    latents, calls = sampled(world, *reusing, **SIX)
+    assert calls.evaluations == 2 + 2 + 6
+    assert control_of(reusing).previous_controlnet.previous_controlnet is other
+    assert control_of(reusing) is reusing[1][0][1]["control"]
+    assert not torch.equal(latents, sampled(world, *both, **SIX)[0]) and latents.isfinite().all()
+
+
+def test_every_run_begins_with_an_evaluation_and_keeps_nothing(world):
+    conditionings = with_step_reuse(*apply(world.net, *texts(world)), every=10)
+    first = None
+    for size in ((8, 8), (8, 8), (16, 8), (8, 8)):
+        latents, calls = sampled(world, *conditionings, **{**SIX, "size": size})
+        assert calls.evaluations == 1 and kept(control_of(conditionings)) == 0
+        first = latents if first is None else first
+        assert size != (8, 8) or torch.equal(latents, first)
+
+
+def test_a_run_after_an_interrupted_one_begins_with_an_evaluation(world):
+    """ComfyUI's hint stays then. The next run begins at a lower noise level than where the last one ended."""
+    def stop(model, arguments):
+        raise InterruptedError
+
+    conditionings, settings = with_step_reuse(*apply(world.net, *texts(world)), every=10), {"steps": 4, "size": (8, 8)}
+    control = control_of(conditionings)
+    expected, _ = sampled(world, *conditionings, start=2, **settings)
+    hook = world.model.model.diffusion_model.register_forward_pre_hook(stop)
+    with pytest.raises(InterruptedError):
+        fx.sample(world.model, *conditionings, **settings)
+    hook.remove()
+    assert kept(control) == 1 and control.cond_hint is not None
+    latents, calls = sampled(world, *conditionings, start=2, **settings)
+    assert torch.equal(latents, expected) and calls.evaluations == 1
+
+
+# ---- never another's residuals
+
+
+def halves(world, other_identity):
+    """Two areas of one size that ComfyUI cannot run as one batch, of one pooled text; one tokens or two."""
+    text, options = world.positive[0]
+    left = [[text, {**options, "area": (8, 8, 0, 0), "strength": 1.0}]]
+    right = [[text.repeat(1, 5, 1), {**options, "area": (8, 8, 0, 8), "strength": 1.0}]]
+    if not other_identity:
+        return apply(world.net, left + right, world.negative)
+    positive, negative = apply(world.net, left, world.negative)
+    return [*positive, *apply(world.net, right, [], identity=tokens(seed=41))[0]], negative
+
+
+def test_areas_that_cannot_be_told_apart_are_evaluated(world):
+    exact, exact_calls = sampled(world, *halves(world, False), **{**SIX, "size": (8, 16), "cfg": 1.0})
+    latents, calls = sampled(world, *with_step_reuse(*halves(world, False), every=2), **{**SIX, "size": (8, 16), "cfg": 1.0})
+    assert torch.equal(latents, exact) and calls.evaluations == exact_calls.evaluations == 12
+
+
+def test_areas_of_two_persons_have_their_own(world):
+    with controls(world.model) as seen:
+        _, calls = sampled(world, *with_step_reuse(*halves(world, True), every=2), **{**SIX, "size": (8, 16), "cfg": 1.0})
+    assert calls.evaluations == 6 and len(seen) == 12
+    for first in (0, 4, 8):
+        assert alike(seen[first], seen[first + 2]) and alike(seen[first + 1], seen[first + 3])
+        assert not alike(seen[first], seen[first + 1])
+
+
+def test_context_windows_are_evaluated(world):
+    """All frames with one person's tokens: at each step several calls of the same content, of other latents."""
+    windows = comfy.context_windows
+    model = world.model.clone()
+    model.model_options["context_handler"] = windows.IndexListContextHandler(
+        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
+        windows.get_matching_fuse_method(windows.ContextFuseMethods.FLAT), context_length=1, dim=0)
+    settings = {"steps": 2, "size": (8, 8), "batch": 3}
+    exact, _ = sampled(world, *apply(world.net, *texts(world)), model, **settings)
+    latents, calls = sampled(world, *with_step_reuse(*apply(world.net, *texts(world)), every=2), model, **settings)
+    assert torch.equal(latents, exact) and calls.evaluations == 6
+
+
+def test_what_tells_calls_apart(world):
+    """At each step each kind of call once, so that each is evaluated in the first one and reused in the second."""
+    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2))
+    net, plain = control.control_model, world.net.control_model
+    hints = [drawing(seed=seed).movedim(-1, 1)[:, :, :64, :64] for seed in (21, 22)]
+    contexts = [randn(seed, 1, 16, fx.CONTEXT) for seed in (61, 62)]
+    calls = [{"hint": hints[0], "context": contexts[0]}, {"hint": hints[1], "context": contexts[0]},
+             {"hint": hints[0], "context": contexts[1]}, {"hint": hints[0], "context": contexts[0], "y": randn(53, 1, 2816)},
+             {"hint": hints[0].repeat(1, 1, 1, 2), "context": contexts[0], "width": 16}]
+    with counted(world.net) as counts:
+        first = [step(net, 1, **call) for call in calls]
+        assert counts().evaluations == 5
+        assert all(same(step(net, 2, level=400.0, **call), result) for call, result in zip(calls, first, strict=True))
+        assert counts().evaluations == 5
+    assert all(same(step(plain, 1, **call), result) for call, result in zip(calls, first, strict=True))
+
+
+@pytest.mark.parametrize("again, reused", [(False, 3), (True, 0)], ids=["each once", "one twice"])
+def test_more_kinds_of_calls_than_are_kept(world, monkeypatch, again, reused):
+    """And more contexts than IdentityNet knows at a time."""
+    monkeypatch.setattr(step_reuse, "MOST_KEPT", 3)
+    net = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2)).control_model
+    hint, contexts = drawing().movedim(-1, 1)[:, :, :64, :64], [randn(60 + number, 1, 16, fx.CONTEXT) for number in range(6)]
+    calls = [*contexts, *contexts[:again]]
+    with counted(world.net) as counts:
+        for level in (500.0, 400.0):
+            for number, context in enumerate(calls):
+                step(net, number, hint=hint, context=context.clone(), level=level)
+        assert counts().evaluations == 2 * len(calls) - reused
+
+
+def test_a_noise_level_that_rises_is_evaluated(world):
+    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=9))
+    hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
+    with counted(world.net) as counts:
+        so_far = []
+        for level in (500.0, 400.0, 450.0, 400.0, 300.0):
+            step(control.control_model, 1, hint=hint, context=context, level=level)
+            so_far.append(counts().evaluations)
+    assert so_far == [1, 1, 2, 2, 2]
+
+
+def test_residuals_do_not_outlive_the_steps_between(world):
+    """ComfyUI runs passes together or apart as memory allows: those of a layout that comes back may be old."""
+    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2))
+    hint = drawing().movedim(-1, 1)[:, :, :64, :64]
+    one, another = randn(61, 1, 16, fx.CONTEXT), randn(62, 1, 16, fx.CONTEXT)
+    with counted(world.net) as counts:
+        so_far = []
+        for level, context in ((500.0, one), (400.0, another), (300.0, one), (200.0, one)):
+            step(control.control_model, 1, hint=hint, context=context, level=level)
+            so_far.append(counts().evaluations)
+    assert so_far == [1, 2, 3, 3]
+
+
+# ---- what is not ours, copies, replay
+
+
+def test_what_is_given_is_not_changed(world):
+    given = apply(world.net, *texts(world))
+    entries = [(entry, dict(entry[1])) for conditioning in given for entry in conditioning]
+    control, before = control_of(given), dict(vars(control_of(given)))
+    expected, calls = sampled(world, *given, **SIX)
+    before_model = dict(vars(control.control_model))
+    fx.sample(world.model, *with_step_reuse(*given, every=3), **SIX)
+    assert all(entry[1].keys() == options.keys() and all(entry[1][key] is options[key] for key in options)
+               for entry, options in entries)
+    assert all(vars(control)[key] is value or vars(control)[key] == value for key, value in before.items())
+    assert all(vars(control.control_model)[key] is value for key, value in before_model.items())
+    assert torch.equal(sampled(world, *given, **SIX)[0], expected) and calls.evaluations == 6
+
+
+def test_conditionings_without_identity_net(world):
+    for given in (texts(world), with_control(texts(world), world.net)):
+        for old, new in zip(given, with_step_reuse(*given, every=2), strict=True):
+            assert [(text is new_text, options == new_options) for (text, options), (new_text, new_options)
+                    in zip(old, new, strict=True)] == [(True, True)]
+
+
+def test_an_option_set_later_leaves_the_other_and_shares_no_state(world):
+    reusing = with_step_reuse(*apply(world.net, *texts(world)), every=3, most_drift=0.5)
+    both = control_of(identity_net_replay.with_replay(*reusing)).control_model
+    again = control_of(with_step_reuse(*identity_net_replay.with_replay(*reusing), every=4)).control_model
+    assert (both.reuse.every, both.reuse.most_drift, again.reuse.every) == (3, 0.5, 4)
+    assert both.reuse is not control_of(reusing).control_model.reuse
+    assert again.replay is not None and again.replay is not both.replay
+
+
+def test_it_can_be_taken_back(world):
+    conditionings = with_step_reuse(*with_step_reuse(*apply(world.net, *texts(world)), every=3), every=1)
+    assert sampled(world, *conditionings, **SIX)[1].evaluations == 6
+
+
+def test_a_copy_and_a_deep_copy_of_the_control(world):
+    conditionings = with_step_reuse(*apply(world.net, *texts(world)), every=3)
+    expected = fx.sample(world.model, *conditionings, **SIX)
+    control = control_of(conditionings)
+    hint = torch.zeros(1, 3, 64, 64)
+    step(control.control_model, 1, hint=hint, context=randn(61, 1, 16, fx.CONTEXT))
+    assert kept(control) == 1
+    twin = control.copy()
+    twin.control_model = copy.deepcopy(twin.control_model)
+    assert kept(twin) == 0 and (twin.control_model.reuse.every, twin.control_model.reuse.most_drift) == (3, 1.0)
+    for other, evaluations in ((control.copy(), 2), (twin, 0)):  # the twin's layers are its own and not counted
+        for _ in range(2):
+            latents, calls = sampled(world, *with_control(conditionings, other), **SIX)
+            assert torch.equal(latents, expected) and calls.evaluations == evaluations
+    assert kept(twin) == 0
+
+
+def test_nothing_is_reused_where_gradients_are_wanted(world):
+    net = computing_once(world.net.copy())
+    net.control_model.reuse = StepReuse(3)
+    hint = torch.zeros(1, 3, 64, 64)
+    for level in (500.0, 400.0):
+        context = randn(61, 1, 16, fx.CONTEXT).requires_grad_()
+        result = net.control_model(x=randn(1, 1, 4, 8, 8), hint=hint, timesteps=torch.tensor([level]), context=context,
+                                   y=randn(52, 1, 2816))
+        result["middle"][0].sum().backward()
+        assert context.grad.abs().sum() > 0 and remembered(net) == kept(net) == 0
+
+
+@pytest.mark.parametrize("most_drift, evaluations", [(1.0, 5), (0.999, 6)])
+@pytest.mark.parametrize("reuse_first", [True, False], ids=["reuse, replay", "replay, reuse"])
+def test_with_replay_in_either_order(world, monkeypatch, reuse_first, most_drift, evaluations):
+    """As graphs do, what stands for them refuses to be captured where a number is read."""
+    monkeypatch.setattr(graph_replay, "graphs", Recordings)
+    net, settings = fx.mini_identity_net(), {"steps": 10, "size": (8, 8)}
+    options = {"every": 2, "most_drift": most_drift}
+    alone, calls = sampled(world, *with_step_reuse(*apply(net, *texts(world)), **options), net=net, **settings)
+    assert calls.evaluations == evaluations
+    conditionings = apply(net, *texts(world))
+    if reuse_first:
+        conditionings = identity_net_replay.with_replay(*with_step_reuse(*conditionings, **options))
+    else:
+        conditionings = with_step_reuse(*identity_net_replay.with_replay(*conditionings), **options)
+    for run in range(2):
+        latents, calls = sampled(world, *conditionings, net=net, **settings)
+        assert torch.equal(latents, alone)
+        assert graph_replay.replays_of(net.control_model).captured == 1
+        assert calls.evaluations == (3 if run == 0 else 1)  # until the capture; without the constants
+
+
+def test_what_is_kept_at_the_real_size(monkeypatch):
+    """As the class says, in fp16: of one latent in one pass."""
+    monkeypatch.setattr("comfy.ldm.modules.attention.optimized_attention", lambda q, *others, **more: q)  # asks for free memory
+    with torch.device("meta"):
+        model = comfy.cldm.cldm.ControlNet(**net_config(model_channels=320, num_head_channels=64, dtype=torch.float16))
+        x, hint, context, y = (torch.empty(*shape, dtype=torch.float16)
+                               for shape in ((1, 4, 128, 128), (1, 3, 1024, 1024), (1, 16, 2048), (1, 2816)))
+        residuals = model(x=x, hint=hint, timesteps=torch.empty(1), context=context, y=y)
+    assert round(sum(tensor.nbytes for side in residuals.values() for tensor in side) / 1e6) == 54
+    assert round((context.nbytes + y.nbytes) / 1e3) == 71

@@ -1,0 +1,217 @@
+"""One look at each photo: how often the networks run, at which size a face is found, what is kept, progress and stopping."""
+
+import logging
+
+import comfy.model_management
+import comfy.utils
+import folder_paths
+import pytest
+import torch
+from conftest import count_runs
+from instantid_swift import faces
+from instantid_swift.faces.analysis import open_face_analysis
+from instantid_swift.faces.choice import FaceChoice
+from oracle import cases
+from oracle import fixtures as fx
+from photos import close_up, mixed, read_image, six_portraits, tom_hanks
+
+
+@pytest.fixture(params=["ours", "insightface"])
+def analysis(request, ours, world):
+    """FACEANALYSIS from our node, and a plain one from another pack's."""
+    return ours if request.param == "ours" else world.analysis
+
+
+# ---- how often the networks run
+
+
+def test_one_look_at_a_photo(nodes, world, counted):
+    """The original ran four networks on every face, twice: for the embedding and for the keypoints."""
+    analysis, detector, embedder = counted
+    cases.apply(nodes, world, insightface=analysis, image=fx.photo())
+    assert (detector.shapes, embedder.shapes) == ([(1, 3, 640, 640)], [(1, 3, 112, 112)])
+    cases.apply(nodes, world, insightface=analysis, image=fx.photo(), weight=0.4)
+    assert (detector.runs, embedder.runs) == (1, 1)
+
+
+def test_one_look_at_a_batch_of_photos(nodes, world, counted):
+    """The keypoints of the first photo come from the look that gave all photos' embeddings."""
+    analysis, detector, embedder = counted
+    cases.apply(nodes, world, insightface=analysis, image=six_portraits())
+    assert (detector.shapes, embedder.shapes) == ([(6, 3, 640, 640)], [(6, 3, 112, 112)])
+
+
+def test_another_choice_is_another_embedding_of_the_same_look(counted):
+    analysis, detector, embedder = counted
+    both = [faces.reference_embeddings(analysis, fx.photo(), FaceChoice("left to right", index)) for index in (0, 5)]
+    faces.keypoint_images(analysis, fx.photo(), FaceChoice("left to right", 5))
+    assert (detector.runs, embedder.runs) == (1, 2) and not torch.allclose(*both)
+
+
+def test_a_mixed_batch(counted):
+    """Each is found at its size, whoever is found leaves the pool at once, the order stays."""
+    analysis, detector, embedder = counted
+    found = faces.find_faces(analysis, mixed())
+    assert [[face.size for face in one] for one in found] == [[640], [384], [448], [], [640]]
+    assert [shape[0] for shape in detector.shapes] == [5, 3, 3, 3, 2, 1, 1, 1, 1, 1]
+    assert [shape[2] for shape in detector.shapes] == [640, 576, 512, 448, 384, 320, 256, 192, 128, 640]
+    embeddings = faces.reference_embeddings(analysis, mixed())
+    assert [shape[0] for shape in embedder.shapes] == [4]
+    for number, index in enumerate((0, 1, 2, 4)):
+        alone = faces.reference_embeddings(analysis, mixed()[index:index + 1])
+        torch.testing.assert_close(embeddings[number], alone[0], rtol=1e-4, atol=1e-4)
+
+
+# ---- at which size
+
+
+@pytest.mark.parametrize("picture, size", [(close_up, 384), (tom_hanks, 448)])
+def test_a_face_that_fills_its_picture_is_found(analysis, picture, size):
+    """insightface 1.0 and later ignores det_model.input_size, so the original looked at 640 nine times."""
+    (face,), = faces.find_faces(analysis, picture())
+    assert face.size == size
+    assert faces.reference_embeddings(analysis, picture()).shape == (1, 1, 512)
+
+
+def test_a_close_up_goes_through_apply(nodes, world):
+    assert len(cases.apply(nodes, world, image=close_up())) == 3
+
+
+@pytest.mark.parametrize("face, size", [(110, 1024), (60, 1536)])
+def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size):
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(face_root)], set()))
+    image = torch.full((1, 2000, 2400, 3), 0.4)
+    image[0, 1500:1500 + face, 700:700 + face] = read_image(fx.portrait("a")[0], (face, face))[0]
+    plain, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
+    closer, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU", small_faces=True)
+    with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Face Analysis"):
+        faces.reference_embeddings(plain, image)
+    (found,), = faces.find_faces(closer, image)
+    assert found.size == size
+    assert 700 < found.points[:, 0].min() and found.points[:, 0].max() < 700 + face
+    assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
+
+
+def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
+    closer = counted[0].looking_for_small_faces()
+    with pytest.raises(faces.NoFaceError) as error:
+        faces.reference_embeddings(closer, torch.zeros(1, 900, 700, 3))
+    assert [shape[2] for shape in counted[1].shapes] == [640, 1024, 576, 512, 448, 384, 320, 256, 192, 128, 640]
+    assert "small_faces" not in str(error.value)
+
+
+# ---- what has no face
+
+
+def test_pictures_without_a_face_are_left_out_and_said(analysis, caplog):
+    images = torch.cat([fx.portrait("a"), torch.zeros(1, 320, 320, 3), fx.portrait("b"), torch.zeros(1, 320, 320, 3)])
+    embeddings = faces.reference_embeddings(analysis, images)
+    alone = [faces.reference_embeddings(analysis, fx.portrait(name)) for name in "ab"]
+    torch.testing.assert_close(embeddings, torch.cat(alone), rtol=1e-4, atol=1e-4)
+    message, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
+    assert message == ("InstantID: The images at index 1, 3 of a batch of 4, whose first is at 0, (320x320 pixels) show no "
+                       "face: left out.")
+
+
+def test_no_face_is_said_with_size_and_sizes_tried(analysis):
+    blank = torch.full((1, 200, 300, 3), 0.5)
+    with pytest.raises(Exception, match=(
+            r"^Reference Image: No face detected\. The image \(300x200 pixels\) shows no face that the detector finds at the "
+            r"sizes 640, 576, 512, 448, 384, 320, 256, 192, 128, 640 with margins\. Use a photo")):
+        faces.reference_embeddings(analysis, blank)
+    with pytest.raises(faces.NoFaceError, match=r"None of the 3 images \(300x200 pixels\) shows a face that"):
+        faces.reference_embeddings(analysis, blank.repeat(3, 1, 1, 1))
+
+
+def test_keypoints_where_nobody_is(nodes, world):
+    image = torch.rand(2, 64, 48, 3, generator=torch.Generator().manual_seed(0))
+    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=image)
+    assert drawn.shape == image.shape and not drawn.any()
+
+
+# ---- what is kept
+
+
+def test_a_photo_edited_in_place_is_looked_at_again(counted):
+    analysis, detector, _ = counted
+    image = fx.photo()
+    first = faces.reference_embeddings(analysis, image)
+    image[0, :, :640] = 0
+    second = faces.reference_embeddings(analysis, image)
+    assert detector.runs == 2 and not torch.equal(first, second)
+
+
+def test_what_is_handed_out_cannot_change_what_is_kept(ours):
+    faces.reference_embeddings(ours, fx.portrait("a")).zero_()
+    assert faces.reference_embeddings(ours, fx.portrait("a")).any()
+    face = faces.find_faces(ours, fx.portrait("a"))[0][0]
+    with pytest.raises(ValueError, match="read-only"):
+        face.points[:] = 0
+
+
+def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
+    runs = []
+    for _ in range(2):
+        analysis = open_face_analysis([str(face_root)], "CPU")
+        runs.append(faces.reference_embeddings(analysis, mixed()))
+        faces.caches.clear()
+    assert torch.equal(*runs)
+
+
+# ---- progress and stopping
+
+
+@pytest.fixture
+def progress():
+    """What ComfyUI's progress bar shows: (done, of how many)."""
+    shown, before = [], comfy.utils.PROGRESS_BAR_HOOK
+    comfy.utils.set_progress_bar_global_hook(lambda value, total, *args, **kwargs: shown.append((value, total)))
+    yield shown
+    comfy.utils.set_progress_bar_global_hook(before)
+
+
+def test_many_pictures_show_their_progress(ours, progress):
+    faces.find_faces(ours, mixed())
+    assert progress[0] == (1, 5) and progress[-1] == (5, 5) and progress == sorted(progress)
+
+
+def test_a_few_pictures_show_none(ours, progress):
+    faces.find_faces(ours, six_portraits()[:4])
+    assert not progress
+
+
+@pytest.fixture
+def stop():
+    """The user's wish to stop, as the cancel button makes it."""
+    yield comfy.model_management.interrupt_current_processing
+    comfy.model_management.interrupt_current_processing(False)
+
+
+def test_the_user_can_stop_it(counted, stop):
+    analysis, detector, embedder = counted
+    stop()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        faces.reference_embeddings(analysis, fx.portrait("a"))
+    assert (detector.runs, embedder.runs) == (0, 0)
+    faces.reference_embeddings(analysis, fx.portrait("a"))  # the wish is fulfilled once; nothing half-done was kept
+    assert (detector.runs, embedder.runs) == (1, 1)
+
+
+@pytest.mark.parametrize("network, runs", [(0, (1, 0)), (1, (0, 1))])
+def test_the_user_can_stop_it_between_calls(face_root, stop, monkeypatch, network, runs):
+    """40 pictures are three calls of the detector and two of the embedder."""
+    images = fx.portrait("a").repeat(40, 1, 1, 1)
+    analysis = open_face_analysis([str(face_root)], "CPU")
+    if network == 1:
+        faces.find_faces(analysis, images)
+    counted = count_runs(analysis)
+    real = counted[network].session.run
+
+    class Stopping:
+        def run(self, *args):
+            stop()
+            return real(*args)
+    counted[network].session = Stopping()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        faces.reference_embeddings(analysis, images)
+    assert (counted[0].runs, counted[1].runs) == runs

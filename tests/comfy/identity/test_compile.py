@@ -1,0 +1,91 @@
+"""torch.compile: ComfyUI's TorchCompileModel node after Apply, and a single block.
+
+Attention is PyTorch's, as on a GPU: what ComfyUI chooses on a CPU asks for the free memory and breaks graphs by itself.
+"""
+
+import comfy.ldm.modules.attention as comfy_attention
+import comfy_extras.nodes_torch_compile as compile_node
+import pytest
+import torch
+import torch._dynamo
+from comfy.patcher_extension import WrapperExecutor
+from instantid_swift.CrossAttentionPatch import prepare_call
+from instantid_swift.identity.blocks import SDXL_BLOCKS
+from oracle import cases
+from oracle import fixtures as fx
+
+
+@pytest.fixture(autouse=True)
+def fresh_compiler(monkeypatch):
+    for name in ("optimized_attention", "optimized_attention_masked"):
+        monkeypatch.setattr(comfy_attention, name, comfy_attention.attention_pytorch)
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+class Graphs:
+    """A backend of torch.compile that runs graphs as they are, and counts them."""
+
+    def __init__(self):
+        self.count = 0
+
+    def __call__(self, graph, inputs, **options):
+        self.count += 1
+        return graph.forward
+
+
+@pytest.fixture
+def run(monkeypatch, world):
+    """run(model, **sampling) -> (latents through ComfyUI's compile node, graphs made for it)."""
+    graphs = Graphs()
+    original = compile_node.set_torch_compile_wrapper
+    monkeypatch.setattr(compile_node, "set_torch_compile_wrapper",
+                        lambda model, backend, **more: original(model=model, backend=graphs, **more))
+
+    def run(model, **sampling):
+        node = compile_node.TorchCompileModel
+        compiled = (node.execute(model, "inductor")[0] if hasattr(node, "execute") else node().patch(model, "inductor")[0])
+        before = graphs.count
+        settings = {"steps": 1, "size": (16, 16), **sampling}
+        out = fx.sample(compiled, world.positive, world.negative, **settings)
+        expected = fx.sample(model, world.positive, world.negative, **settings)
+        assert (out - expected).abs().max() <= 1e-4 * expected.std()
+        return graphs.count - before
+    return run
+
+
+def test_under_comfyuis_compile_node(nodes, world, run):
+    """Each line also compares with the same model uncompiled.
+
+    Since 2026 ComfyUI compiles without guards on patches: what one set of patches was compiled for is then used for others.
+    """
+    plain = run(world.model)
+    patched = cases.patch(nodes, world)[0]
+    assert run(patched) == plain == 1
+    other = cases.patch(nodes, world, image=fx.portrait("b"), weight=0.3, noise=0.2)[0]
+    assert run(other, seed=9) == 0, "another identity, weight and seed"
+    assert run(cases.patch(nodes, world, weight=0.3, start_at=0.4)[0], steps=2) == 1, "closed, then open as before"
+    assert run(cases.patch(nodes, world, model=other)[0]) == 1, "a second identity"
+    assert run(world.model) == run(patched) == 0, "back to what is compiled already"
+
+
+@pytest.mark.parametrize("mask", [None, torch.rand(1, 32, 32)])
+def test_one_block_as_one_graph(nodes, world, mask):
+    """fullgraph refuses any break; the block is SDXL's input block 4, with real code generation."""
+    patched = cases.patch(nodes, world, mask=mask)[0]
+    block = world.model.model.diffusion_model.input_blocks[4][1].transformer_blocks[0]
+    assert SDXL_BLOCKS[0] == ("input", 4, 0)
+    options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0], "block": ("input", 4),
+               "block_index": 0, "original_shape": [2, 4, 16, 16]}
+    sigma = torch.tensor([5.0, 5.0])
+    call = WrapperExecutor.new_class_executor(lambda *args, **kwargs: args[5], world.model.model, [prepare_call])
+    inside = call.execute(torch.zeros(2, 4, 16, 16), sigma, None, None, None,
+                          {**options, "wrappers": {"apply_model": {"torch.compile": []}}})
+    x, context = torch.rand(2, 64, 64), torch.rand(2, 77, 2048)
+    with torch.no_grad():
+        compiled = torch.compile(block, fullgraph=True)(x, context, inside)
+        torch.testing.assert_close(compiled, block(x, context, {**options, "sigmas": sigma}), rtol=1e-4, atol=1e-4)
+        assert not torch.allclose(compiled, block(x, context, {}), rtol=1e-2, atol=1e-2)
+
+

@@ -1,0 +1,87 @@
+"""Exact mode equals the formula written out without caches, to the last bit; and what it does not do at each step."""
+
+import pytest
+import torch
+from instantid_swift.identity.bank import Identity
+from instantid_swift.identity.blocks import SDXL_BLOCKS
+from oracle import cases
+from oracle import fixtures as fx
+from reference import reference_model
+
+SIXTY = [block for block in SDXL_BLOCKS if block.section != "middle"]
+
+
+def ours(nodes, world, model, **over):
+    """(patched model, its identity)."""
+    patched, embeds = cases.patch(nodes, world, model=model, **over)
+    terms = next(iter(patched.model_options["transformer_options"]["patches_replace"]["attn2"].values())).terms
+    assert torch.equal(embeds["cond"], terms[-1].identity.cond)
+    return patched, terms[-1].identity
+
+
+@pytest.mark.parametrize("dtype, over, sampling", [
+    (torch.float32, {}, {}),
+    (torch.float16, {}, {}),
+    (torch.bfloat16, {"weight": 0.37}, {}),
+    (torch.float32, {"weight": 0.37, "noise": 0.3}, {"batch": 3}),
+    (torch.float32, {"start_at": 0.2, "end_at": 0.6}, {"steps": 4}),
+    (torch.float32, {"weight": -0.5}, {"cfg": 1.0}),
+])
+def test_latents_equal_the_formula_bit_for_bit(nodes, world, dtype, over, sampling):
+    model = fx.mini_sdxl(dtype=dtype) if dtype != torch.float32 else world.model
+    patched, identity = ours(nodes, world, model, **over)
+    assert identity.keys[0].dtype == dtype
+    window = {key: value for key, value in over.items() if key.endswith("_at")}
+    reference = reference_model(model, world.instantid, identity, over.get("weight", 1.0), **window)
+    settings = {"steps": 2, "size": (16, 16), **sampling}
+    a, b = (fx.sample(m, world.positive, world.negative, **settings) for m in (patched, reference))
+    assert torch.equal(a, b) and a.isfinite().all()
+    assert not torch.equal(a, fx.sample(model, world.positive, world.negative, **settings))
+
+
+def count(model, world, adapter):
+    """(host reads, projections of identity tokens) of two sampling steps."""
+    projections = []
+    hooks = [layer.register_forward_hook(lambda *args: projections.append(1))
+             for layers in (adapter.patcher.model.to_k, adapter.patcher.model.to_v) for layer in layers]
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8))
+    for hook in hooks:
+        hook.remove()
+    events = [event.name for event in profile.events()]
+    return events.count("aten::_local_scalar_dense"), events.count("aten::linear"), len(projections)
+
+
+def test_an_identity_adds_no_host_read_and_no_projection(nodes, world):
+    """One identity, and three in a row: the linear layers that run are those of the plain model."""
+    plain = count(world.model, world, world.instantid)
+    model = world.model
+    for name in ("a", "b", "c"):
+        model = cases.patch(nodes, world, image=fx.portrait(name), model=model)[0]
+        assert count(model, world, world.instantid) == plain
+
+
+def test_the_counting_sees_what_it_counts(nodes, world):
+    """The formula without caches reads 70 noise levels and runs 280 projections a step."""
+    plain = count(world.model, world, world.instantid)
+    _, identity = ours(nodes, world, world.model)
+    reference = count(reference_model(world.model, world.instantid, identity, 1.0), world, world.instantid)
+    assert reference[0] - plain[0] == 2 * 70 and reference[1] - plain[1] == 2 * 280
+
+
+def test_projections_are_done_once_per_identity(nodes, world):
+    module, runs = world.instantid.patcher.model, []
+    hooks = [layer.register_forward_hook(lambda *args: runs.append(1)) for layer in (*module.to_k, *module.to_v)]
+    for weight in (0.5, 0.6, 0.7):
+        cases.apply(nodes, world, weight=weight)
+    cases.patch(nodes, world, noise=0.35)
+    for hook in hooks:
+        hook.remove()
+    assert len(runs) == 280
+
+
+def test_a_bank_of_real_size():
+    """K and V of both passes for all 70 blocks in fp16: under 12 MB."""
+    tokens, bank = (torch.zeros(1, 16, 2048, dtype=torch.float16),
+                    [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS])
+    assert 10_000_000 < Identity(tokens, tokens, bank, bank).bytes < 12_000_000

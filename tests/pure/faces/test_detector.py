@@ -1,0 +1,145 @@
+"""The detector by itself: batches of any pictures, both layouts of the exports, fixed sizes, margins."""
+
+import numpy as np
+import onnx
+import pytest
+from conftest import Counted
+from instantid_swift.faces.analysis import _open_detector
+from instantid_swift.faces.detector import PIXELS_AT_ONCE, Detector
+from instantid_swift.faces.model_files import with_free_batch
+from instantid_swift.faces.photos import look_at, looks
+from instantid_swift.faces.providers import open_session
+from oracle import fixtures as fx
+from photos import bgr, close_up, tom_hanks
+
+DYNAMIC, ANTELOPE = "scrfd_500m_bnkps.onnx", "det_500m.onnx"  # the second has antelopev2's layout: one picture, 2-D outputs
+SIZE = (640, 640)
+
+
+@pytest.fixture(params=[DYNAMIC, ANTELOPE])
+def detector(request, face_files):
+    return Detector(Counted(_open_detector(str(face_files / request.param), "CPU")))
+
+
+def any_pictures():
+    """Of six different sizes, seven with faces, one without."""
+    portraits = [bgr(fx.portrait(name))[20 * number:] for number, name in enumerate(fx.FACE_CROPS)]
+    return [*portraits, bgr(fx.photo()), bgr(close_up()), np.full((50, 300, 3), 127, np.uint8)]
+
+
+@pytest.mark.parametrize("size", [(640, 640), (384, 384), (320, 640)])
+def test_a_batch_gives_what_single_pictures_give(detector, size):
+    pictures = any_pictures()
+    together = list(detector.detect(pictures, size))
+    assert sum(len(boxes) for boxes, _ in together) >= 10 and not len(together[-1][0])
+    for picture, (boxes, points) in zip(pictures, together, strict=True):
+        (alone, alone_points), = detector.detect([picture], size)
+        np.testing.assert_allclose(boxes, alone, rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(points, alone_points, rtol=1e-4, atol=1e-4)
+
+
+def test_a_batch_is_one_run(detector):
+    assert detector.takes_batches
+    before = detector.session.runs  # that of two small pictures has been checked against two runs, where it was needed
+    list(detector.detect(any_pictures(), SIZE))
+    assert detector.session.shapes[before:] == [(8, 3, 640, 640)]
+
+
+def test_a_large_batch_is_split(detector):
+    pictures = [bgr(tom_hanks())] * 20
+    assert detector.takes_batches
+    detector.session.shapes.clear()
+    found = list(detector.detect(pictures, (448, 448)))
+    list(detector.detect(pictures[:17], SIZE))
+    assert [shape[0] for shape in detector.session.shapes] == [20, 16, 1] and PIXELS_AT_ONCE == 16 * 640 * 640
+    assert len({boxes.tobytes() for boxes, _ in found}) == 1 and len(found[0][0]) == 1
+
+
+def test_a_freed_batch_computes_the_same_for_one_picture(face_files):
+    """So that the session of the file itself need not be opened, too."""
+    path = str(face_files / ANTELOPE)
+    blob = np.random.default_rng(3).uniform(-1, 1, (1, 3, 448, 448)).astype(np.float32)
+    before, after = (session.run(None, {session.get_inputs()[0].name: blob})
+                     for session in (open_session(path, "CPU"), open_session(with_free_batch(path), "CPU")))
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def edited(path, edit):
+    """A session of an ONNX file that was changed."""
+    model = onnx.load(path)
+    edit(model.graph)
+    return open_session(model.SerializeToString(), "CPU")
+
+
+def free_batch(graph):
+    for value in (graph.input[0], *graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+
+
+def mixing_pictures_up(graph):
+    """Freed, but its outputs come picture by picture, not (height, width, picture, anchor) as one picture's export has it."""
+    free_batch(graph)
+    last = [node for node in graph.node if node.op_type == "Transpose"]
+    assert [list(node.attribute[0].ints) for node in last] == [[2, 3, 0, 1]] * 9
+    for node in last:
+        node.attribute[0].ints[:] = [0, 2, 3, 1]
+
+
+def refusing_batches(graph):
+    """Freed, but its first operation takes one picture only."""
+    free_batch(graph)
+    name = graph.input[0].name
+    for node in graph.node:
+        node.input[:] = ["one_picture" if value == name else value for value in node.input]
+    graph.initializer.append(onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [4], [1, 3, 0, 0]))
+    graph.node.insert(0, onnx.helper.make_node("Reshape", [name, "shape"], ["one_picture"]))
+
+
+@pytest.mark.parametrize("edit", [mixing_pictures_up, refusing_batches])
+def test_a_network_that_cannot_do_batches_takes_pictures_one_by_one(face_files, edit):
+    detector = Detector(Counted(edited(face_files / ANTELOPE, edit)))
+    assert detector.free_batch and not detector.takes_batches
+    right = Detector(open_session(str(face_files / ANTELOPE), "CPU"))
+    detector.session.shapes.clear()
+    for (boxes, _), (wanted, _) in zip(detector.detect(any_pictures(), SIZE), right.detect(any_pictures(), SIZE), strict=True):
+        np.testing.assert_allclose(boxes, wanted, rtol=1e-4, atol=1e-4)
+    assert detector.session.shapes == [(1, 3, 640, 640)] * 8
+
+
+def fixed_to_640(graph):
+    graph.input[0].type.tensor_type.shape.dim[2].dim_value = graph.input[0].type.tensor_type.shape.dim[3].dim_value = 640
+
+
+@pytest.mark.parametrize("file", [DYNAMIC, ANTELOPE])
+def test_a_network_of_one_size_sees_faces_that_fill_the_frame_in_margins(face_files, file):
+    fixed, free = (Detector(edited(face_files / file, edit)) for edit in (fixed_to_640, lambda graph: None))
+    assert [str(look) for look in looks(fixed, small_faces=True)] == ["640", "640 with margins"]
+    pictures = [bgr(close_up()), bgr(fx.portrait("a"))[:250]]
+    found = look_at(pictures, fixed, looks(fixed, False))
+    wanted = look_at(pictures, free, looks(free, False))
+    assert [[face.size for face in faces] for faces in found] == [[213], [640]]
+    assert [[face.size for face in faces] for faces in wanted] == [[384], [640]]
+    for (face,), (other,), picture in zip(found, wanted, pictures, strict=True):
+        assert np.abs(face.points - other.points).max() < 0.05 * picture.shape[1]
+        assert np.abs(face.box - other.box).max() < 0.05 * picture.shape[1]
+
+
+def test_sizes_that_the_network_cannot_run_at(detector):
+    assert not detector.fits((300, 300))
+    with pytest.raises(ValueError, match="cannot run at the size 300x300"):
+        list(detector.detect(any_pictures(), (300, 300)))
+
+
+def test_networks_that_find_no_points_are_refused(face_files):
+    with pytest.raises(ValueError, match="has 1 outputs; an SCRFD network.*scrfd_10g_bnkps.onnx"):
+        Detector(open_session(str(face_files / "w600k_mbf.onnx"), "CPU"))
+
+
+def test_a_list_of_different_pictures_goes_through_the_looks_together(detector):
+    """Those that have their face leave the pool at once."""
+    pictures = [bgr(fx.photo()), bgr(close_up()), bgr(tom_hanks()), np.zeros((50, 300, 3), np.uint8)]
+    assert detector.takes_batches
+    detector.session.shapes.clear()
+    found = look_at(pictures, detector, looks(detector, False))
+    assert [[face.size for face in faces] for faces in found] == [[640] * 6, [384], [448], []]
+    assert [shape[0] for shape in detector.session.shapes] == [4, 3, 3, 3, 2, 1, 1, 1, 1, 1]

@@ -1,0 +1,141 @@
+"""The hardware under the face networks: what is asked for, what onnxruntime does, what the user is told."""
+
+import os
+import subprocess
+import sys
+
+import onnxruntime
+import pytest
+import torch
+from instantid_swift import caches
+from instantid_swift.faces import providers as face_providers
+from instantid_swift.faces.analysis import open_face_analysis
+from instantid_swift.faces.providers import PROVIDERS, fallback_reason, open_session
+
+CPU = ["CPUExecutionProvider"]
+
+
+@pytest.fixture
+def network(face_files):
+    return str(face_files / "w600k_mbf.onnx")
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_warned():
+    face_providers.warn_of_fallback.cache_clear()
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """Makes Python packages count as installed beside the real onnxruntime."""
+    def install(*names):
+        for name in names:
+            folder = tmp_path / f"{name.replace('-', '_')}-1.0.dist-info"
+            folder.mkdir()
+            (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    return install
+
+
+def test_the_old_choices_come_first():
+    assert PROVIDERS[:4] == ["CPU", "CUDA", "ROCM", "CoreML"] and PROVIDERS[4] == "Auto"
+    assert {"TensorRT", "DirectML", "OpenVINO", "MIGraphX"} == set(PROVIDERS[5:])
+
+
+@pytest.mark.parametrize("provider", ["CPU", "Auto"])
+def test_what_is_there_runs_without_a_word(network, provider, caplog):
+    assert onnxruntime.get_device() == "CPU"  # else Auto is something else here
+    assert open_session(network, provider).get_providers() == CPU
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("provider, package", [
+    ("CUDA", "onnxruntime-gpu"), ("ROCM", "onnxruntime-rocm"), ("TensorRT", "onnxruntime-gpu"),
+    ("DirectML", "onnxruntime-directml"), ("OpenVINO", "onnxruntime-openvino"), ("MIGraphX", "onnxruntime-migraphx")])
+def test_a_package_is_missing(face_root, provider, package, caplog):
+    """One warning, for two networks opened twice, with the line that mends it."""
+    for _ in range(2):
+        analysis = open_face_analysis([str(face_root)], provider)
+        caches.clear()
+    assert analysis.det_model.session.get_providers() == CPU
+    warning, = (record.getMessage() for record in caplog.records)
+    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert f"the Python package {package} is missing; onnxruntime cannot do it" in warning
+    assert f"Run `python -m pip uninstall -y onnxruntime`, then `python -m pip install {package}`" in warning
+
+
+def test_a_provider_of_another_system():
+    reason, remedy = fallback_reason("CoreML")
+    assert "macOS" in reason and remedy == "Choose Auto."
+
+
+def test_both_packages_are_installed(installed):
+    """They share a folder, and pip installs one over the other: the usual reason why CUDA is gone."""
+    installed("onnxruntime-gpu")
+    reason, remedy = fallback_reason("CUDA")
+    assert reason.startswith("onnxruntime and onnxruntime-gpu are installed both")
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-gpu`" in remedy
+
+
+def test_another_package_than_the_one_needed(installed):
+    installed("onnxruntime-gpu")
+    reason, remedy = fallback_reason("OpenVINO")
+    assert "onnxruntime-openvino is missing; onnxruntime and onnxruntime-gpu cannot do it" in reason
+    assert "pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-openvino`" in remedy
+
+
+@pytest.fixture
+def promising(monkeypatch):
+    """onnxruntime promises CUDA, as onnxruntime-gpu does on every machine, and then has to do without."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    offered = ["TensorrtExecutionProvider", "CUDAExecutionProvider", *onnxruntime.get_available_providers()]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: offered)
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")  # onnxruntime's, by the same reason
+@pytest.mark.parametrize("provider", ["CUDA", "TensorRT", "Auto"])
+def test_the_session_is_asked_what_it_runs_on(network, promising, provider, caplog):
+    assert open_session(network, provider).get_providers() == CPU
+    warning, = (record.getMessage() for record in caplog.records)
+    provider = "CUDA" if provider == "Auto" else provider
+    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert "there is no CUDA device that torch could use" in warning
+
+
+def test_libraries_that_cannot_be_loaded_are_named(promising, tmp_path, monkeypatch):
+    (tmp_path / "capi").mkdir()
+    (tmp_path / "capi" / "libonnxruntime_providers_cuda.so").write_bytes(b"no library")
+    monkeypatch.setattr(onnxruntime, "__file__", str(tmp_path / "__init__.py"))
+    reason, remedy = fallback_reason("CUDA")
+    assert "cannot load its libraries (" in reason and "libonnxruntime_providers_cuda.so" in reason
+    assert 'Run `python -m pip install "onnxruntime-gpu[cuda,cudnn]"`' in remedy
+
+
+def test_cuda_searches_no_convolutions_and_finds_torchs_libraries(network, promising, monkeypatch):
+    asked, preloaded = [], []
+
+    class Session(onnxruntime.InferenceSession):
+        def __init__(self, network, options, providers):
+            asked.extend(providers)
+            super().__init__(network, options, providers=CPU)
+    face_providers._preload_cuda.cache_clear()
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: preloaded.append(True))
+    for _ in range(2):
+        open_session(network, "CUDA")
+    assert asked[0] == ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}) and preloaded == [True]
+    face_providers._preload_cuda.cache_clear()
+
+
+def test_threads_are_those_that_the_process_may_use(network):
+    cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    options = open_session(network, "CPU").get_session_options()
+    assert options.intra_op_num_threads == cpus
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system has no affinity of processes")
+def test_threads_follow_a_restriction_to_one_cpu():
+    script = ("import os, sys; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}); sys.path[:0] = %r\n"
+              "import conftest\nfrom instantid_swift.faces.providers import usable_cpus\nassert usable_cpus() == 1")
+    subprocess.run([sys.executable, "-c", script % sys.path], check=True)

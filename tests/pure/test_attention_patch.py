@@ -1,0 +1,134 @@
+"""The attention term, and objects of several packs at one attention key."""
+
+import copy
+from types import SimpleNamespace
+
+import pytest
+import torch
+from instantid_swift.CrossAttentionPatch import AttentionPatch, prepare_call
+from instantid_swift.identity.bank import Identity
+from instantid_swift.identity.masks import LatentMask
+from instantid_swift.identity.terms import IdentityTerm, Window
+
+WIDTH, HEADS, TOKENS = 32, 4, 64
+ALWAYS = Window(999999999.9, 0.0)
+
+
+@pytest.fixture
+def identity(random):
+    return Identity(random(1, 16, 2048), random(1, 16, 2048), [random(2, 16, WIDTH)], [random(2, 16, WIDTH)])
+
+
+@pytest.fixture
+def qkv(random):
+    return random(2, TOKENS, WIDTH), random(2, 77, WIDTH), random(2, 77, WIDTH)
+
+
+def options(**more):
+    return {"n_heads": HEADS, "cond_or_uncond": [1, 0], "original_shape": [2, 4, 16, 16], "sigmas": torch.tensor([5.0, 5.0]),
+            **more}
+
+
+def plain(q, k, v):
+    """Attention by its definition, a head at a time."""
+    out = torch.empty_like(q)
+    for head in range(HEADS):
+        part = slice(head * WIDTH // HEADS, (head + 1) * WIDTH // HEADS)
+        scores = q[..., part] @ k[..., part].mT * (WIDTH // HEADS) ** -0.5
+        out[..., part] = torch.softmax(scores, -1) @ v[..., part]
+    return out
+
+
+def test_the_formula(identity, qkv):
+    q, k, v = qkv
+    mask = torch.rand(1, 16, 16)
+    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, LatentMask(mask))])
+    weights = torch.nn.functional.interpolate(mask[None], (8, 8), mode="bilinear").reshape(1, TOKENS, 1)
+    expected = plain(q, k, v) + 0.7 * weights * plain(q, identity.keys[0], identity.values[0])
+    torch.testing.assert_close(patch(q, k, v, options()), expected)
+
+
+def test_nothing_given_is_changed(identity, qkv):
+    given = [*qkv, identity.keys[0], identity.values[0]]
+    before = [t.clone() for t in given]
+    AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, None)])(*qkv, options())
+    assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_the_result_has_the_querys_dtype(identity, qkv, dtype):
+    """With a mask too, whose float32 would otherwise win."""
+    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, LatentMask(torch.rand(1, 16, 16)))])
+    assert patch(*(t.to(dtype) for t in qkv), options()).dtype == dtype
+
+
+def in_a_unet_call(patch, qkv, given):
+    """As in ComfyUI: `prepare_call` around the UNet, the patch at its place in it."""
+    class UNet:
+        class_obj = SimpleNamespace(manual_cast_dtype=None, get_dtype=lambda: qkv[0].dtype)
+
+        def __call__(self, x, sigma, c_concat, c_crossattn, control, transformer_options):
+            return patch(*qkv, {**transformer_options, "n_heads": HEADS, "block": ("input", 4), "block_index": 0})
+    given["patches_replace"] = {"attn2": {("input", 4, 0): patch}}
+    return prepare_call(UNet(), qkv[0], given["sigmas"], transformer_options=given)
+
+
+@pytest.mark.parametrize("sigma, applies", [(14.0, False), (10.0, True), (5.0, True), (2.0, True), (1.9, False)])
+def test_the_window_includes_its_ends(identity, qkv, sigma, applies):
+    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, Window(10.0, 2.0), None)])
+    without = AttentionPatch()(*qkv, options())
+    given = options(sigmas=torch.tensor([sigma]))
+    assert torch.equal(patch(*qkv, given), without) != applies
+    assert torch.equal(in_a_unet_call(patch, qkv, given), without) != applies
+
+
+class Sigmas:
+    """Noise levels that count how often they are read."""
+    reads = 0
+
+    def __getitem__(self, index):
+        self.reads += 1
+        return torch.tensor(5.0)
+
+
+def test_a_window_that_covers_the_run_reads_no_sigma(identity, qkv):
+    given = options(sigmas=Sigmas())
+    in_a_unet_call(AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, ALWAYS, None)]), qkv, given)
+    assert given["sigmas"].reads == 0
+
+
+def test_a_sigma_is_read_once_per_call(identity, qkv):
+    given = options(sigmas=Sigmas())
+    terms = [IdentityTerm(identity, 0, 1.0, Window(10.0, end), None) for end in (1.0, 2.0, 6.0)]
+    in_a_unet_call(AttentionPatch(terms=terms), qkv, given)
+    assert given["sigmas"].reads == 1
+
+
+def constant(out, q, k, v, extra_options, value, **kwargs):
+    return torch.full_like(out, value)
+
+
+def test_what_another_pack_adds(qkv):
+    patch = AttentionPatch()
+    without = patch(*qkv, options())
+    patch.add(constant, value=1.0, sigma_start=10.0, sigma_end=2.0)
+    patch.add(constant, value=7.0, sigma_start=4.0, sigma_end=0.0)  # not at sigma 5
+    torch.testing.assert_close(patch(*qkv, options()), without + 1.0)
+
+
+def test_what_another_pack_put_there_keeps_its_effect(identity, qkv):
+    def base(q, k, v, extra_options):
+        return torch.full_like(q, 3.0)
+    term = IdentityTerm(identity, 0, 1.0, ALWAYS, None)
+    torch.testing.assert_close(AttentionPatch(base, [term])(*qkv, options()) - 3.0,
+                               AttentionPatch(terms=[term])(*qkv, options()) - AttentionPatch()(*qkv, options()),
+                               rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_copies_are_independent_and_copy_no_tensor(identity, copied):
+    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 1.0, ALWAYS, LatentMask(torch.ones(1, 8, 8)))])
+    other = copied(patch)
+    assert other.terms[0] is patch.terms[0]
+    other.add(constant, value=1.0)
+    assert len(patch.terms) == 1 and len(other.terms) == 2
