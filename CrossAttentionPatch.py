@@ -15,11 +15,11 @@ from . import timing
 from .identity.attention import attention_dtype, own_attention
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
-from .identity.terms import ForeignTerm, IdentityTerm, UNetCall, Window, what_a_sampling_keeps
+from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
-KEPT_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
+SAMPLING_CACHE_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
 REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
@@ -73,10 +73,10 @@ class AttentionPatch:
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
         out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
-        owned = self.base is None
+        may_write = self.base is None
         for step in self._steps(q, extra_options):
-            out = step(out, owned, q, k, v, extra_options)
-            owned = True
+            out = step(out, may_write, q, k, v, extra_options)
+            may_write = True
         return out.to(q.dtype)
 
     def _steps(self, q, extra_options):
@@ -84,7 +84,7 @@ class AttentionPatch:
         if prepared is not None:
             return prepared
         # called outside of ComfyUI's own sampling, where `prepare_call` has not run
-        return self.steps(UNetCall.of(q, extra_options, kept=extra_options.get(KEPT_KEY)))
+        return self.steps(UNetCall.of(q, extra_options, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
 
     def steps(self, call):
         """The steps of all terms for a UNet call."""
@@ -114,11 +114,11 @@ class AttentionPatch:
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
     options = dict(transformer_options or {})
-    kept, replay = options.pop(KEPT_KEY, None), options.pop(REPLAY_KEY, None)
+    sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
     call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), compiled=compiled,
-                       replayed=replay is not None and not compiled, kept=kept)
+                       replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)
@@ -128,10 +128,10 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 
-def keep_for_sampling(executor, *args, **kwargs):
+def open_sampling_cache(executor, *args, **kwargs):
     """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
     # the sampler has its own copy of the options
-    executor.class_obj.model_options["transformer_options"][KEPT_KEY] = what_a_sampling_keeps()
+    executor.class_obj.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache()
     return executor(*args, **kwargs)
 
 
@@ -203,7 +203,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
 def install_wrappers(model):
     """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
     from comfy.patcher_extension import WrappersMP
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, keep_for_sampling), (WrappersMP.APPLY_MODEL, prepare_call),
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.APPLY_MODEL, prepare_call),
                           (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)

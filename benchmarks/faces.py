@@ -120,7 +120,7 @@ def measure_steps(root, arguments):
         chosen = look.chosen(LARGEST)
         steps = {"key of the content": lambda images=images: faces.caches.tensor_key(images),
                  "to pixels": lambda images=images: [image_to_bgr(image) for image in images],
-                 "detection": lambda look=look: faces.look_at(look.pictures, look.detector, look.looks)}
+                 "detection": lambda look=look: faces.detect_faces(look.pictures, look.detector, look.passes)}
         if any(chosen):
             steps["alignment, embedding"] = lambda look=look, chosen=chosen: look.embed(chosen)
             steps["drawing"] = lambda images=images, chosen=chosen: draw_keypoints(*images.shape[1:3], chosen[0].points)

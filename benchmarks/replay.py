@@ -84,9 +84,9 @@ def run(arguments):
 @contextlib.contextmanager
 def watched(gpu):
     """What captures, with its captures counted and timed, and the replays counted: a class with these as attributes."""
-    from instantid_swift.replay import graphs as graph_replay
+    from instantid_swift.replay import graphs
     if gpu:
-        graphs = graph_replay.CudaGraphs
+        graphs = graphs.CudaGraphs
     else:
         from stand_ins.recorded import Recordings as graphs
 
@@ -110,16 +110,16 @@ def watched(gpu):
         @classmethod
         def begin(cls):
             """No captures, and none counted."""
-            graph_replay.drop_all()
+            graphs.drop_all()
             cls.captures = cls.replays = 0
             cls.seconds = 0.0
 
-    before, graph_replay.graphs = graph_replay.graphs, Watched
+    before, graphs.backend = graphs.backend, Watched
     try:
         yield Watched
     finally:
-        graph_replay.drop_all()
-        graph_replay.graphs = before
+        graphs.drop_all()
+        graphs.backend = before
 
 
 class Variant(NamedTuple):
@@ -171,7 +171,7 @@ def replayed(model, positive, negative):
 
 def measure(variants, watch, settings, rounds):
     """The figures of each variant. settings: of `fx.sample`. rounds: of timing, 0 for none."""
-    from instantid_swift.replay import graphs as graph_replay
+    from instantid_swift.replay import graphs
     latents, figures = {}, {}
     for name, variant in variants.items():
         watch.begin()
@@ -183,7 +183,7 @@ def measure(variants, watch, settings, rounds):
         if variant.replayed:
             figures[name] |= {"captures": watch.captures, "replays": watch.replays}
         if variant.replayed and rounds:
-            figures[name] |= {"MB of captures": graph_replay.statistics()["bytes"] / 1e6, "capture seconds": watch.seconds}
+            figures[name] |= {"MB of captures": graphs.statistics()["bytes"] / 1e6, "capture seconds": watch.seconds}
     if rounds:
         time_variants(variants, figures, watch, settings, rounds)
     return figures
@@ -233,7 +233,7 @@ def soak(world, watch, sizes, steps, items):
     """Queue items whose size, LoRA and window change: how many latents differ from the ordinary call's, and what is left
     after memory is given back."""
     from instantid_swift.host import server
-    from instantid_swift.replay import graphs as graph_replay
+    from instantid_swift.replay import graphs
     choice = random.Random(0)
     models = [world.model, with_lora(world.model, 1), with_lora(world.model, 2)]
     wrong = 0
@@ -253,9 +253,9 @@ def soak(world, watch, sizes, steps, items):
         wired = applied(world, model, weight=choice.uniform(0.3, 1.2), window=window)
         wrong += not torch.equal(fx.sample(*replayed(*wired), **settings), fx.sample(*wired, **settings))
     figures = {"items": items, "wrong": wrong, "captures": watch.captures, "replays": watch.replays,
-               "captures held at the end": graph_replay.statistics()["captures"]}
+               "captures held at the end": graphs.statistics()["captures"]}
     left = settle() - before
-    figures["captures left"] = graph_replay.statistics()["captures"]
+    figures["captures left"] = graphs.statistics()["captures"]
     return {**figures, "bytes left": left} if torch.cuda.is_available() else figures
 
 

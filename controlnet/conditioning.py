@@ -34,13 +34,13 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
     earlier ControlNets get the tokens all the same.
     """
-    from .constants import computing_once
+    from .constants import with_cached_constants
     hint = hint.movedim(-1, 1)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 
     def controlled(previous):
         if previous not in copies:
-            copies[previous] = computing_once(control_net.copy()).set_cond_hint(hint, strength, (start_at, end_at))
+            copies[previous] = with_cached_constants(control_net.copy()).set_cond_hint(hint, strength, (start_at, end_at))
             copies[previous].set_previous_controlnet(previous)
         return copies[previous]
 

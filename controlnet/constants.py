@@ -20,7 +20,7 @@ KEPT_CONTEXTS = 4  # and so may cond and uncond
 CONSTANT_LAYERS = ("input_hint_block", "attn2.to_k", "attn2.to_v")
 
 
-def computing_once(control):
+def with_cached_constants(control):
     """The given ControlNet, its model now an IdentityNet over the same weights; kinds other than ComfyUI's own for SD and
     SDXL stay as they are.
 
@@ -67,11 +67,11 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     @classmethod
     def over(cls, model, control, replay=None, reuse=None):
         """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
-        `identity_net_replay.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
+        `replay.identity_net.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
         out."""
         net = cls.__new__(cls)
-        net.__dict__.update(_twin(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay, reuse=reuse,
-                            source=(model,))
+        net.__dict__.update(_with_memoized_layers(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay,
+                            reuse=reuse, source=(model,))
         return net
 
     def forward(self, x, hint, timesteps, context, **others):
@@ -100,7 +100,7 @@ class Memory(WeakTensorKeyDictionary):
         return type(self)()
 
 
-class Remembered(torch.nn.Module):
+class MemoizedLayer(torch.nn.Module):
     """A layer that computes once what it is given again and again. Its results are for reading."""
 
     def __init__(self, layer):
@@ -117,7 +117,7 @@ class Remembered(torch.nn.Module):
         return result
 
 
-class KnownHint:
+class HintRecord:
     """A hint, and the contexts seen with it, as the objects to which results are tied.
 
     Contexts are told apart by content. ComfyUI concatenates them anew at each step, and what has one cond's id may be
@@ -168,12 +168,12 @@ class Hints:
     def _by_content(self, hint):
         control = self._control()
         if control is None or control.cond_hint is not hint:
-            return KnownHint(hint)
+            return HintRecord(hint)
         weakref.finalize(hint, self._is_gone).atexit = False
         for known in self._of_run:
             if known.equals(hint):
                 return known
-        self._of_run.append(KnownHint(hint))
+        self._of_run.append(HintRecord(hint))
         return self._of_run[-1]
 
     def _is_gone(self):
@@ -183,11 +183,11 @@ class Hints:
             self._of_run.clear()
 
 
-def _twin(module, name=""):
+def _with_memoized_layers(module, name=""):
     """The module with its constant layers remembered; what is not on the way to one of them is shared."""
     if name.endswith(CONSTANT_LAYERS):
-        return Remembered(module)
-    children = {key: child and _twin(child, f"{name}.{key}") for key, child in module._modules.items()}
+        return MemoizedLayer(module)
+    children = {key: child and _with_memoized_layers(child, f"{name}.{key}") for key, child in module._modules.items()}
     if all(children[key] is child for key, child in module._modules.items()):
         return module
     twin = copy.copy(module)  # shares the dictionary of its own weights, in which they may be replaced

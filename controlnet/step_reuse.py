@@ -47,12 +47,12 @@ class StepReuse:
     def _begin(self, run):
         self._run, self._step, self._level = run, 0, None
         self._repeated = False
-        self._kept = Memory()  # hint: {what tells calls apart: Kept}
+        self._kept = Memory()  # hint: {what tells calls apart: ResidualRecord}
 
     def residuals(self, net, x, hint, timesteps, context, others):
         """net.evaluate(x, hint, timesteps, context, **others), or what it gave at an earlier step; the caller may change it."""
         self._go_to(float(timesteps[0]), net.hints.run)
-        kept = None if self._repeated else self._kept_of(hint, x, context, others)
+        kept = None if self._repeated else self._record_of(hint, x, context, others)
         reused = kept is not None and kept.may_be_reused(self._step, self.every, self.most_drift)
         timing.cache_result("IdentityNet steps", reused)
         if reused:
@@ -69,13 +69,13 @@ class StepReuse:
             self._step += 1
         self._level = level
 
-    def _kept_of(self, hint, x, context, others):
-        """The Kept of a call; None if there are too many, or if this step has had such a call."""
+    def _record_of(self, hint, x, context, others):
+        """The ResidualRecord of a call; None if there are too many, or if this step has had such a call."""
         key = (x.shape, tensor_key(context), *(tensor_key(value) for value in others.values() if torch.is_tensor(value)))
         of_hint = self._kept.setdefault(hint, {})
         if key not in of_hint and len(of_hint) == MOST_KEPT:
             return None
-        kept = of_hint.setdefault(key, Kept())
+        kept = of_hint.setdefault(key, ResidualRecord())
         if kept.asked == self._step:
             log.info("InstantID: no step reuse: IdentityNet is asked several times at one noise level (tiles, context windows, "
                      "a sampler such as Heun). It is evaluated at every call from here on.")
@@ -86,7 +86,7 @@ class StepReuse:
         return kept
 
 
-class Kept:
+class ResidualRecord:
     """The last evaluation of the calls that cannot be told apart."""
 
     def __init__(self):

@@ -30,7 +30,7 @@ class NoFaceError(Exception):
     """A picture has no face that the detector can find, or none of a batch has."""
 
 
-class Look(NamedTuple):
+class DetectionPass(NamedTuple):
     """One way to look at a picture."""
     size: tuple            # width and height of the network's input
     margins: bool = False  # the picture in the middle third of that
@@ -40,18 +40,19 @@ class Look(NamedTuple):
         return f"{self.size[0]} with margins" if self.margins else str(self.size[0])
 
 
-def looks(detector, small_faces):
+def detection_passes(detector, small_faces):
     """The ways to look that a detector is capable of, in the order in which they are tried.
 
     The margins help the most where the detector has but one size: a face that fills the frame is seen at a third of it.
     """
     if detector.fixed_size:
-        return [Look(detector.fixed_size), Look(detector.fixed_size, margins=True)]
-    larger = [Look((size, size), longer_than=before)
+        return [DetectionPass(detector.fixed_size), DetectionPass(detector.fixed_size, margins=True)]
+    larger = [DetectionPass((size, size), longer_than=before)
               for before, size in zip((FIRST_SIZE, *LARGER_SIZES), LARGER_SIZES, strict=False)] if small_faces else []
-    smaller = [Look((size, size)) for size in SMALLER_SIZES]
+    smaller = [DetectionPass((size, size)) for size in SMALLER_SIZES]
     first = (FIRST_SIZE, FIRST_SIZE)
-    return [look for look in (Look(first), *larger, *smaller, Look(first, margins=True)) if detector.fits(look.size)]
+    all_passes = (DetectionPass(first), *larger, *smaller, DetectionPass(first, margins=True))
+    return [one_pass for one_pass in all_passes if detector.fits(one_pass.size)]
 
 
 class Photos:
@@ -66,7 +67,7 @@ class Photos:
         self.analysis, self.images = analysis, images
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
-        self.looks = looks(self.detector, ours and analysis.small_faces)
+        self.passes = detection_passes(self.detector, ours and analysis.small_faces)
         others = model, getattr(analysis, "models", {}).get(RECOGNITION)
         networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, others)))
         self.key = (caches.tensor_key(images), networks, self.thresholds)
@@ -78,7 +79,8 @@ class Photos:
     @functools.cached_property
     def found(self):
         """Faces of each photo."""
-        return caches.faces.get_or_make(self.key, lambda: look_at(self.pictures, self.detector, self.looks, self.thresholds))
+        return caches.faces.get_or_make(
+            self.key, lambda: detect_faces(self.pictures, self.detector, self.passes, self.thresholds))
 
     def chosen(self, choice):
         """The face of each photo that is meant, None where there is none at all. FaceIndexError where there are too few."""
@@ -100,10 +102,10 @@ class Photos:
     def refuse_missing(self, chosen):
         """NoFaceError, which says what was tried."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
-        if max(self.images.shape[1:3]) > FIRST_SIZE and not any(look.longer_than for look in self.looks):
+        if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Face Analysis."
         raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)} that the detector finds at the sizes "
-                          f"{', '.join(map(str, self.looks))}. {advice}")
+                          f"{', '.join(map(str, self.passes))}. {advice}")
 
     def report_missing(self, chosen):
         if None in chosen:
@@ -125,21 +127,21 @@ class Photos:
         return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
 
 
-def look_at(pictures, detector, tried, thresholds=(THRESHOLD, OVERLAP)):
+def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
     """Faces of each picture by the first look that finds any: a tuple of tuples of `Face`, most certain first.
 
     pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a look together.
     """
     found = [()] * len(pictures)
     progress = progress_bar(len(pictures))
-    for look in tried:
-        pool = [index for index, faces in enumerate(found) if not faces and max(pictures[index].shape) > look.longer_than]
-        results = detector.detect([pictures[index] for index in pool], look.size, *thresholds, margins=look.margins)
+    for one_pass in passes:
+        pool = [index for index, faces in enumerate(found) if not faces and max(pictures[index].shape) > one_pass.longer_than]
+        results = detector.detect([pictures[index] for index in pool], one_pass.size, *thresholds, margins=one_pass.margins)
         for index in pool:
             throw_if_interrupted()
             boxes, points = next(results)
             boxes.flags.writeable = points.flags.writeable = False
-            seen_at = look.size[0] // 3 if look.margins else look.size[0]
+            seen_at = one_pass.size[0] // 3 if one_pass.margins else one_pass.size[0]
             found[index] = tuple(Face(box[:4], float(box[4]), five, seen_at)
                                  for box, five in zip(boxes, points, strict=True))
             progress(sum(map(bool, found)))

@@ -78,7 +78,7 @@ class Identity:
             bank = self._bank.to(call.device, call.dtype)
             return tuple((_rows(keys, rows), _rows(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
 
-        return call.kept.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
+        return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
 
 
 def _rows(tensor, rows):

@@ -1,6 +1,6 @@
 """The identity term in one kernel: q is read once, attends to the tokens of all identities, and the sum lands in out.
 
-An opt-in alternative to the exact sum of identity_terms.py: the same formula with fewer roundings, so that last bits differ.
+An opt-in alternative to the exact sum of `terms`: the same formula with fewer roundings, so that last bits differ.
 Needs Triton, a CUDA device and a dtype that its matrix units know; elsewhere the exact terms run instead.
 """
 
@@ -61,11 +61,11 @@ def why_not(q, out, dtype, heads):
         return f"it does not take q in {q.dtype}, a sum in {out.dtype} and an identity in {dtype}"
     if q.shape[2] // heads not in HEAD_WIDTHS:
         return f"it does not take heads {q.shape[2] // heads} wide"
-    return _why_not_on(q.device.type)
+    return _reason_not_on(q.device.type)
 
 
 @functools.cache
-def _why_not_on(device_type):
+def _reason_not_on(device_type):
     if device_type != "cuda":
         return f"it needs a CUDA device, and this is {device_type}"
     try:
@@ -105,7 +105,7 @@ class FusedTerm:
     def steps(self, call):
         terms = tuple(term for term in self.terms if call.is_in(term.window))
         used = "torch.compile" if call.compiled else "replay" if call.replayed else None
-        reason = f"{used} is used" if used else _why_not_on(call.device.type)
+        reason = f"{used} is used" if used else _reason_not_on(call.device.type)
         if terms and reason is None:
             return [FusedStep(terms, call)]
         if terms:
@@ -118,27 +118,27 @@ class FusedStep(NamedTuple):
     terms: tuple  # those of the fused term whose windows are open
     call: object  # UNetCall
 
-    def __call__(self, out, owned, q, k, v, extra_options):
+    def __call__(self, out, may_write, q, k, v, extra_options):
         heads = extra_options["n_heads"]
         reason = why_not(q, out, self.call.dtype, heads)
         if reason is not None:
             _log_once(reason)
             for step in (step for term in self.terms for step in term.steps(self.call)):
-                out, owned = step(out, owned, q, k, v, extra_options), True
+                out, may_write = step(out, may_write, q, k, v, extra_options), True
             return out
-        out = out if owned and out.is_contiguous() else out.clone(memory_format=torch.contiguous_format)
+        out = out if may_write and out.is_contiguous() else out.clone(memory_format=torch.contiguous_format)
         layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks)
-        keys, values, tokens, weights = self.call.kept.get_or_make(layout, self._stack)
+        keys, values, tokens, weights = self.call.sampling_cache.get_or_make(layout, self._stack)
         masks = None
         if any(term.mask is not None for term in self.terms):
             grid = (q.shape[1], *extra_options["original_shape"][2:4])
-            masks = self.call.kept.get_or_make((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
+            masks = self.call.sampling_cache.get_or_make((*layout, self.call.frames, *grid), lambda: self._stack_masks(grid))
         add_identities(out, q.contiguous(), keys, values, weights, tokens, masks, heads)
         return out
 
     def _stack(self):
         """K and V [identities, b, TOKENS, width], the shorter filled up, how many of TOKENS count, and the weights."""
-        pairs = [term.identity.laid_out(self.call)[term.pair] for term in self.terms]
+        pairs = [term.identity.laid_out(self.call)[term.projection_index] for term in self.terms]
         counts = [keys.shape[1] for keys, _ in pairs]
         places = max(SMALLEST_DOT, 1 << (max(counts) - 1).bit_length())
         keys, values = (torch.stack([torch.nn.functional.pad(side, (0, 0, 0, places - side.shape[1])) for side in sides])

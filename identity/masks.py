@@ -46,17 +46,17 @@ class LatentMask:
 
     def for_call(self, call):
         """The masks of one UNet call (`UNetCall`): a `CallMask`."""
-        masks = call.kept.get_or_make((self, call.device), lambda: self._masks.to(call.device))
+        masks = call.sampling_cache.get_or_make((self, call.device), lambda: self._masks.to(call.device))
         # of AnimateDiff's sliding windows a call has some of the frames
         chosen = tuple(min(frame, len(self._masks) - 1) for frame in call.frames) * len(call.chunks)
-        return CallMask(masks, chosen, call.kept)
+        return CallMask(masks, chosen, call.sampling_cache)
 
 
 class CallMask(NamedTuple):
     """Which of the masks the entries of a batch get."""
     masks: torch.Tensor  # [m, H, W], on the batch's device
     chosen: tuple        # for each entry of the batch, the number of its mask
-    kept: object         # RecentCache of the sampling
+    sampling_cache: object         # RecentCache of the sampling
 
     def __call__(self, tokens, height, width):
         """One weight per token of an attention block: float32 [b, tokens, 1], made once per resolution and layout."""
@@ -64,6 +64,6 @@ class CallMask(NamedTuple):
             weights = mask_weights(self.masks, tokens, height, width)
             return torch.stack([weights[number] for number in self.chosen])  # an index list would be copied to the device
 
-        if torch.compiler.is_compiling():  # what a trace does must not depend on what is kept
+        if torch.compiler.is_compiling():  # what a trace does must not depend on what the cache holds
             return on_grid()
-        return self.kept.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)
+        return self.sampling_cache.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)

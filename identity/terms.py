@@ -15,13 +15,17 @@ from .bank import COND
 from .masks import LatentMask
 
 BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
-KEPT_IN_A_SAMPLING = 1024      # layouts and grids; fused, each of 70 blocks has its own
+MOST_ENTRIES = 1024           # layouts and grids; fused, each of 70 blocks has its own
 
 
-def what_a_sampling_keeps():
-    """Where the UNet calls of one sampling share what they need on the device: K and V laid out for a batch, masks at each
-    resolution. It is made when the sampling begins and goes when it ends."""
-    return RecentCache(KEPT_IN_A_SAMPLING)
+class SamplingCache(RecentCache):
+    """What the UNet calls of one sampling share on the device: K and V laid out for a batch, masks at each resolution.
+
+    It is made when the sampling begins and goes when the sampling ends.
+    """
+
+    def __init__(self):
+        super().__init__(MOST_ENTRIES)
 
 
 class Window(NamedTuple):
@@ -40,10 +44,11 @@ class UNetCall:
 
     device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
     frames: the latents' numbers in a chunk. compiled, replayed: whether torch.compile or a CUDA graph will see the steps, which
-    would take numbers for constants. kept: the `RecentCache` of the sampling that the call belongs to.
+    would take numbers for constants. sampling_cache: the `SamplingCache` of the sampling that the call belongs to.
     """
 
-    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, replayed=False, kept=None):
+    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, replayed=False,
+                 sampling_cache=None):
         self.device = device
         self.dtype = dtype
         self.batch = batch
@@ -51,7 +56,7 @@ class UNetCall:
         self.frames = tuple(range(batch // len(chunks)) if sub_idxs is None else (int(i) for i in sub_idxs))
         self.compiled = compiled
         self.replayed = replayed
-        self.kept = what_a_sampling_keeps() if kept is None else kept
+        self.sampling_cache = SamplingCache() if sampling_cache is None else sampling_cache
         self._sigmas = sigmas
         self._sigma = None
 
@@ -62,10 +67,10 @@ class UNetCall:
         return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch),
                    options.get("cond_or_uncond", (COND,)), sub_idxs, **more)
 
-    def number(self, value):
-        """A number for the steps: itself, or a tensor without dimensions where it must not become a constant."""
+    def scalar(self, value):
+        """The number itself, or a tensor without dimensions where it must not become a constant."""
         if self.replayed:  # in float32, in which PyTorch multiplies 16-bit tensors by numbers
-            return self.kept.get_or_make((value, self.device), lambda: torch.full((), value, device=self.device))
+            return self.sampling_cache.get_or_make((value, self.device), lambda: torch.full((), value, device=self.device))
         return torch.tensor(value) if self.compiled else value
 
     def is_in(self, window):
@@ -77,9 +82,9 @@ class UNetCall:
         return window.end <= self._sigma <= window.start
 
 
-def add(out, term, owned):
+def add(out, term, may_write):
     """out + term; into out itself where that is ours to change, and the same dtype keeps the sum's bits."""
-    if owned and out.dtype == term.dtype and not (out.requires_grad or term.requires_grad):
+    if may_write and out.dtype == term.dtype and not (out.requires_grad or term.requires_grad):
         return out.add_(term)
     return out + term
 
@@ -87,7 +92,7 @@ def add(out, term, owned):
 class IdentityTerm(NamedTuple):
     """What one identity adds at one block."""
     identity: object  # Identity
-    pair: int         # of the adapter's weights, whose K and V belong to the block
+    projection_index: int  # of the adapter's weights, whose K and V belong to the block
     weight: float
     window: Window
     mask: LatentMask | None
@@ -96,8 +101,8 @@ class IdentityTerm(NamedTuple):
         """What one UNet call runs: an IdentityStep, or nothing outside of the window."""
         if not call.is_in(self.window):
             return
-        keys, values = self.identity.laid_out(call)[self.pair]
-        yield IdentityStep(keys, values, call.number(self.weight), None if self.mask is None else self.mask.for_call(call))
+        keys, values = self.identity.laid_out(call)[self.projection_index]
+        yield IdentityStep(keys, values, call.scalar(self.weight), None if self.mask is None else self.mask.for_call(call))
 
 
 class IdentityStep(NamedTuple):
@@ -107,7 +112,7 @@ class IdentityStep(NamedTuple):
     weight: object  # float, or a tensor without dimensions
     mask: object    # None, or a function of (tokens, latent height, latent width) to weights [b, tokens, 1]
 
-    def __call__(self, out, owned, q, k, v, extra_options):
+    def __call__(self, out, may_write, q, k, v, extra_options):
         term = attention(q, self.keys.to(q.dtype), self.values.to(q.dtype), extra_options["n_heads"])
         if self.mask is not None:
             term = self.weight * self.mask(q.shape[1], *extra_options["original_shape"][2:4]) * term
@@ -118,7 +123,7 @@ class IdentityStep(NamedTuple):
             term = (self.weight * term.float()).to(term.dtype)
         else:
             term = term.mul_(self.weight)
-        return add(out, term, owned)
+        return add(out, term, may_write)
 
 
 class ForeignTerm(NamedTuple):
@@ -136,5 +141,5 @@ class ForeignStep(NamedTuple):
     callback: object
     kwargs: dict
 
-    def __call__(self, out, owned, q, k, v, extra_options):
+    def __call__(self, out, may_write, q, k, v, extra_options):
         return out + self.callback(out, q, k, v, extra_options, **self.kwargs)

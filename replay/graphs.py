@@ -24,8 +24,8 @@ MOST_LAYOUTS = 64          # that are known to have run once
 _of_modules = weakref.WeakKeyDictionary()  # torch.nn.Module: its Replays
 
 
-def nothing():
-    """In place of a weak reference to what never was."""
+def dead_reference():
+    """Stands for a weak reference whose object is gone."""
     return None
 
 
@@ -47,7 +47,7 @@ class CudaGraphs:
         return graph.replay, result, max(torch.cuda.memory_reserved() - before, 0)
 
 
-graphs = CudaGraphs  # what captures
+backend = CudaGraphs  # what captures; tests put a recorder here
 
 
 def layout(part, tensors):
@@ -64,16 +64,17 @@ def layout(part, tensors):
     return RecentCache if isinstance(part, RecentCache) else part
 
 
-def with_tensors(part, others, kept=None):
-    """Inputs with other tensors in the same places. others: {id: tensor in its place}. kept: in place of a sampling's cache."""
+def with_tensors(part, others, sampling_cache=None):
+    """Inputs with other tensors in the same places. others: {id: tensor in its place}. sampling_cache: in place of one that the
+    inputs hold."""
     if isinstance(part, torch.Tensor):
         return others[id(part)]
     if isinstance(part, tuple | list):
-        items = [with_tensors(item, others, kept) for item in part]
+        items = [with_tensors(item, others, sampling_cache) for item in part]
         return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
     if isinstance(part, dict):
-        return {key: with_tensors(item, others, kept) for key, item in part.items()}
-    return kept if isinstance(part, RecentCache) else part
+        return {key: with_tensors(item, others, sampling_cache) for key, item in part.items()}
+    return sampling_cache if isinstance(part, RecentCache) else part
 
 
 class Capture:
@@ -88,7 +89,7 @@ class Capture:
         layout((changing, fixed), tensors)
         with torch.inference_mode(False):  # so that the buffers may be written from everywhere
             self._buffers = [torch.empty_strided(t.shape, t.stride(), dtype=t.dtype, device=t.device) for t in tensors.values()]
-        self._sources = [nothing] * len(tensors)
+        self._sources = [dead_reference] * len(tensors)
         self._fill(changing, fixed)
         # masks at each resolution are made in the graph, once
         inputs = with_tensors((changing, fixed), dict(zip(tensors, self._buffers, strict=True)), RecentCache(len(tensors)))
@@ -131,16 +132,16 @@ class Replays:
         self._weights = None
         self._lock = threading.RLock()  # a request to free memory comes from another thread
         self.captured = 0  # how often
-        self.known_to_comfyui = None  # capture_memory.CapturesAsModel, once there was a capture
+        self.memory_patcher = None  # memory.CapturesAsModel, once there was a capture
 
     def __deepcopy__(self, memo):
         return self
 
-    def weights_lie_at(self, places):
-        """Forgets all captures if the weights have moved since. places: anything that tells."""
-        if places != self._weights:
+    def drop_if_moved(self, addresses):
+        """Forgets all captures if the weights have moved since the last call. addresses: as `weight_addresses` gives them."""
+        if addresses != self._weights:
             self.drop()
-            self._weights = places
+            self._weights = addresses
 
     def run(self, function, changing, fixed, constants=(), why_not=lambda: None):
         """function(changing, fixed), replayed from its third call on with the same layout and constants.
@@ -161,13 +162,13 @@ class Replays:
         reason = why_not()
         if reason is None:
             try:
-                self._graphs = self._graphs or graphs()
+                self._graphs = self._graphs or backend()
                 capture = Capture(self._graphs, function, changing, fixed)
             except RuntimeError as error:  # whatever cannot be captured, CUDA says at once, and goes on
                 reason = f"the capture failed ({str(error).splitlines()[0]})"
         if reason is not None:
             self._warm[key] = False
-            say_why_not(reason)
+            log_fallback(reason)
             return None
         self.captured += 1
         self._captures[key] = capture
@@ -204,19 +205,19 @@ def statistics():
 
 
 @functools.lru_cache(maxsize=256)
-def say_why_not(reason):
+def log_fallback(reason):
     """Says once why something is not replayed."""
     log.info("InstantID: no replay: %s. The ordinary calls run instead.", reason)
 
 
-def places_of(module):
-    """Where a module's weights lie, for `Replays.weights_lie_at`."""
+def weight_addresses(module):
+    """Where a module's weights lie, for `Replays.drop_if_moved`."""
     return tuple(tensor.data_ptr() for tensor in (*module.parameters(), *module.buffers()))
 
 
-def why_not_module(module, patcher=None):
+def reason_not_capturable(module, patcher=None):
     """Why a module cannot be captured as it is loaded now, in words, or None. patcher: ComfyUI's ModelPatcher of it."""
-    device_type = graphs.device_type
+    device_type = backend.device_type
     if device_type == "cuda" and not torch.cuda.is_available():
         return "there is no CUDA device"
     if hasattr(module, "_orig_mod"):

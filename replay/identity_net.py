@@ -2,8 +2,8 @@
 
 import weakref
 
-from ..controlnet.constants import Remembered, with_options
-from . import graphs as graph_replay
+from ..controlnet.constants import MemoizedLayer, with_options
+from . import graphs
 from .memory import run_accounted
 
 
@@ -11,17 +11,17 @@ def with_replay(*conditionings):
     """The conditionings with every IdentityNet in them replayed; those given, and their ControlNets, are not changed."""
     def options(control):
         module, = control.control_model.source
-        return {"replay": Replay(graph_replay.replays_of(module), control.control_model_wrapped)}
+        return {"replay": Replay(graphs.replays_of(module), control.control_model_wrapped)}
     return with_options(conditionings, options)
 
 
 class Replay:
-    """How one IdentityNet is replayed. replays: `graph_replay.Replays` of the user's ControlNet module. patcher: ComfyUI's
+    """How one IdentityNet is replayed. replays: `graphs.Replays` of the user's ControlNet module. patcher: ComfyUI's
     ModelPatcher of it."""
 
     def __init__(self, replays, patcher):
         self._replays, self._patcher = replays, patcher
-        self._hint = graph_replay.nothing  # weak reference to the hint of the last call: another one is another run or size
+        self._hint = graphs.dead_reference  # weak reference to the hint of the last call: another one is another run or size
         self._reason = self._layers = None
 
     def __deepcopy__(self, memo):
@@ -49,9 +49,9 @@ class Replay:
     def _begin(self, net, hint):
         module, = net.source
         self._hint = weakref.ref(hint)
-        self._layers = [layer for layer in net.modules() if isinstance(layer, Remembered)]
-        self._reason = graph_replay.why_not_module(module, self._patcher)
+        self._layers = [layer for layer in net.modules() if isinstance(layer, MemoizedLayer)]
+        self._reason = graphs.reason_not_capturable(module, self._patcher)
         if self._reason is None:
-            self._replays.weights_lie_at(graph_replay.places_of(module))
+            self._replays.drop_if_moved(graphs.weight_addresses(module))
         else:
-            graph_replay.say_why_not(f"IdentityNet: {self._reason}")
+            graphs.log_fallback(f"IdentityNet: {self._reason}")

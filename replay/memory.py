@@ -8,7 +8,7 @@ import torch
 
 
 class CapturesAsModel(comfy.model_patcher.ModelPatcher):
-    """A model as large as the captures of one module (`graph_replay.Replays`); to unload it is to drop them."""
+    """A model as large as the captures of one module (`graphs.Replays`); to unload it is to drop them."""
 
     def __init__(self, replays, device):
         super().__init__(torch.nn.Module(), load_device=device, offload_device=torch.device("cpu"))
@@ -42,14 +42,14 @@ def run_accounted(replays, function, changing, fixed, constants, device, needed=
     needed: bytes that a capture will take.
     """
     before = replays.captured
-    result = replays.run(function, changing, fixed, constants, lambda: why_no_room(device, needed))
+    result = replays.run(function, changing, fixed, constants, lambda: reason_no_memory(device, needed))
     if replays.captured != before:
-        replays.known_to_comfyui = replays.known_to_comfyui or CapturesAsModel(replays, device)
-        comfy.model_management.load_models_gpu([replays.known_to_comfyui])
+        replays.memory_patcher = replays.memory_patcher or CapturesAsModel(replays, device)
+        comfy.model_management.load_models_gpu([replays.memory_patcher])
     return result
 
 
-def why_no_room(device, needed):
+def reason_no_memory(device, needed):
     """Why there is no memory for another capture, in words, or None."""
     free, reserve = comfy.model_management.get_free_memory(device), comfy.model_management.minimum_inference_memory()
     if free < needed + reserve:

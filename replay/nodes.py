@@ -1,7 +1,6 @@
 """The node that replays the steps of a sampling as CUDA graphs."""
 
-from . import identity_net as identity_net_replay
-from . import unet as unet_replay
+from . import identity_net, unet
 
 CATEGORY = "InstantID"
 
@@ -31,5 +30,5 @@ class InstantIDReplay:
         }
 
     def replay(self, model, positive, negative, trust_other_patches=False):
-        positive, negative = identity_net_replay.with_replay(positive, negative)
-        return unet_replay.with_replay(model, trust_other_patches), positive, negative
+        positive, negative = identity_net.with_replay(positive, negative)
+        return unet.with_replay(model, trust_other_patches), positive, negative

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from ..CrossAttentionPatch import KEY, REPLAY_KEY, AttentionPatch, install_wrappers
 from ..identity.terms import ForeignTerm
-from . import graphs as graph_replay
+from . import graphs
 
 # what ComfyUI itself puts into transformer_options, and we
 KNOWN_OPTIONS = {"cond_or_uncond", "uuids", "sigmas", "sample_sigmas", "wrappers", "callbacks", "patches", "patches_replace",
@@ -23,8 +23,8 @@ class Settings(NamedTuple):
     def for_call(self, options, call, model):
         """transformer_options for a UNet call (`UNetCall`) of a BaseModel: with what the wrapper needs, or without it."""
         if call.replayed:
-            return {**options, REPLAY_KEY: Call(self, call.kept, model)}
-        graph_replay.say_why_not("torch.compile wraps the model")
+            return {**options, REPLAY_KEY: Call(self, call.sampling_cache, model)}
+        graphs.log_fallback("torch.compile wraps the model")
         return {**options, "wrappers": {kind: {key: of for key, of in wrappers.items() if key != REPLAY_KEY}
                                         for kind, wrappers in options["wrappers"].items()}}
 
@@ -32,7 +32,7 @@ class Settings(NamedTuple):
 class Call(NamedTuple):
     """The same, handed on to the wrapper."""
     settings: Settings
-    kept: object   # RecentCache of the sampling
+    sampling_cache: object   # RecentCache of the sampling
     model: object  # ComfyUI's BaseModel
 
 
@@ -42,7 +42,7 @@ def with_replay(model, trust_others=False):
     model = model.clone()
     install_wrappers(model)
     model.model_options["transformer_options"][REPLAY_KEY] = Settings(
-        graph_replay.replays_of(model.model.diffusion_model), trust_others)
+        graphs.replays_of(model.model.diffusion_model), trust_others)
     for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, drop_on_exception), (WrappersMP.DIFFUSION_MODEL, replay_call)):
         model.remove_wrappers_with_key(kind, REPLAY_KEY)
         model.add_wrapper_with_key(kind, REPLAY_KEY, wrapper)
@@ -54,7 +54,7 @@ def drop_on_exception(executor, *args, **kwargs):
     try:
         return executor(*args, **kwargs)
     except BaseException:
-        graph_replay.drop_all()
+        graphs.drop_all()
         raise
 
 
@@ -62,13 +62,13 @@ def replay_call(executor, x, timesteps, context=None, y=None, control=None, tran
     """ComfyUI wrapper around the UNet."""
     options = dict(transformer_options or {})
     call = options.pop(REPLAY_KEY, None)
-    reason, parts = "the UNet was not called through ComfyUI's sampling", others_parts(options)
+    reason, parts = "the UNet was not called through ComfyUI's sampling", foreign_parts(options)
     if isinstance(call, Call):
-        reason = call.kept.get_or_make(REPLAY_KEY, lambda: check_model(call.model, call.settings.replays))
+        reason = call.sampling_cache.get_or_make(REPLAY_KEY, lambda: check_model(call.model, call.settings.replays))
         if reason is None and parts and not call.settings.trust_others:
             reason = f"another pack's part in the model ({parts[0].name}) may do something else at each step"
     if reason is not None:
-        graph_replay.say_why_not(reason)
+        graphs.log_fallback(reason)
         return executor(x, timesteps, context, y, control, options, **kwargs)
 
     def run(changing, steps):
@@ -83,11 +83,11 @@ def replay_call(executor, x, timesteps, context=None, y=None, control=None, tran
 def check_model(model, replays):
     """Why a BaseModel cannot be replayed as it is loaded now, in words, or None. To be asked once in a sampling."""
     unet, patcher = model.diffusion_model, getattr(model, "current_patcher", None)
-    reason = graph_replay.why_not_module(unet, patcher)
+    reason = graphs.reason_not_capturable(unet, patcher)
     if reason is None and patcher is not None and (patcher.hook_patches or patcher.forced_hooks):
         reason = "hooks may change the model's weights while it runs"
     if reason is None:
-        replays.weights_lie_at(graph_replay.places_of(unet))
+        replays.drop_if_moved(graphs.weight_addresses(unet))
     return reason
 
 
@@ -103,7 +103,7 @@ class Part(NamedTuple):
         return self.thing is other.thing
 
 
-def others_parts(options):
+def foreign_parts(options):
     """What other packs have put into these transformer_options."""
     found = [(str(key), one) for key, wrappers in options.get("wrappers", {}).get("diffusion_model", {}).items()
              if key not in (KEY, REPLAY_KEY) for one in wrappers]

@@ -2,9 +2,8 @@
 
 from comfy.comfy_types import IO
 
-from .. import caches, timing
+from .. import caches, replay, timing
 from ..host import server
-from ..replay import graphs as graph_replay
 from .chart import chart
 from .report import report
 from .table import table_of_caches
@@ -49,7 +48,7 @@ class InstantIDCache:
         for cache in caches.ALL:
             cache.budget = mebibytes.get(cache.name, cache.default_budget // caches.MIB) * caches.MIB
         timing.record_always(record_timings)
-        report = table_of_caches(caches.statistics(), graph_replay.statistics())
+        report = table_of_caches(caches.statistics(), replay.statistics())
         return {"ui": {"text": [report]}, "result": (anything, report)}
 
 

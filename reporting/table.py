@@ -24,7 +24,7 @@ def table(rows, warnings=()):
 
 
 def table_of_caches(statistics, captures):
-    """What `caches.statistics` and `graph_replay.statistics` give, as text with aligned columns."""
+    """What `caches.statistics` and `graphs.statistics` give, as text with aligned columns."""
     cells = [("cache", "entries", "MiB", "of", "hits", "misses", "seconds saved")]
     cells += [(name, str(of["entries"]), f"{of['bytes'] / MIB:.1f}", str(of["budget"] // MIB), str(of["hits"]),
                str(of["misses"]), f"{of['seconds_saved']:.2f}") for name, of in statistics.items()]

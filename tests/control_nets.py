@@ -6,7 +6,7 @@ from typing import NamedTuple
 import comfy.ops
 import torch
 from instantid_swift.controlnet.conditioning import apply_identity_net
-from instantid_swift.controlnet.constants import Remembered
+from instantid_swift.controlnet.constants import MemoizedLayer
 from oracle import fixtures as fx
 
 STEPS = {"steps": 2, "size": (16, 16)}
@@ -96,7 +96,7 @@ def same(a, b):
 
 def remembered(control):
     """How many results are kept for a control."""
-    return sum(len(layer.results) for layer in control.control_model.modules() if isinstance(layer, Remembered))
+    return sum(len(layer.results) for layer in control.control_model.modules() if isinstance(layer, MemoizedLayer))
 
 
 def texts(world):

@@ -217,7 +217,7 @@ def test_nothing_of_a_sampling_outlives_it(nodes, world):
     model = cases.apply(nodes, world, mask=cases.left_half())[0]
 
     def look(executor, *args, **kwargs):
-        kept.append(executor.class_obj.model_options["transformer_options"]["instantid_swift_kept"])
+        kept.append(executor.class_obj.model_options["transformer_options"]["instantid_swift_sampling_cache"])
         return executor(*args, **kwargs)
     from comfy.patcher_extension import WrappersMP
     model = model.clone()

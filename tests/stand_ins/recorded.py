@@ -25,7 +25,7 @@ class Recorder(TorchDispatchMode):
 
 
 class Recordings:
-    """In place of graph_replay.CudaGraphs."""
+    """In place of graphs.CudaGraphs."""
 
     device_type = "cpu"
 

@@ -28,7 +28,7 @@ from control_nets import (
     tokens,
     with_control,
 )
-from instantid_swift.controlnet.constants import IdentityNet, Remembered, computing_once
+from instantid_swift.controlnet.constants import IdentityNet, MemoizedLayer, with_cached_constants
 from oracle import cases
 from oracle import fixtures as fx
 
@@ -260,7 +260,7 @@ def test_other_kinds_stay_as_they_are(world, kind):
            "another model's": lambda: comfy.controlnet.ControlNet(torch.nn.Linear(1, 1), load_device=torch.device("cpu")),
            "control lora": lambda: comfy.controlnet.ControlLora({})}[kind]()
     before = dict(vars(net))
-    assert computing_once(net) is net and vars(net) == before
+    assert with_cached_constants(net) is net and vars(net) == before
 
 
 def test_a_copy_and_a_deep_copy_of_the_control(world):
@@ -312,7 +312,7 @@ def test_an_interruption_leaves_no_more_than_comfyui_does(world):
         assert torch.equal(fx.sample(world.model, *conditionings, **then), expected) == (then is STEPS)
         assert remembered(control) == 0
     interrupted(world, conditionings)
-    kept = [weakref.ref(result) for layer in control.control_model.modules() if isinstance(layer, Remembered)
+    kept = [weakref.ref(result) for layer in control.control_model.modules() if isinstance(layer, MemoizedLayer)
             for result in layer.results.values()]
     del conditionings, control
     gc.collect()
@@ -321,7 +321,7 @@ def test_an_interruption_leaves_no_more_than_comfyui_does(world):
 
 def test_contexts_of_one_shape_are_told_apart(world):
     """Context windows hand over other tokens for other frames, under the same cond's id. What is kept of them is bounded."""
-    net = computing_once(world.net.copy())
+    net = with_cached_constants(world.net.copy())
     net.cond_hint = drawing().movedim(-1, 1).repeat(1, 1, 2, 2)[:, :, :128, :128]
     contexts = [randn(60 + number, 2, 16, fx.CONTEXT) for number in range(6)]
     order = (0, 1, 0, 1, *range(6), 5)
@@ -335,7 +335,7 @@ def test_contexts_of_one_shape_are_told_apart(world):
 
 def test_hints_of_one_size_are_told_apart(world):
     """Tiles, as another pack cuts them out of ComfyUI's hint."""
-    net = computing_once(world.net.copy())
+    net = with_cached_constants(world.net.copy())
     net.pre_run(world.model.model, lambda percent: percent)
     tiles = drawing().movedim(-1, 1).repeat(1, 1, 2, 2)[:, :, :128].split(64, dim=3)
     context = randn(61, 2, 16, fx.CONTEXT)
@@ -350,7 +350,7 @@ def test_hints_of_one_size_are_told_apart(world):
 
 
 def test_nothing_is_kept_where_gradients_are_wanted(world):
-    net = computing_once(world.net.copy())
+    net = with_cached_constants(world.net.copy())
     hint = torch.zeros(1, 3, 128, 128)
     for _ in range(2):
         context = randn(61, 2, 16, fx.CONTEXT).requires_grad_()
@@ -366,7 +366,7 @@ def test_a_union_control_net(world):
                                                     transformer_depth_middle=1))
     fx._fill(model, 3)
     net = comfy.controlnet.ControlNet(model, load_device=torch.device("cpu"))
-    ours = computing_once(net.copy()).control_model
+    ours = with_cached_constants(net.copy()).control_model
     hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
     with torch.inference_mode():
         for step in (1.0, 5.0):

@@ -23,10 +23,9 @@ from control_nets import (
 )
 from instantid_swift import timing
 from instantid_swift.controlnet import step_reuse
-from instantid_swift.controlnet.constants import computing_once
+from instantid_swift.controlnet.constants import with_cached_constants
 from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
-from instantid_swift.replay import graphs as graph_replay
-from instantid_swift.replay import identity_net as identity_net_replay
+from instantid_swift.replay import graphs, identity_net
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.recorded import Recordings
@@ -313,8 +312,8 @@ def test_conditionings_without_identity_net(world):
 
 def test_an_option_set_later_leaves_the_other_and_shares_no_state(world):
     reusing = with_step_reuse(*apply(world.net, *texts(world)), every=3, most_drift=0.5)
-    both = control_of(identity_net_replay.with_replay(*reusing)).control_model
-    again = control_of(with_step_reuse(*identity_net_replay.with_replay(*reusing), every=4)).control_model
+    both = control_of(identity_net.with_replay(*reusing)).control_model
+    again = control_of(with_step_reuse(*identity_net.with_replay(*reusing), every=4)).control_model
     assert (both.reuse.every, both.reuse.most_drift, again.reuse.every) == (3, 0.5, 4)
     assert both.reuse is not control_of(reusing).control_model.reuse
     assert again.replay is not None and again.replay is not both.replay
@@ -343,7 +342,7 @@ def test_a_copy_and_a_deep_copy_of_the_control(world):
 
 
 def test_nothing_is_reused_where_gradients_are_wanted(world):
-    net = computing_once(world.net.copy())
+    net = with_cached_constants(world.net.copy())
     net.control_model.reuse = StepReuse(3)
     hint = torch.zeros(1, 3, 64, 64)
     for level in (500.0, 400.0):
@@ -358,20 +357,20 @@ def test_nothing_is_reused_where_gradients_are_wanted(world):
 @pytest.mark.parametrize("reuse_first", [True, False], ids=["reuse, replay", "replay, reuse"])
 def test_with_replay_in_either_order(world, monkeypatch, reuse_first, most_drift, evaluations):
     """As graphs do, what stands for them refuses to be captured where a number is read."""
-    monkeypatch.setattr(graph_replay, "graphs", Recordings)
+    monkeypatch.setattr(graphs, "backend", Recordings)
     net, settings = fx.mini_identity_net(), {"steps": 10, "size": (8, 8)}
     options = {"every": 2, "most_drift": most_drift}
     alone, calls = sampled(world, *with_step_reuse(*apply(net, *texts(world)), **options), net=net, **settings)
     assert calls.evaluations == evaluations
     conditionings = apply(net, *texts(world))
     if reuse_first:
-        conditionings = identity_net_replay.with_replay(*with_step_reuse(*conditionings, **options))
+        conditionings = identity_net.with_replay(*with_step_reuse(*conditionings, **options))
     else:
-        conditionings = with_step_reuse(*identity_net_replay.with_replay(*conditionings), **options)
+        conditionings = with_step_reuse(*identity_net.with_replay(*conditionings), **options)
     for run in range(2):
         latents, calls = sampled(world, *conditionings, net=net, **settings)
         assert torch.equal(latents, alone)
-        assert graph_replay.replays_of(net.control_model).captured == 1
+        assert graphs.replays_of(net.control_model).captured == 1
         assert calls.evaluations == (3 if run == 0 else 1)  # until the capture; without the constants
 
 

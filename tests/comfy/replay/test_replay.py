@@ -13,8 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch
 from instantid_swift.host import server
-from instantid_swift.replay import graphs as graph_replay
-from instantid_swift.replay import unet as unet_replay
+from instantid_swift.replay import graphs, unet
 from instantid_swift.replay.memory import CapturesAsModel
 from oracle import cases
 from oracle import fixtures as fx
@@ -26,15 +25,15 @@ SMALL = {"steps": 3, "size": (8, 8)}
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch):
     """Nothing captured, nothing said before."""
-    monkeypatch.setattr(graph_replay, "graphs", Recordings)
-    graph_replay.drop_all()
-    graph_replay._of_modules.clear()
-    graph_replay.say_why_not.cache_clear()
+    monkeypatch.setattr(graphs, "backend", Recordings)
+    graphs.drop_all()
+    graphs._of_modules.clear()
+    graphs.log_fallback.cache_clear()
 
 
 def captured():
     """How many captures were made, of the UNet and of IdentityNet together."""
-    return sum(replays.captured for replays in graph_replay._of_modules.values())
+    return sum(replays.captured for replays in graphs._of_modules.values())
 
 
 def pair(nodes, world, sampling=None, **over):
@@ -128,7 +127,7 @@ def test_an_exception_in_the_sampling_drops_captures(nodes, world, error):
     broken.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", fail)
     with pytest.raises(error):
         fx.sample(broken, positive, negative, **{**SMALL, "steps": 6})
-    assert captured() == 2 and graph_replay.statistics()["captures"] == 0
+    assert captured() == 2 and graphs.statistics()["captures"] == 0
     assert torch.equal(*pair(nodes, world))
 
 
@@ -139,26 +138,26 @@ def test_captures_go_on_request_and_with_the_model(nodes, world):
         """As ComfyUI does: what the run before had made is gone when this one's is made."""
         fx.sample(*cases.apply(nodes, world, model=model, replay=True), **SMALL)
         gc.collect()
-        return graph_replay.statistics()["captures"]
+        return graphs.statistics()["captures"]
     assert run(model) == 2
     server.release_memory()
-    assert graph_replay.statistics() == {"captures": 0, "bytes": 0}
+    assert graphs.statistics() == {"captures": 0, "bytes": 0}
     assert run(model) == 2
     del model
     comfy.model_management.cleanup_models_gc()
     gc.collect()
-    assert graph_replay.statistics()["captures"] == 1, "IdentityNet's belong to IdentityNet"
+    assert graphs.statistics()["captures"] == 1, "IdentityNet's belong to IdentityNet"
 
 
 def test_comfyui_counts_captures_and_takes_their_memory_back(nodes, world):
     pair(nodes, world)
     loaded = [model for model in comfy.model_management.current_loaded_models if isinstance(model.model, CapturesAsModel)]
-    assert sum(model.model_memory() for model in loaded) == graph_replay.statistics()["bytes"] > 0
+    assert sum(model.model_memory() for model in loaded) == graphs.statistics()["bytes"] > 0
     del loaded
     comfy.model_management.unload_all_models()  # what a lack of memory does as well
-    assert graph_replay.statistics()["captures"] == 0
+    assert graphs.statistics()["captures"] == 0
     assert torch.equal(*pair(nodes, world))
-    assert graph_replay.statistics()["captures"] == 2
+    assert graphs.statistics()["captures"] == 2
 
 
 # ---- where a graph could be wrong
@@ -227,7 +226,7 @@ def test_a_trusted_part_that_reads_the_device(nodes, world, caplog):
 def test_hooks(world):
     model = world.model.clone()
     model.hook_patches = {"a hook": {}}
-    reason = unet_replay.check_model(SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2), current_patcher=model), None)
+    reason = unet.check_model(SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2), current_patcher=model), None)
     assert reason == "hooks may change the model's weights while it runs"
 
 
@@ -242,22 +241,22 @@ def test_no_room(nodes, world, caplog, monkeypatch):
 
 
 def test_under_torch_compile_the_wrapper_steps_aside(nodes, world, caplog):
-    options = {"wrappers": {"diffusion_model": {KEY: [1], unet_replay.REPLAY_KEY: [2]}}, "cond_or_uncond": [0]}
+    options = {"wrappers": {"diffusion_model": {KEY: [1], unet.REPLAY_KEY: [2]}}, "cond_or_uncond": [0]}
     with caplog.at_level(logging.INFO):
-        assert unet_replay.Settings(None, False).for_call(options, SimpleNamespace(replayed=False), None) == {
+        assert unet.Settings(None, False).for_call(options, SimpleNamespace(replayed=False), None) == {
             "wrappers": {"diffusion_model": {KEY: [1]}}, "cond_or_uncond": [0]}
     assert "torch.compile wraps the model" in said(caplog)[0]
 
 
 def test_called_from_elsewhere(caplog):
     with caplog.at_level(logging.INFO):
-        assert unet_replay.replay_call(lambda *args, **kwargs: args[0], 7, 0, transformer_options={}) == 7
+        assert unet.replay_call(lambda *args, **kwargs: args[0], 7, 0, transformer_options={}) == 7
     assert "the UNet was not called through ComfyUI's sampling" in said(caplog)[0]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_cuda(nodes, world, caplog, monkeypatch):
-    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
     with caplog.at_level(logging.INFO):
         assert torch.equal(*pair(nodes, world))
     assert sorted(said(caplog)) == [f"InstantID: no replay: {part}there is no CUDA device. The ordinary calls run instead."
@@ -270,7 +269,7 @@ def test_without_cuda(nodes, world, caplog, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_cuda_graphs(nodes, world, monkeypatch):
     """Sizes, weights, identities and windows in turn; afterwards memory is where it began."""
-    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
     device = torch.device("cuda")
     model, net = fx.mini_sdxl(device, torch.float16), fx.mini_identity_net(device, torch.float16)
     before = torch.cuda.memory_allocated()

@@ -19,7 +19,7 @@ import torch
 from conftest import DEV, count_runs
 from insightface.app.common import Face
 from instantid_swift import faces
-from instantid_swift.faces import providers as face_providers
+from instantid_swift.faces import providers
 from instantid_swift.faces.analysis import open_face_analysis
 from oracle import fixtures as fx
 from photos import bgr, close_up, six_portraits, tom_hanks
@@ -156,7 +156,7 @@ def test_a_changed_threshold_is_not_answered_from_the_cache(ours):
 
 def test_only_the_networks_that_are_needed_are_opened(root, monkeypatch):
     files = []
-    real = face_providers.open_session
+    real = providers.open_session
     monkeypatch.setattr("instantid_swift.faces.analysis.open_session", lambda *args: files.append(args[0]) or real(*args))
     analysis = open_face_analysis([str(root)], "CPU")
     assert opened(analysis) == {"detection", "recognition"} and len(files) == 2
@@ -256,8 +256,8 @@ def test_eight_threads_give_what_one_gives(analysis):
 
     def call(number):
         photos = faces.Photos(analysis, pictures[number % len(pictures)])
-        smaller = [look for look in photos.looks if look.size[0] < 512]
-        found, = faces.look_at(photos.pictures, photos.detector, smaller, photos.thresholds)  # past the cache
+        smaller = [look for look in photos.passes if look.size[0] < 512]
+        found, = faces.detect_faces(photos.pictures, photos.detector, smaller, photos.thresholds)  # past the cache
         return [(face.size, face.box.tobytes(), photos.embed([face]).numpy().tobytes()) for face in found]
     alone = [call(number) for number in range(len(pictures))]
     with ThreadPoolExecutor(8) as threads:

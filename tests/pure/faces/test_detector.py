@@ -7,7 +7,7 @@ from conftest import Counted
 from instantid_swift.faces.analysis import _open_detector
 from instantid_swift.faces.detector import PIXELS_AT_ONCE, Detector
 from instantid_swift.faces.model_files import with_free_batch
-from instantid_swift.faces.photos import look_at, looks
+from instantid_swift.faces.photos import detect_faces, detection_passes
 from instantid_swift.faces.providers import open_session
 from oracle import fixtures as fx
 from photos import bgr, close_up, tom_hanks
@@ -113,10 +113,10 @@ def fixed_to_640(graph):
 @pytest.mark.parametrize("file", [DYNAMIC, ANTELOPE])
 def test_a_network_of_one_size_sees_faces_that_fill_the_frame_in_margins(face_files, file):
     fixed, free = (Detector(edited(face_files / file, edit)) for edit in (fixed_to_640, lambda graph: None))
-    assert [str(look) for look in looks(fixed, small_faces=True)] == ["640", "640 with margins"]
+    assert [str(look) for look in detection_passes(fixed, small_faces=True)] == ["640", "640 with margins"]
     pictures = [bgr(close_up()), bgr(fx.portrait("a"))[:250]]
-    found = look_at(pictures, fixed, looks(fixed, False))
-    wanted = look_at(pictures, free, looks(free, False))
+    found = detect_faces(pictures, fixed, detection_passes(fixed, False))
+    wanted = detect_faces(pictures, free, detection_passes(free, False))
     assert [[face.size for face in faces] for faces in found] == [[213], [640]]
     assert [[face.size for face in faces] for faces in wanted] == [[384], [640]]
     for (face,), (other,), picture in zip(found, wanted, pictures, strict=True):
@@ -140,6 +140,6 @@ def test_a_list_of_different_pictures_goes_through_the_looks_together(detector):
     pictures = [bgr(fx.photo()), bgr(close_up()), bgr(tom_hanks()), np.zeros((50, 300, 3), np.uint8)]
     assert detector.takes_batches
     detector.session.shapes.clear()
-    found = look_at(pictures, detector, looks(detector, False))
+    found = detect_faces(pictures, detector, detection_passes(detector, False))
     assert [[face.size for face in faces] for faces in found] == [[640] * 6, [384], [448], []]
     assert [shape[0] for shape in detector.session.shapes] == [4, 3, 3, 3, 2, 1, 1, 1, 1, 1]

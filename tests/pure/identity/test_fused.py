@@ -8,12 +8,12 @@ import sys
 import pytest
 import torch
 from conftest import CHECKOUT
-from instantid_swift.CrossAttentionPatch import KEPT_KEY, AttentionPatch
+from instantid_swift.CrossAttentionPatch import SAMPLING_CACHE_KEY, AttentionPatch
 from instantid_swift.identity import fused as fused_attention
 from instantid_swift.identity.bank import Identity
 from instantid_swift.identity.fused import FusedTerm, with_fused
 from instantid_swift.identity.masks import LatentMask
-from instantid_swift.identity.terms import ForeignTerm, IdentityTerm, Window, what_a_sampling_keeps
+from instantid_swift.identity.terms import ForeignTerm, IdentityTerm, SamplingCache, Window
 
 ALWAYS = Window(999999999.9, 0.0)
 WIDTH = 64
@@ -90,13 +90,13 @@ def test_without_the_kernel_the_exact_terms_run_and_it_is_said_once(terms, rando
 def test_identities_share_one_pass(terms, random, monkeypatch):
     """What reaches the kernel: one call, with both identities stacked, weights and masks beside them."""
     calls = []
-    monkeypatch.setattr(fused_attention, "_why_not_on", lambda device: None)
+    monkeypatch.setattr(fused_attention, "_reason_not_on", lambda device: None)
     monkeypatch.setattr(fused_attention, "add_identities", lambda out, *given: calls.append(given))
     patch = AttentionPatch(terms=with_fused(with_fused((), terms[0]), terms[1]))
     q, k, v = random(2, 64, WIDTH), random(2, 77, WIDTH), random(2, 77, WIDTH)
-    kept = what_a_sampling_keeps()
+    sampling_cache = SamplingCache()
     for _ in range(2):
-        patch(q, k, v, {**OPTIONS, KEPT_KEY: kept})
+        patch(q, k, v, {**OPTIONS, SAMPLING_CACHE_KEY: sampling_cache})
     (_, keys, values, weights, tokens, masks, heads), again = calls
     assert torch.equal(keys, torch.stack([term.identity.keys[0] for term in terms]))
     assert torch.equal(values, torch.stack([term.identity.values[0] for term in terms]))

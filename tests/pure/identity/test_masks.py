@@ -3,7 +3,7 @@
 import pytest
 import torch
 from instantid_swift.identity.masks import LatentMask, block_grid, mask_weights
-from instantid_swift.identity.terms import UNetCall, what_a_sampling_keeps
+from instantid_swift.identity.terms import SamplingCache, UNetCall
 
 
 @pytest.mark.parametrize("height, width, factor", [(128, 128, 2), (128, 128, 4), (96, 160, 2), (152, 104, 4), (16, 40, 2)])
@@ -34,8 +34,8 @@ def test_bilinear():
     assert torch.equal(weights, torch.tensor([0.0, 0.25, 0.75, 1.0]).expand(4, 4))
 
 
-def grid(mask, batch, chunks, height=4, width=4, kept=None, **options):
-    call = UNetCall.of(torch.zeros(batch), {"cond_or_uncond": list(range(chunks)), **options}, kept=kept)
+def grid(mask, batch, chunks, height=4, width=4, sampling_cache=None, **options):
+    call = UNetCall.of(torch.zeros(batch), {"cond_or_uncond": list(range(chunks)), **options}, sampling_cache=sampling_cache)
     return mask.for_call(call)(height * width // 4, height, width)
 
 
@@ -59,9 +59,9 @@ def test_sliding_windows_choose_masks_by_frame():
 
 
 def test_a_grid_is_made_once_per_resolution():
-    mask, kept = levels(0.5), what_a_sampling_keeps()
-    assert grid(mask, 2, 2, kept=kept) is grid(mask, 2, 2, kept=kept)
-    assert grid(mask, 2, 2, 8, 8, kept=kept).shape == (2, 16, 1)
+    mask, sampling_cache = levels(0.5), SamplingCache()
+    assert grid(mask, 2, 2, sampling_cache=sampling_cache) is grid(mask, 2, 2, sampling_cache=sampling_cache)
+    assert grid(mask, 2, 2, 8, 8, sampling_cache=sampling_cache).shape == (2, 16, 1)
 
 
 def test_later_changes_of_the_users_mask_do_not_reach_us():

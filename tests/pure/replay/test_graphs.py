@@ -7,14 +7,14 @@ import weakref
 import pytest
 import torch
 from instantid_swift.caches import RecentCache
-from instantid_swift.replay import graphs as graph_replay
+from instantid_swift.replay import graphs
 from stand_ins.recorded import Recordings
 
 
 @pytest.fixture(autouse=True)
 def recordings(monkeypatch):
-    monkeypatch.setattr(graph_replay, "graphs", Recordings)
-    graph_replay.say_why_not.cache_clear()
+    monkeypatch.setattr(graphs, "backend", Recordings)
+    graphs.log_fallback.cache_clear()
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def module():
 
 @pytest.fixture
 def replays(module):
-    return graph_replay.replays_of(module)
+    return graphs.replays_of(module)
 
 
 class Part(torch.nn.Linear):
@@ -127,7 +127,7 @@ def test_other_errors_are_the_callers_and_leave_nothing(replays):
         raise KeyboardInterrupt
     with pytest.raises(KeyboardInterrupt):
         call(replays, fails, torch.ones(3))
-    assert graph_replay.statistics()["captures"] == 0
+    assert graphs.statistics()["captures"] == 0
     assert call(replays, function, torch.ones(3)).tolist() == [3] * 3
 
 
@@ -140,20 +140,20 @@ def test_a_reason_not_to_capture_is_asked_for_before(replays, caplog):
 
 
 def test_captures_are_bounded_in_number(replays):
-    for size in range(1, 3 * graph_replay.MOST_CAPTURES):
+    for size in range(1, 3 * graphs.MOST_CAPTURES):
         for _ in range(2):
             call(replays, Function(), torch.ones(size))
-    assert graph_replay.statistics()["captures"] == graph_replay.MOST_CAPTURES
+    assert graphs.statistics()["captures"] == graphs.MOST_CAPTURES
 
 
 def test_captures_are_bounded_in_bytes(replays, monkeypatch):
     for size in (1, 2, 3):
         for _ in range(2):
             call(replays, Function(), torch.ones(size))
-    monkeypatch.setattr(graph_replay, "MOST_BYTES", replays.bytes - 1)
+    monkeypatch.setattr(graphs, "MOST_BYTES", replays.bytes - 1)
     for _ in range(2):
         call(replays, Function(), torch.ones(1, 1))
-    assert replays.bytes <= graph_replay.MOST_BYTES and graph_replay.statistics()["captures"] < 4
+    assert replays.bytes <= graphs.MOST_BYTES and graphs.statistics()["captures"] < 4
 
 
 def test_moved_weights_and_requests_for_memory_drop_captures(replays):
@@ -164,10 +164,10 @@ def test_moved_weights_and_requests_for_memory_drop_captures(replays):
         for _ in range(3):
             call(replays, function, torch.ones(3))
         return replays.captured
-    assert captured_after(lambda: replays.weights_lie_at((1, 2))) == 1
-    assert captured_after(lambda: replays.weights_lie_at((1, 2))) == 1
-    assert captured_after(lambda: replays.weights_lie_at((1, 3))) == 2
-    assert captured_after(graph_replay.drop_all) == 3
+    assert captured_after(lambda: replays.drop_if_moved((1, 2))) == 1
+    assert captured_after(lambda: replays.drop_if_moved((1, 2))) == 1
+    assert captured_after(lambda: replays.drop_if_moved((1, 3))) == 2
+    assert captured_after(graphs.drop_all) == 3
 
 
 def test_a_capture_keeps_nothing_of_its_first_call(replays):
@@ -185,14 +185,14 @@ def test_a_capture_keeps_nothing_of_its_first_call(replays):
 
 
 def test_captures_are_shared_and_go_with_their_module(module, replays):
-    assert graph_replay.replays_of(module) is replays and graph_replay.replays_of(Part(2, 2)) is not replays
+    assert graphs.replays_of(module) is replays and graphs.replays_of(Part(2, 2)) is not replays
     another = Part(2, 2)
     for _ in range(2):
-        call(graph_replay.replays_of(another), Function(), torch.ones(3))
-    before = graph_replay.statistics()["captures"]
+        call(graphs.replays_of(another), Function(), torch.ones(3))
+    before = graphs.statistics()["captures"]
     del another
     gc.collect()
-    assert graph_replay.statistics()["captures"] == before - 1
+    assert graphs.statistics()["captures"] == before - 1
 
 
 # ---- reasons
@@ -209,7 +209,7 @@ def test_captures_are_shared_and_go_with_their_module(module, replays):
     (Part(2, 2), type("Older", (), {})(), None),
 ])
 def test_reasons_of_a_module(module, patcher, reason):
-    assert graph_replay.why_not_module(module, patcher) == reason
+    assert graphs.reason_not_capturable(module, patcher) == reason
 
 
 @pytest.mark.parametrize("name, value", [("prev_comfy_cast_weights", False), ("weight_function", [id]),
@@ -217,19 +217,19 @@ def test_reasons_of_a_module(module, patcher, reason):
 def test_weights_that_are_cast_while_it_runs(name, value):
     module = torch.nn.Sequential(Part(2, 2))
     setattr(module[0], name, value)
-    assert graph_replay.why_not_module(module) == (
+    assert graphs.reason_not_capturable(module) == (
         "ComfyUI casts or patches the model's weights while it runs (low VRAM)")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_cuda(monkeypatch):
-    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
-    assert graph_replay.why_not_module(Part(2, 2)) == "there is no CUDA device"
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
+    assert graphs.reason_not_capturable(Part(2, 2)) == "there is no CUDA device"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_cuda_graphs(replays, monkeypatch):
-    monkeypatch.setattr(graph_replay, "graphs", graph_replay.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
     function = Function()
     before = torch.cuda.memory_allocated()
     for number in range(5):
@@ -246,6 +246,6 @@ def test_cuda_graphs(replays, monkeypatch):
             replays.run(fails, (x,), ())
     assert x.sum().item() == 4000 and function.runs == 2
     del x, result
-    graph_replay.drop_all()
+    graphs.drop_all()
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() == before
