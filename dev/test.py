@@ -2,8 +2,8 @@
 
 Three rings: tests/pure once; tests/comfy and tests/server once per pinned ComfyUI version, whose tree they find in
 the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Two run at a time; what each has to say is shown
-when it is done. Arguments that name something under tests/ choose what is run; all others go to pytest. `--lint` runs
-the linter instead.
+when it is done. Arguments that name something under tests/ choose what is run; all others go to pytest. `--long` adds
+the tests marked so: campaigns and soaks. `--lint` runs the linter instead.
 """
 import os
 import subprocess
@@ -22,6 +22,7 @@ TESTS = environment.CHECKOUT / "tests"
 ONCE = "pure"
 PER_VERSION = ("comfy", "server")
 NOTHING_COLLECTED = 5
+EVERY_LENGTH = "-mlong or not long"     # over pyproject.toml's choice, which leaves the long ones out
 AT_ONCE = 2     # rings: each has one thread for its arithmetic
 
 
@@ -79,7 +80,7 @@ def count(report: Path, code: int) -> str:
 
 
 def run_tests(arguments: list[str]) -> int:
-    chosen, others = split(arguments)
+    chosen, others = split([EVERY_LENGTH if argument == "--long" else argument for argument in arguments])
     # the longest first, so that none is left to run alone at the end
     comfy, server = ([(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
                       for version in reversed(pins.COMFYUI)] for ring in PER_VERSION)

@@ -1,0 +1,32 @@
+"""What travels along INSTANTID_OPTIONS."""
+
+from typing import NamedTuple
+
+from ..faces import LARGEST, FaceChoice
+from ..identity import factors_of_blocks
+
+AS_ORIGINAL = "as original"
+NO_FACE = ("skip", "error", "bypass")
+ATTENTION = ("exact", "fused")
+
+
+class Options(NamedTuple):
+    """How photos are read and how attention is patched, for one node. Read-only; the defaults are what the original does."""
+    choice: FaceChoice = LARGEST     # which face of a photo is meant
+    no_face: str = "skip"            # one of NO_FACE: what happens where a photo shows no face
+    small_faces: bool = False        # look closer at big pictures in which no face was found at first
+    blocks: str = AS_ORIGINAL        # a name of `identity.SELECTIONS`; "as original" is the node's own selection
+    block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
+    attention: str = "exact"         # one of ATTENTION
+    each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
+
+    def factors(self, selection):
+        """Returns what the weight is multiplied by at each block, {Block: factor}.
+
+        selection: the name in `identity.SELECTIONS` that "as original" stands for in the node. BlockWeightError if
+        `block_weights` cannot be read.
+        """
+        return factors_of_blocks(selection if self.blocks == AS_ORIGINAL else self.blocks, self.block_weights)
+
+
+DEFAULTS = Options()
