@@ -15,7 +15,8 @@ from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
 
-from benchmarks.transfers import CHECKOUT, profiled
+from benchmarks import CHECKOUT
+from benchmarks.stages.steps.transfers import profiled
 
 pytestmark = pytest.mark.newest
 COMFYUI = os.environ["INSTANTID_COMFYUI"]
