@@ -17,6 +17,7 @@ from .faces import PROVIDERS
 from .host import server, twins
 from .identity import LatentMask, attention_dtype, load_adapter, merge_embeddings, unconditional_embedding
 from .identity.adapter import EXPECTED
+from .identity.fused import reason_not_on
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .replay.nodes import InstantIDReplay
@@ -59,6 +60,9 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, optio
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
     mask = None if mask is None else LatentMask(mask)
+    reason = reason_not_on(model.load_device.type) if options.fused else None
+    if reason:
+        server.say_on_node(f"The attention is 'exact' here instead of 'fused': {reason}.")
     return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=options.fused)
 
 

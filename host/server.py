@@ -60,7 +60,7 @@ def say_on_node(text):
         _said.node, _said.lines = node[:2], []
     if text not in _said.lines:
         _said.lines.append(text)
-    server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
+        server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
 
 
 def tell(text):
