@@ -119,6 +119,28 @@ def test_an_unmarked_figure_outside_of_a_block_is_found():
     assert "no counterpart" in rendering.block_problems("One\n<!-- generated: a.md -->\n3 reads\n")[0]
 
 
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_exists(path):
+    """Files, tests, and names of modules of the pack, in backquotes."""
+    missing = []
+    for named in re.findall(r"`([\w./]+?(?:\.py)?(?:::\w+)?)`", path.read_text(encoding="utf-8")):
+        file, _, test = named.partition("::")
+        if file.endswith(".py"):
+            source = CHECKOUT / file
+            found = source.is_file() and (not test or f"def {test}(" in source.read_text(encoding="utf-8"))
+        else:
+            *module, name = [part for part in named.split(".") if not part.startswith("__")] or [""]
+            while module and module[-1][:1].isupper() and not (CHECKOUT / f"{module[-1]}.py").is_file():
+                name = module.pop()
+            source = CHECKOUT.joinpath(*module).with_suffix(".py")
+            if not all(module) or not module or not (CHECKOUT / module[0]).is_dir() and not source.is_file():
+                continue
+            found = source.is_file() and re.search(rf"^(?:class |def )?{name}\b", source.read_text(encoding="utf-8"), re.M)
+        if not found:
+            missing.append(named)
+    assert missing == []
+
+
 def test_a_changed_digit_fails_the_command(tmp_path):
     """`report --check` with a copy of a document, right and wrong."""
     copy = tmp_path / "PERFORMANCE_REPORT.md"
