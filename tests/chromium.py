@@ -27,6 +27,7 @@ class Editor:
     def __init__(self, browser, profile):
         """browser: the program. profile: a folder that the browser may write to."""
         self._thread = ThreadPoolExecutor(1)
+        self.errors = []    # what the page has thrown since this was emptied
         self._in_thread(self._start, browser, profile)
 
     def _start(self, browser, profile):
@@ -36,6 +37,7 @@ class Editor:
             profile, executable_path=browser, headless=True, args=FLAGS, viewport={"width": 1600, "height": 1000})
         self._page = self._context.pages[0]
         self._page.set_default_timeout(PATIENCE)
+        self._page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _in_thread(self, function, *arguments):
         return self._thread.submit(function, *arguments).result()

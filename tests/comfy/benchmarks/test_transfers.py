@@ -1,6 +1,6 @@
 """The benchmarks' command line, and with its figures the rules of what may cross between host and device.
 
-The device is simulated (tests/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
+The device is simulated (tests/stand_ins/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
 """
 
 import json
