@@ -2,7 +2,7 @@
 
 import torch
 
-COND = 0  # ComfyUI's number of the positive pass in transformer_options["cond_or_uncond"]
+COND, UNCOND = 0, 1  # ComfyUI's numbers of the two passes in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
 
 
@@ -76,10 +76,11 @@ class Identity:
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
             bank = self._bank.to(call.device, call.dtype)
-            return tuple((_rows(keys, rows), _rows(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
+            return tuple((rows_of(keys, rows), rows_of(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
 
 
-def _rows(tensor, rows):
-    return tensor if rows == [0, 1] else torch.stack([tensor[row] for row in rows])
+def rows_of(tensor, rows):
+    """The rows of a tensor that a list numbers; an index list would have to be copied to the device."""
+    return tensor if rows == list(range(len(tensor))) else torch.stack([tensor[row] for row in rows])
