@@ -1,7 +1,7 @@
 """What the contract describes, written out with nothing kept: what ours must equal bit for bit.
 
-The attention term at each block is the patch of the benchmarks' stand-in for the original. Faces come from insightface as it is,
-one photo after the other; IdentityNet is ComfyUI's own ControlNet, wired by hand.
+The attention term at each block is the patch of the benchmarks' stand-in for the original. Faces come from insightface as it
+is, one photo after the other. IdentityNet is ComfyUI's own ControlNet, wired by hand.
 """
 
 import torch

@@ -43,7 +43,8 @@ ONE_PRECISION = {  # what has nothing to do with the precision
 EVERY_PRECISION = {
     "strengths, noise": ([{"ip_weight": 1.1, "cn_strength": 0.3, "noise": 0.35}], {"steps": 2}),
     "soft mask": ([{"mask": lambda: SOFT, "ip_weight": 0.37}], {"size": (8, 12)}),
-    "two persons": ([{"mask": lambda: LEFT}, {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - LEFT, "ip_weight": 0.6}], {}),
+    "two persons": ([{"mask": lambda: LEFT},
+                     {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - LEFT, "ip_weight": 0.6}], {}),
     "three persons": ([{"mask": lambda: SOFT}, {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - SOFT},
                        {"image": lambda: fx.portrait("c")}], {}),
 }
