@@ -89,8 +89,8 @@ class Identity:
 def mapped_memory(count, dtype):
     """An empty tensor [count] on the CPU, whose memory the operating system maps for it alone and takes back with it.
 
-    A bank of 10 MB that is kept in the heap, among blocks that a sampling frees, keeps the heap from shrinking: the process grew
-    by gigabytes as persons changed.
+    A bank of 10 MB that is kept in the heap, among blocks that a sampling frees, keeps the heap from shrinking. The process
+    would grow by gigabytes as persons change.
     """
     with torch.inference_mode(False):
         return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)

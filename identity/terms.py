@@ -21,8 +21,8 @@ MOST_ENTRIES = 1024           # layouts and grids; fused, each of 70 blocks has 
 class SamplingCache(RecentCache):
     """What the UNet calls of one sampling share on the device: K and V laid out for a batch, masks at each resolution.
 
-    It is made when the sampling begins and goes when the sampling ends. positive: the ids that ComfyUI has given to the conds of
-    the positive pass.
+    It is made when the sampling begins and goes when the sampling ends. positive: the ids that ComfyUI has given to the conds
+    of the positive pass.
     """
 
     def __init__(self, positive=frozenset()):
@@ -113,8 +113,8 @@ def rows_of_enlarged(count, options):
         positive = chunks.count(COND)
         more, rest = divmod(count - batch, positive * per_chunk) if positive else (0, 1)
         if rest or more < 0:
-            raise ValueError(f"Another node pack gives the attention {count} entries where the sampling has {batch}, and InstantID "
-                             "cannot tell which of them belong to the person. Remove that pack's node, or InstantID's.")
+            raise ValueError(f"Another node pack gives the attention {count} entries where the sampling has {batch}, and "
+                             "InstantID cannot tell which of them belong to the person. Remove that pack's node, or InstantID's.")
         parts = [(index, per_chunk * (1 + more if number == COND else 1)) for index, number in enumerate(chunks)]
     return [chunk * per_chunk + entry % per_chunk for chunk, entries in parts for entry in range(entries)]
 

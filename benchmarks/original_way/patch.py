@@ -27,7 +27,9 @@ class Patch:
 
 
 def identity_term(out, q, k, v, extra_options, *, to_k, to_v, cond, uncond, weight, mask, **window):
-    """attention to an identity * weight * mask, in this order, the product with the mask in float32. to_k, to_v: weights [width, 2048] in dtype and on the device of the tokens
+    """attention to an identity, times weight, times mask: in this order, and the last product in float32.
+
+    to_k, to_v: weights [width, 2048] in dtype and on the device of the tokens
     cond, uncond [N, 16, 2048]. mask: MASK or None."""
     chunks = extra_options["cond_or_uncond"]
     repeats = q.shape[0] // len(chunks)

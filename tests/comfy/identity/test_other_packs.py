@@ -99,8 +99,9 @@ def perp_neg(model, positive, other, negative):
 def sampled(guider, size=(8, 8)):
     noise = torch.randn(1, 4, *size, generator=torch.Generator().manual_seed(7))
     sigmas = comfy.samplers.calculate_sigmas(guider.model_patcher.get_model_object("model_sampling"), "normal", 1)
+    euler = comfy.samplers.ksampler("euler")
     with torch.inference_mode():
-        return guider.sample(noise, torch.zeros_like(noise), comfy.samplers.ksampler("euler"), sigmas, disable_pbar=True, seed=7)
+        return guider.sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True, seed=7)
 
 
 def who_sees_the_face(model):
