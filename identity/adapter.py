@@ -182,8 +182,8 @@ class BorrowedAdapter(InstantIDAdapter):
     """An adapter over the weights of another pack's INSTANTID object, which is not changed."""
 
     def __init__(self, theirs):
-        """theirs: has `image_proj_model`, whose weights are named as the file's, and `ip_layers`, whose weights are named as the
-        file's or with underscores for dots. AdapterFileError where they are not InstantID's."""
+        """theirs: has `image_proj_model`, whose weights are named as the file's, and `ip_layers`, whose weights may be named
+        with underscores for dots. AdapterFileError where they are not InstantID's."""
         import comfy.model_management
         import comfy.model_patcher
         import comfy.ops

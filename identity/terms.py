@@ -114,7 +114,8 @@ def rows_of_enlarged(count, options):
         more, rest = divmod(count - batch, positive * per_chunk) if positive else (0, 1)
         if rest or more < 0:
             raise ValueError(f"Another node pack gives the attention {count} entries where the sampling has {batch}, and "
-                             "InstantID cannot tell which of them belong to the person. Remove that pack's node, or InstantID's.")
+                             "InstantID cannot tell which of them belong to the person. Remove that pack's node or "
+                             "InstantID's.")
         parts = [(index, per_chunk * (1 + more if number == COND else 1)) for index, number in enumerate(chunks)]
     return [chunk * per_chunk + entry % per_chunk for chunk, entries in parts for entry in range(entries)]
 
