@@ -8,8 +8,10 @@ CATEGORY = "InstantID"
 class InstantIDStepReuse:
     DESCRIPTION = ("Runs IdentityNet, InstantID's ControlNet, at some steps only, and adds what it gave there at the steps in "
                    "between. This changes the picture: pose and likeness are held less exactly, in return for less time. Place "
-                   "it after the last Apply InstantID, before or after InstantID Replay. Without effect on tiles, context "
-                   "windows and samplers such as Heun, which ask for it several times at one noise level.")
+                   "it after the last Apply InstantID, before or after InstantID Replay. The first two steps always run. There "
+                   "is no effect with samplers such as Heun, with context windows and with tiles that share one hint: they ask "
+                   "for IdentityNet several times at one noise level. Tiles with hints of their own are each reused. Once a "
+                   "sampler goes back to a higher noise level, as heunpp2 and dpm_adaptive do, every step runs.")
     CATEGORY = CATEGORY
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
