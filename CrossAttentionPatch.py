@@ -13,13 +13,15 @@ import xxhash
 
 from . import timing
 from .identity.attention import attention_dtype, own_attention
+from .identity.bank import COND
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
-from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window
+from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
 SAMPLING_CACHE_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
+POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
 REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
@@ -81,11 +83,14 @@ class AttentionPatch:
         return out.to(q.dtype)
 
     def _steps(self, q, extra_options):
-        prepared = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
-        if prepared is not None:
-            return prepared
-        # called outside of ComfyUI's own sampling, where `prepare_call` has not run
-        return self.steps(UNetCall.of(q, extra_options, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
+        batch = extra_options.get("original_shape", q.shape)[0]
+        steps = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
+        if steps is None:  # called outside of ComfyUI's own sampling, where `prepare_call` has not run
+            steps = self.steps(UNetCall.of(q, extra_options, count=batch, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
+        if len(q) == batch:
+            return steps
+        rows = rows_of_enlarged(len(q), extra_options)
+        return tuple(again for step in steps for again in step.for_rows(rows))
 
     def steps(self, call):
         """The steps of all terms for a UNet call."""
@@ -116,10 +121,11 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
     options = dict(transformer_options or {})
     sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
+    positive = options.pop(POSITIVE_KEY, (COND,))
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
-    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), compiled=compiled,
-                       replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
+    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
+                       compiled=compiled, replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)
@@ -131,9 +137,27 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
 
 def open_sampling_cache(executor, *args, **kwargs):
     """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
+    guider = executor.class_obj
+    positive = {cond.get("uuid") for cond in getattr(guider, "conds", {}).get("positive") or ()}
     # the sampler has its own copy of the options
-    executor.class_obj.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache()
+    guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)
     return executor(*args, **kwargs)
+
+
+def find_positive(executor, model, conds, x, timestep, model_options):
+    """ComfyUI wrapper around an evaluation of conds: finds the positive pass among three or more.
+
+    ComfyUI numbers them as its guider orders them: DualCFGGuider's positive one is 2, PerpNegGuider's 0. The original knows the
+    numbers 0 and 1 only, so that up to two conds keep their meaning: 0 is the positive pass, whatever it is.
+    """
+    options = model_options.get("transformer_options", {})
+    if len(conds) > 2 and SAMPLING_CACHE_KEY in options:
+        # the first, because ComfyUI appends those of other passes that have an area
+        positive = tuple(number for number, entries in enumerate(conds)
+                         if entries and entries[0].get("uuid") in options[SAMPLING_CACHE_KEY].positive)
+        if positive:
+            model_options = {**model_options, "transformer_options": {**options, POSITIVE_KEY: positive}}
+    return executor(model, conds, x, timestep, model_options)
 
 
 def structure(steps, patches):
@@ -204,7 +228,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
 def install_wrappers(model):
     """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
     from comfy.patcher_extension import WrappersMP
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.APPLY_MODEL, prepare_call),
-                          (WrappersMP.DIFFUSION_MODEL, guard_structure)):
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.CALC_COND_BATCH, find_positive),
+                          (WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)

@@ -15,7 +15,14 @@ from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
 from .faces import PROVIDERS
 from .host import server, twins
-from .identity import LatentMask, attention_dtype, load_adapter, merge_embeddings, unconditional_embedding
+from .identity import (
+    LatentMask,
+    attention_dtype,
+    load_adapter,
+    merge_embeddings,
+    unconditional_embedding,
+    usable_adapter,
+)
 from .identity.adapter import EXPECTED
 from .identity.fused import reason_not_on
 from .options import DEFAULTS, inputs
@@ -194,6 +201,7 @@ class ApplyInstantID:
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
         check_control_net(control_net)
+        instantid = usable_adapter(instantid)
         factors = options.factors("as original")
         _say_if_without_effect(start_at, end_at)
         try:
@@ -259,6 +267,7 @@ class InstantIDAttentionPatch:
     @timing.staged("apply")
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
+        instantid = usable_adapter(instantid)
         factors = options.factors("all 70")
         _say_if_without_effect(start_at, end_at)
         try:

@@ -55,5 +55,10 @@ def draw_keypoints(height, width, points):
 
 
 def pictures_to_image(pictures):
-    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1."""
-    return torch.from_numpy(np.stack(pictures)).to(torch.float32).div_(255)
+    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1.
+
+    Its memory is planar: [n, 3, h, w], seen as [n, h, w, 3]. The original's drawings lie so, and convolutions give other last
+    bits for interleaved memory.
+    """
+    planes = np.stack([picture.transpose(2, 0, 1) for picture in pictures])  # (n, 3, h, w)
+    return torch.from_numpy(np.ascontiguousarray(planes)).to(torch.float32).div_(255).movedim(1, -1)

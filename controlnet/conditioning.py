@@ -36,7 +36,7 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     earlier ControlNets get the tokens all the same.
     """
     from .constants import with_cached_constants
-    hint = hint.movedim(-1, 1)
+    cond, uncond, hint = cond.to(hint.dtype), uncond.to(hint.dtype), hint.movedim(-1, 1)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 
     def controlled(previous):

@@ -8,8 +8,9 @@ CATEGORY = "InstantID/speed"
 class InstantIDStepReuse:
     DESCRIPTION = ("Saves time by running IdentityNet, InstantID's ControlNet, at some of the steps only; the steps in between "
                    "use its last result again. This changes the picture: pose and likeness are followed less exactly. Place it "
-                   "after the last Apply InstantID. It has no effect on tiles, on context windows, and with samplers such as "
-                   "Heun, which ask for IdentityNet several times at one noise level.")
+                   "after the last Apply InstantID. The first two steps always run. It has no effect with samplers such as "
+                   "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at one "
+                   "noise level. Once a sampler goes back to a higher noise level, every step runs.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")

@@ -84,6 +84,14 @@ def _open_detector(path, provider):
     return open_session(path, provider)
 
 
+def size_in_pixels(size):
+    """(width, height) of a detector's input, as insightface takes it: a pair, a list of pairs of which the last counts, or a
+    number for a square."""
+    size = np.asarray(size, int)
+    width, height = np.broadcast_to(size.reshape(-1, 2)[-1] if size.ndim else size, 2).tolist()
+    return width, height
+
+
 class DetectionModel:
     """The detector as insightface's: `detect` with the size that others may set, which our own nodes never look at."""
 
@@ -102,14 +110,14 @@ class DetectionModel:
         self.det_thresh = self.det_thresh if det_thresh is None else det_thresh
         self.nms_thresh = self.nms_thresh if nms_thresh is None else nms_thresh
         if input_size is not None and not self.detector.fixed_size:
-            self.input_size = tuple(input_size)
+            self.input_size = size_in_pixels(input_size)
 
     def detect(self, img, input_size=None, max_num=0, metric="default", det_thresh=None):
         """Boxes with scores [k, 5] and points [k, 5, 2] of a picture, best first.
 
         max_num: no more than these; by metric the largest ("max"), or large ones near the middle.
         """
-        size = self.detector.fixed_size or tuple(input_size or self.input_size)
+        size = self.detector.fixed_size or size_in_pixels(self.input_size if input_size is None else input_size)
         (boxes, points), = self.detector.detect([img], size, self.det_thresh if det_thresh is None else det_thresh,
                                                 self.nms_thresh)
         if 0 < max_num < len(boxes):

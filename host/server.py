@@ -6,6 +6,7 @@ so a middleware of the server listens to POST /free, which the button "Free mode
 
 import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
@@ -75,3 +76,9 @@ def running_prompt():
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     return running[0][1:3] if running else (None, None)
 
+
+def pack_of(thing):
+    """Returns the name of the node pack that an object's class comes from: its folder in custom_nodes, or its module's name."""
+    module = type(thing).__module__
+    parts = Path(getattr(sys.modules.get(module), "__file__", None) or "").parts
+    return parts[parts.index("custom_nodes") + 1] if "custom_nodes" in parts else module

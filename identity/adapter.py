@@ -1,10 +1,12 @@
 """The InstantID adapter: its checkpoint file, its weights under ComfyUI's memory management, an identity made by it."""
 
 import os
+import re
 
 import torch
 
 from .. import caches
+from ..host.server import pack_of
 from ..resampler import CONTEXT_WIDTH, EMBEDDING_WIDTH, Resampler
 from .bank import Identity
 from .blocks import SDXL_BLOCKS
@@ -175,6 +177,46 @@ class InstantIDAdapter:
 
         key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), self.device, dtype)
         return caches.identities.get_or_make(key, project)
+
+
+class BorrowedAdapter(InstantIDAdapter):
+    """An adapter over the weights of another pack's INSTANTID object, which is not changed."""
+
+    def __init__(self, theirs):
+        """theirs: has `image_proj_model`, whose weights are named as the file's, and `ip_layers`, whose weights may be named
+        with underscores for dots. AdapterFileError where they are not InstantID's."""
+        import comfy.model_management
+        import comfy.model_patcher
+        import comfy.ops
+        tensors = {f"resampler.{name}": tensor for name, tensor in theirs.image_proj_model.state_dict().items()}
+        for name, tensor in theirs.ip_layers.state_dict().items():
+            if found := re.search(r"(\d+)[._]to_([kv])_ip[._]weight$", name):
+                tensors[f"to_{found[2]}.{int(found[1]) // 2}.weight"] = tensor
+        missing = {f"to_{kind}.{pair}.weight" for kind in "kv" for pair in range(PAIRS)} - tensors.keys()
+        if missing:
+            raise AdapterFileError(f"It lacks {len(missing)} of the {2 * PAIRS} projections of SDXL's attention blocks.")
+        self.key = caches.object_key(theirs)
+        self.name = type(theirs).__name__
+        self.patcher = comfy.model_patcher.ModelPatcher(
+            Adapter.from_state_dict(tensors, comfy.ops.manual_cast), load_device=comfy.model_management.get_torch_device(),
+            offload_device=comfy.model_management.unet_offload_device())
+
+
+def usable_adapter(instantid):
+    """What came along INSTANTID, as an adapter of ours: it may be the object of a pack that has registered our loader's id.
+
+    AdapterFileError, which names the pack, where its weights cannot be read.
+    """
+    if isinstance(instantid, InstantIDAdapter):
+        return instantid
+    try:
+        if not all(isinstance(getattr(instantid, part, None), torch.nn.Module) for part in ("image_proj_model", "ip_layers")):
+            raise AdapterFileError("It has no image_proj_model and ip_layers.")
+        return caches.adapters.get_or_make(("borrowed", caches.object_key(instantid)), lambda: BorrowedAdapter(instantid))
+    except AdapterFileError as error:
+        raise AdapterFileError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
+                               f"Swift cannot use. {error} Connect InstantID Swift's Load InstantID Model, and keep one of the "
+                               "two packs in custom_nodes if both have a node of this name.") from error
 
 
 def load_adapter(path):

@@ -137,6 +137,11 @@ class FusedStep(NamedTuple):
         add_identities(out, q.contiguous(), keys, values, weights, tokens, masks, heads)
         return out
 
+    def for_rows(self, rows):
+        """The exact steps for a batch that another pack has enlarged."""
+        for step in (step for term in self.terms for step in term.steps(self.call)):
+            yield from step.for_rows(rows)
+
     def _stack(self):
         """K and V [identities, b, TOKENS, width], the shorter filled up, how many of TOKENS count, and the weights."""
         pairs = [term.identity.laid_out(self.call)[term.projection_index] for term in self.terms]

@@ -67,3 +67,7 @@ class CallMask(NamedTuple):
         if torch.compiler.is_compiling():  # what a trace does must not depend on what the cache holds
             return on_grid()
         return self.sampling_cache.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)
+
+    def for_rows(self, rows):
+        """The same for a batch whose entries repeat those of this one, as a list numbers them."""
+        return self._replace(chosen=tuple(self.chosen[row] for row in rows))

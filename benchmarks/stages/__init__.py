@@ -31,4 +31,5 @@ STAGES = {  # in the order in which `all` runs them
                     ("--baseline",)),
     "transfers": Stage("steps.transfers", "what is copied between host and device, and read back",
                        ("--resolution", "--dtype", "--device")),
+    "soak": Stage("steps.soak", "memory of a process in which persons change, with a sampling after each"),
 }

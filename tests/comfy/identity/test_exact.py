@@ -3,12 +3,11 @@
 import pytest
 import torch
 from instantid_swift.identity.bank import Identity
-from instantid_swift.identity.blocks import SDXL_BLOCKS
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
 
-SIXTY = [block for block in SDXL_BLOCKS if block.section != "middle"]
+CPU = torch.device("cpu")
 
 
 def ours(nodes, world, model, **over):
@@ -32,7 +31,7 @@ def test_latents_equal_the_formula_bit_for_bit(nodes, world, dtype, over, sampli
     patched, identity = ours(nodes, world, model, **over)
     assert identity.keys[0].dtype == dtype
     window = {key: value for key, value in over.items() if key.endswith("_at")}
-    reference = reference_model(model, world.instantid, identity, over.get("weight", 1.0), **window)
+    reference = reference_model(model, world.instantid, identity.tokens(CPU), over.get("weight", 1.0), **window)
     settings = {"steps": 2, "size": (16, 16), **sampling}
     a, b = (fx.sample(m, world.positive, world.negative, **settings) for m in (patched, reference))
     assert torch.equal(a, b) and a.isfinite().all()
@@ -65,7 +64,7 @@ def test_the_counting_sees_what_it_counts(nodes, world):
     """The formula without caches reads 70 noise levels and runs 280 projections a step."""
     plain = count(world.model, world, world.instantid)
     _, identity = ours(nodes, world, world.model)
-    reference = count(reference_model(world.model, world.instantid, identity, 1.0), world, world.instantid)
+    reference = count(reference_model(world.model, world.instantid, identity.tokens(CPU), 1.0), world, world.instantid)
     assert reference[0] - plain[0] == 2 * 70 and reference[1] - plain[1] == 2 * 280
 
 
