@@ -15,6 +15,7 @@ from . import timing
 from .identity.attention import attention_dtype, own_attention
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
+from .identity.masks import with_a_mask_for_each_latent
 from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
 
@@ -130,6 +131,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
 
 def open_sampling_cache(executor, *args, **kwargs):
     """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
+    executor.class_obj.conds = with_a_mask_for_each_latent(executor.class_obj.conds, args[0].shape[0])
     # the sampler has its own copy of the options
     executor.class_obj.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache()
     return executor(*args, **kwargs)

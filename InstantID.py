@@ -16,6 +16,7 @@ from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
 from .faces import ORDERS, PROVIDERS, FaceChoice
 from .host import server
+from .host.inputs import checked
 from .identity import (
     SELECTIONS,
     LatentMask,
@@ -163,6 +164,7 @@ class InstantIDFaceAnalysis:
         """Other networks of the same names are other networks."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
+    @checked
     def load_insight_face(self, provider, small_faces=False):
         return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
 
@@ -179,6 +181,7 @@ class FaceKeypointsPreprocessor:
                 "optional": {**FACE_CHOICE, "no_face": _no_face()}}
 
     @timing.staged("draw keypoints")
+    @checked
     def preprocess_image(self, faceanalysis, image, face="largest", face_index=0, no_face="skip"):
         drawn = faces.keypoint_images(faceanalysis, image, FaceChoice(face, face_index), require_all=no_face == "error")
         return (torch.zeros_like(image) if drawn is None else drawn,)
@@ -203,6 +206,7 @@ class ApplyInstantID:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
@@ -262,6 +266,7 @@ class InstantIDAttentionPatch:
         }
 
     @timing.staged("apply")
+    @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         face="largest", face_index=0, no_face="skip", blocks="all 70", block_weights="", attention="exact"):
         factors = factors_of_blocks(blocks, block_weights)
@@ -295,6 +300,7 @@ class ApplyInstantIDControlNet:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0:
             return positive, negative

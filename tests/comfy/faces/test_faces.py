@@ -8,7 +8,7 @@ import folder_paths
 import pytest
 import torch
 from conftest import count_runs
-from instantid_swift import faces
+from instantid_swift import caches, faces
 from instantid_swift.faces.analysis import open_face_analysis
 from instantid_swift.faces.choice import FaceChoice
 from oracle import cases
@@ -154,7 +154,7 @@ def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
     for _ in range(2):
         analysis = open_face_analysis([str(face_root)], "CPU")
         runs.append(faces.reference_embeddings(analysis, mixed()))
-        faces.caches.clear()
+        caches.clear()
     assert torch.equal(*runs)
 
 
