@@ -19,16 +19,21 @@ class ImageError(ValueError):
     """An image that nothing can be made of; the message says what was found."""
 
 
+def holds_numbers(tensor):
+    """Whether a tensor has real numbers in memory: not those of a sparse, complex or meta tensor."""
+    return tensor.layout == torch.strided and not tensor.is_complex() and tensor.device.type != "meta"
+
+
 def check_photos(images):
     """ImageError if something is no IMAGE batch [n, h, w, 1, 3 or 4 channels] of one picture at least, of pictures that fit."""
     if not isinstance(images, torch.Tensor):
         raise ImageError(f"An image must be a batch of pictures, this one is of the type {type(images).__name__}. Connect an "
                          "IMAGE, such as that of Load Image.")
-    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel() or images.layout != torch.strided:
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel():
         raise ImageError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, this "
                          f"one is {list(images.shape)}.")
-    if images.is_complex():
-        raise ImageError(f"An image must hold real numbers, this one holds {images.dtype}.")
+    if not holds_numbers(images):
+        raise ImageError(f"An image must hold real numbers, this one is {images.layout} {images.dtype} on {images.device}.")
     if max(images.shape[1:3]) > LONGEST_SIDE:
         raise ImageError(f"The image has {image_size(images)} pixels: scale it down to {LONGEST_SIDE} at most on each side.")
 

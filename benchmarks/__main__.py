@@ -38,6 +38,7 @@ STAGES = {  # in the order in which `all` runs them
     "replay": Stage("sampling replayed as CUDA graphs, beside the ordinary calls and the baseline",
                     ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
     "claims": Stage("clones, re-runs, keys of caches: what was claimed and no other stage measures", ("--baseline",)),
+    "hostile": Stage("inputs that nobody should send: each must be taken, or refused in a sentence"),
     "transfers": Stage("what is copied between host and device, and read back", ("--resolution", "--dtype", "--device")),
 }
 EVERY_STAGE = ("--iterations", "--quick", "--comfyui")

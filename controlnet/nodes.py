@@ -1,5 +1,6 @@
 """The node that leaves out some of IdentityNet's steps."""
 
+from ..host.inputs import checked
 from .step_reuse import with_step_reuse
 
 CATEGORY = "InstantID"
@@ -30,5 +31,6 @@ class InstantIDStepReuse:
             },
         }
 
+    @checked
     def reuse(self, positive, negative, every=2, most_drift=1.0):
         return tuple(with_step_reuse(positive, negative, every=every, most_drift=most_drift))

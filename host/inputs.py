@@ -14,7 +14,6 @@ SOURCES = {
     "negative": "CLIP Text Encode", "image": "Load Image", "image_kps": "Face Keypoints Preprocessor", "mask": "Load Image",
     "face_embeds": "InstantID Patch Attention",
 }
-MAY_BE_ABSENT = {"control_net", "image_kps", "mask"}  # a loader without a ControlNet gives None; its node says so
 MOST_QUOTED = 80
 
 
@@ -30,8 +29,10 @@ def checked(method):
     def call(self, *args, **kwargs):
         declared = {name: spec for group in type(self).INPUT_TYPES().values() for name, spec in group.items()}
         bound = signature.bind(self, *args, **kwargs)
-        for name, value in list(bound.arguments.items())[1:]:
-            _check(name, value, declared.get(name, (None,)))
+        for name, value in {**bound.arguments, **kwargs}.items():
+            absent = value is None and getattr(signature.parameters.get(name), "default", "") is None
+            if not absent and (name in declared or isinstance(value, float)):
+                _check(name, value, declared.get(name, (None,)))
         return method(self, *args, **kwargs)
     return call
 
@@ -51,9 +52,9 @@ def _check(name, value, declared):
 
 
 def _check_link(name, value):
-    if value is None and name in MAY_BE_ABSENT:
-        return
     usable = not isinstance(value, str | bytes | int | float | list | tuple | None.__class__)
+    if name == "control_net" and value is None:  # what a loader gives whose file holds no ControlNet; the node says so
+        return
     if name in ("positive", "negative"):
         usable = isinstance(value, list) and all(
             isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..utils import holds_numbers
+
 
 def block_grid(tokens, height, width):
     """Rows and columns of an attention block's token grid, from the latent's height and width.
@@ -42,7 +44,7 @@ def usable_mask(mask):
         mask = mask[None]
     elif mask.ndim == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
-    if mask.ndim != 3 or mask.numel() == 0 or mask.layout != torch.strided or mask.is_complex():
+    if mask.ndim != 3 or mask.numel() == 0 or not holds_numbers(mask):
         raise MaskError(f"A mask must be [masks, height, width]; this one is {shape}. "
                         "Connect a MASK, or convert the image to one first.")
     mask = mask.to(torch.float32)

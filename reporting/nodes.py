@@ -4,6 +4,7 @@ from comfy.comfy_types import IO
 
 from .. import caches, replay, timing
 from ..host import server
+from ..host.inputs import checked
 from .chart import chart
 from .report import report
 from .table import table_of_caches
@@ -42,6 +43,7 @@ class InstantIDCache:
     def IS_CHANGED(cls, **inputs):
         return float("nan")
 
+    @checked
     def manage(self, clear, record_timings, anything=None, **mebibytes):
         if clear:
             server.release_memory()
