@@ -16,6 +16,7 @@ from .identity.attention import attention_dtype, own_attention
 from .identity.bank import COND
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
+from .identity.masks import with_a_mask_for_each_latent
 from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
 from .resampler import CONTEXT_WIDTH
 
@@ -138,6 +139,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
 def open_sampling_cache(executor, *args, **kwargs):
     """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
     guider = executor.class_obj
+    guider.conds = with_a_mask_for_each_latent(guider.conds, args[0].shape[0])
     positive = {cond.get("uuid") for cond in getattr(guider, "conds", {}).get("positive") or ()}
     # the sampler has its own copy of the options
     guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)

@@ -15,6 +15,7 @@ from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
 from .faces import PROVIDERS
 from .host import server, twins
+from .host.inputs import checked
 from .identity import (
     LatentMask,
     attention_dtype,
@@ -139,6 +140,7 @@ class InstantIDFaceAnalysis:
         """Other networks of the same names are other networks."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
+    @checked
     def load_insight_face(self, provider):
         return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
 
@@ -160,6 +162,7 @@ class FaceKeypointsPreprocessor:
                 "optional": {"options": inputs.OPTIONS}}
 
     @timing.staged("draw keypoints")
+    @checked
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         try:
             drawn = faces.keypoint_images(faceanalysis, image, options.choice, options.require_all,
@@ -197,6 +200,7 @@ class ApplyInstantID:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
@@ -265,6 +269,7 @@ class InstantIDAttentionPatch:
         }
 
     @timing.staged("apply")
+    @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
         instantid = usable_adapter(instantid)
@@ -309,6 +314,7 @@ class ApplyInstantIDControlNet:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed
             return positive, negative

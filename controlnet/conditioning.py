@@ -1,6 +1,8 @@
 """The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
 
+from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
+from ..utils import usable_hint
 
 
 class ControlNetError(ValueError):
@@ -36,7 +38,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     earlier ControlNets get the tokens all the same.
     """
     from .constants import with_cached_constants
-    cond, uncond, hint = cond.to(hint.dtype), uncond.to(hint.dtype), hint.movedim(-1, 1)
+    hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
+    cond, uncond = cond.to(hint.dtype), uncond.to(hint.dtype)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 
     def controlled(previous):

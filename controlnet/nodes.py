@@ -1,5 +1,6 @@
 """The node that leaves out some of IdentityNet's steps."""
 
+from ..host.inputs import checked
 from .step_reuse import with_step_reuse
 
 CATEGORY = "InstantID/speed"
@@ -9,8 +10,8 @@ class InstantIDStepReuse:
     DESCRIPTION = ("Saves time by running IdentityNet, InstantID's ControlNet, at some of the steps only; the steps in between "
                    "use its last result again. This changes the picture: pose and likeness are followed less exactly. Place it "
                    "after the last Apply InstantID. The first two steps always run. It has no effect with samplers such as "
-                   "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at one "
-                   "noise level. Once a sampler goes back to a higher noise level, every step runs.")
+                   "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at "
+                   "one noise level. Once a sampler goes back to a higher noise level, every step runs.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
@@ -33,5 +34,6 @@ class InstantIDStepReuse:
             },
         }
 
+    @checked
     def reuse(self, positive, negative, every=2, most_drift=1.0):
         return tuple(with_step_reuse(positive, negative, every=every, most_drift=most_drift))

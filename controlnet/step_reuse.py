@@ -6,6 +6,7 @@ import torch
 
 from .. import timing
 from ..caches import tensor_key
+from ..host.server import say_on_node
 from .constants import Memory, with_options
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ import torch
 from .. import caches
 from ..host.progress import progress_bar, throw_if_interrupted
 from ..host.server import tell
-from ..utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
+from ..resampler import EMBEDDING_WIDTH
+from ..utils import check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
@@ -59,6 +60,7 @@ class Photos:
 
     def __init__(self, analysis, images, small_faces=False):
         """small_faces: look closer at big pictures in which no face was found at first."""
+        check_photos(images)
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
             raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
@@ -117,14 +119,22 @@ class Photos:
         if RECOGNITION not in self.analysis.models:
             raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
         recognition = self.analysis.models[RECOGNITION]
-        crops = [face_align.norm_crop(picture, face.points, recognition.input_size[0])
+        side = recognition.input_size[0]
+        if side % 112 and side % 128:
+            raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
+                                 "Analysis.")
+        crops = [face_align.norm_crop(picture, face.points, side)
                  for picture, face in zip(self.pictures, chosen, strict=True) if face]
         at_once = 1 if isinstance(recognition.input_shape[0], int) else CROPS_AT_ONCE
         vectors = []
         for start in range(0, len(crops), at_once):
             throw_if_interrupted()
             vectors.append(recognition.get_feat(crops[start:start + at_once]))
-        return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
+        vectors = np.concatenate(vectors).astype(np.float32)
+        if vectors.shape[1:] != (EMBEDDING_WIDTH,) or not np.isfinite(vectors).all():
+            raise FaceModelError(f"The embedder gives {list(vectors.shape[1:])} numbers for a face, or some that are not "
+                                 f"finite; InstantID needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
+        return torch.from_numpy(vectors)[:, None]
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):

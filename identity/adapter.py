@@ -6,6 +6,8 @@ import re
 import torch
 
 from .. import caches
+from ..files.checkpoint import TensorFileError, read_tensors
+from ..files.keys import get_or_read
 from ..host.server import pack_of
 from ..resampler import CONTEXT_WIDTH, EMBEDDING_WIDTH, Resampler
 from .bank import Identity
@@ -34,18 +36,30 @@ class Adapter(torch.nn.Module):
         self.to_v = torch.nn.ModuleList(operations.Linear(CONTEXT_WIDTH, width, bias=False) for width in widths)
 
     @classmethod
+    def of_shapes(cls, shapes, operations=torch.nn):
+        """Makes an adapter without weights, as wide as the projections in {parameter name: shape}.
+
+        AdapterFileError where a shape is missing, superfluous, or does not fit. ComfyUI's modules may not check that
+        themselves: under its dynamic VRAM management they take weights of any shape.
+        """
+        with torch.device("meta"):
+            adapter = cls([(*shapes[f"to_k.{pair}.weight"], 0)[0] for pair in range(PAIRS)], operations)
+        expected = {name: tuple(weight.shape) for name, weight in adapter.state_dict().items()}
+        for name in sorted(expected.keys() | shapes.keys()):
+            found, wanted = (list(of[name]) if name in of else "missing" for of in (shapes, expected))
+            if found != wanted:
+                raise AdapterFileError(f"Its tensors do not fit InstantID's: {name[:80]} is {found}, where InstantID's is "
+                                       f"{wanted}.")
+        return adapter
+
+    @classmethod
     def from_state_dict(cls, state_dict, operations=torch.nn):
         """Takes the tensors as they are: no copy, and no random weights made to be thrown away.
 
         AdapterFileError where a tensor is missing or its shape does not fit.
         """
-        widths = [state_dict[f"to_k.{pair}.weight"].shape[0] for pair in range(PAIRS)]
-        with torch.device("meta"):
-            adapter = cls(widths, operations)
-        try:
-            adapter.load_state_dict(state_dict, assign=True)
-        except RuntimeError as error:
-            raise AdapterFileError(f"Its tensors do not fit InstantID's: {str(error).splitlines()[-1].strip()}") from error
+        adapter = cls.of_shapes({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, operations)
+        adapter.load_state_dict(state_dict, assign=True)
         return adapter.requires_grad_(False)
 
     def forward(self, cond, uncond):
@@ -61,64 +75,43 @@ class Adapter(torch.nn.Module):
 
 
 def open_adapter_file(path, operations=torch.nn):
-    """The adapter in a file, its weights mapped into memory where the format allows it.
+    """The adapter in a file: a torch pickle or safetensors, told apart by content.
 
-    Reads torch pickles (weights only) and safetensors, told apart by content. AdapterFileError for anything else.
+    AdapterFileError for anything else, and where a tensor is missing, has another shape or holds no finite numbers.
     """
     try:
-        return Adapter.from_state_dict(_named_as_parameters(_read_tensors(path)), operations)
-    except AdapterFileError as error:
+        tensors = read_tensors(path, _wanted)
+        return Adapter.from_state_dict({_name_of_parameter(key): tensor for key, tensor in tensors.items()}, operations)
+    except (AdapterFileError, TensorFileError) as error:
         raise AdapterFileError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
                                f"{error} {EXPECTED}") from error
 
 
-def _read_tensors(path):
-    size = os.path.getsize(path)
-    if size == 0:
-        raise AdapterFileError("It is empty: download it again.")
-    with open(path, "rb") as file:
-        head = file.read(9)
-    try:
-        if head[8:] == b"{":  # after the length of its header, a safetensors file begins with JSON
-            import safetensors.torch
-            return safetensors.torch.load_file(path)
-        try:
-            loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, ValueError):  # pickles from before PyTorch 1.6 are no zip files and cannot be mapped
-            loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise AdapterFileError(f"It is damaged or was not downloaded completely ({size:,} bytes can't be read as "
-                               f"tensors: {type(error).__name__}): download it again.") from error
-    if not isinstance(loaded, dict):
-        raise AdapterFileError("It holds no tensors by name.")
-    flat = {}
-    for key, value in loaded.items():
-        nested = value.items() if isinstance(value, dict) else [(None, value)]
-        flat.update({key if inner is None else f"{key}.{inner}": tensor for inner, tensor in nested})
-    return flat
-
-
-def _named_as_parameters(tensors):
-    _refuse_other_kinds(tensors)
-    named = {f"resampler.{key.removeprefix('image_proj.')}": tensor
-             for key, tensor in tensors.items() if key.startswith("image_proj.")}
-    missing = []
-    for pair in range(PAIRS):
-        for ours, theirs in (("to_k", "to_k_ip"), ("to_v", "to_v_ip")):
-            key = f"ip_adapter.{2 * pair + 1}.{theirs}.weight"
-            if key in tensors:
-                named[f"{ours}.{pair}.weight"] = tensors[key]
-            else:
-                missing.append(key)
+def _wanted(shapes):
+    """The names of an adapter's tensors, from the shapes of all tensors of a file. AdapterFileError if it is no adapter."""
+    _refuse_other_kinds(shapes)
+    keys = [f"ip_adapter.{2 * pair + 1}.{kind}_ip.weight" for pair in range(PAIRS) for kind in ("to_k", "to_v")]
+    missing = [key for key in keys if key not in shapes]
     if missing:
         raise AdapterFileError(f"It lacks {len(missing)} of the {2 * PAIRS} projections of SDXL's attention blocks, "
                                f"{missing[0]} first.")
-    return named
+    keys += [key for key in shapes if key.startswith("image_proj.")]
+    Adapter.of_shapes({_name_of_parameter(key): shapes[key] for key in keys})
+    return keys
 
 
-def _refuse_other_kinds(tensors):
+def _name_of_parameter(key):
+    """The name in `Adapter` of a tensor of the file."""
+    part, _, rest = key.partition(".")
+    if part == "image_proj":
+        return f"resampler.{rest}"
+    number, kind, _ = rest.split(".")
+    return f"{kind.removesuffix('_ip')}.{int(number) // 2}.weight"
+
+
+def _refuse_other_kinds(shapes):
     def any_key(*parts):
-        return any(part in key for key in tensors for part in parts)
+        return any(part in key for key in shapes for part in parts)
 
     if any_key("controlnet_cond_embedding", "input_hint_block", "zero_convs", "controlnet_down_blocks"):
         raise AdapterFileError("It is a ControlNet: put it into ComfyUI/models/controlnet and load it with "
@@ -129,8 +122,8 @@ def _refuse_other_kinds(tensors):
         raise AdapterFileError("It is a checkpoint of a whole model.")
     if not any_key("image_proj.") or not any_key("ip_adapter."):
         raise AdapterFileError("It has no tensors named image_proj and ip_adapter.")
-    projection = tensors.get("image_proj.proj_in.weight")
-    if projection is None or projection.shape[1] != EMBEDDING_WIDTH or "image_proj.latents" not in tensors:
+    projection = shapes.get("image_proj.proj_in.weight", ())
+    if projection[1:] != (EMBEDDING_WIDTH,) or "image_proj.latents" not in shapes:
         raise AdapterFileError("It is an IPAdapter of another kind, which does not read InsightFace's "
                                f"{EMBEDDING_WIDTH}-wide face embeddings through InstantID's resampler.")
 
@@ -138,12 +131,13 @@ def _refuse_other_kinds(tensors):
 class InstantIDAdapter:
     """What travels along INSTANTID: an adapter whose weights ComfyUI loads, counts and may evict."""
 
-    def __init__(self, path):
+    def __init__(self, path, key):
+        """key: the file's identity, for caches."""
         import comfy.model_management
         import comfy.model_patcher
         import comfy.ops
         module = open_adapter_file(path, comfy.ops.manual_cast)
-        self.key = caches.file_key(path)
+        self.key = key
         self.name = os.path.basename(path)
         self.patcher = comfy.model_patcher.ModelPatcher(
             module, load_device=comfy.model_management.get_torch_device(),
@@ -221,4 +215,4 @@ def usable_adapter(instantid):
 
 def load_adapter(path):
     """The adapter in a file; the same object as long as it is kept or in use and the file has not changed."""
-    return caches.adapters.get_or_make(caches.file_key(path), lambda: InstantIDAdapter(path))
+    return get_or_read(caches.adapters, [path], lambda key: InstantIDAdapter(path, key))

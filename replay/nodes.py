@@ -1,5 +1,6 @@
 """The node that replays the steps of a sampling as CUDA graphs."""
 
+from ..host.inputs import checked
 from . import identity_net, unet
 
 CATEGORY = "InstantID/speed"
@@ -33,6 +34,7 @@ class InstantIDReplay:
             },
         }
 
+    @checked
     def replay(self, model, positive, negative, trust_other_patches=False):
         positive, negative = identity_net.with_replay(positive, negative)
         return unet.with_replay(model, trust_other_patches), positive, negative

@@ -5,6 +5,7 @@ from nodes import PreviewImage
 
 from .. import caches, replay, timing
 from ..host import server
+from ..host.inputs import checked
 from .chart import chart
 from .report import report
 from .table import table_of_caches
@@ -52,6 +53,7 @@ class InstantIDCache:
     def IS_CHANGED(cls, **inputs):
         return float("nan")
 
+    @checked
     def manage(self, clear, record_timings, anything=None, **mebibytes):
         if clear:
             server.release_memory()

@@ -80,10 +80,12 @@ def transformer_control_net():
     (transformer_control_net, "which is not made for SDXL"),
 ])
 def test_a_control_net_that_does_not_fit(nodes, world, net, found):
-    calls = [lambda net: cases.apply(nodes, world, control_net=net), lambda net: cases.advanced(nodes, world, control_net=net),
-             lambda net: cases.call(nodes, "ApplyInstantIDControlNet", face_embeds={}, control_net=net,
+    calls = [lambda net: cases.apply(nodes, world, control_net=net),
+             lambda net: cases.advanced(nodes, world, control_net=net),
+             lambda net: cases.call(nodes, "ApplyInstantIDControlNet", face_embeds=embeds, control_net=net,
                                     image_kps=fx.portrait("a"), positive=[], negative=[], strength=1.0, start_at=0.0,
                                     end_at=1.0)]
+    embeds = dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 2048))
     for call in calls:
         with pytest.raises(ControlNetError) as error:
             call(net())
