@@ -10,7 +10,7 @@ from benchmarks.original_way.patch import patch_model
 
 def reference_model(model, adapter, identity, weight, start_at=0.0, end_at=1.0, blocks=SDXL_BLOCKS):
     """A clone of a model with the formula at some of the 70 blocks. identity: gives the tokens."""
-    module, (cond, uncond) = adapter.patcher.model, identity.tokens(adapter.device)
+    module, (cond, uncond) = adapter.module, identity.tokens(adapter.device)
     projections = {tuple(block): [layer.weight.to(cond) for layer in (to_k, to_v)]
                    for block, to_k, to_v in zip(SDXL_BLOCKS, module.to_k, module.to_v, strict=True)
                    if block in blocks}
