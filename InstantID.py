@@ -153,7 +153,9 @@ class InstantIDFaceAnalysis:
     def INPUT_TYPES(cls):
         return {
             "required": {"provider": (PROVIDERS, {
-                "tooltip": "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU."})},
+                "tooltip": (
+                    "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU. CUDA searches its "
+                    "convolutions as the original does, once for each size of picture: the first run takes longer.")})},
             "optional": {"small_faces": ("BOOLEAN", {"default": False, "tooltip": (
                 "Looks again and closer at big pictures in which no face was found at first. Takes longer.")})},
         }

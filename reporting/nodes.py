@@ -52,6 +52,16 @@ class InstantIDCache:
         return {"ui": {"text": [report]}, "result": (anything, report)}
 
 
+def _undo_settings():
+    """What the pack does without the node InstantID Cache."""
+    for cache in caches.ALL:
+        cache.budget = cache.default_budget
+    timing.record_always(False)
+
+
+server.when_missing(InstantIDCache.__name__, _undo_settings)
+
+
 class InstantIDPerformanceReport:
     DESCRIPTION = ("Time, memory and cache results of InstantID's stages in this run, as a table and a chart. Only while this "
                    "node is in the workflow is anything measured.")
