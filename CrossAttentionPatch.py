@@ -12,7 +12,7 @@ import torch
 import xxhash
 
 from . import timing
-from .identity.attention import attention_dtype, own_attention
+from .identity.attention import attention_dtype, is_compiled, own_attention
 from .identity.bank import COND
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
@@ -77,7 +77,8 @@ class AttentionPatch:
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
         out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
-        may_write = self.base is None
+        # whoever has computed it for us may keep it: another pack below, or one that replaces ComfyUI's attention
+        may_write = self.base is None and not extra_options.get("optimized_attention_override")
         for step in self._steps(q, extra_options):
             out = step(out, may_write, q, k, v, extra_options)
             may_write = True
@@ -124,7 +125,8 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
     positive = options.pop(POSITIVE_KEY, (COND,))
     patches = options.get("patches_replace", {}).get("attn2", {})
-    compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
+    compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
+        executor.class_obj, sampling_cache)
     call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
                        compiled=compiled, replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
@@ -134,6 +136,14 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         options = replay.for_call(options, call, executor.class_obj)
     with timing.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
+
+
+def _has_compiled_parts(model, sampling_cache):
+    """Whether nodes of other packs have compiled a model (ComfyUI's BaseModel); looked up once in a sampling."""
+    unet = getattr(model, "diffusion_model", None)
+    if not isinstance(unet, torch.nn.Module):
+        return False
+    return is_compiled(unet) if sampling_cache is None else sampling_cache.get_or_make("compiled", lambda: is_compiled(unet))
 
 
 def open_sampling_cache(executor, *args, **kwargs):

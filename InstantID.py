@@ -25,7 +25,6 @@ from .identity import (
     usable_adapter,
 )
 from .identity.adapter import EXPECTED
-from .identity.fused import reason_not_on
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .replay.nodes import InstantIDReplay
@@ -68,9 +67,6 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, optio
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
     mask = None if mask is None else LatentMask(mask)
-    reason = reason_not_on(model.load_device.type) if options.fused else None
-    if reason:
-        server.say_on_node(f"The attention is 'exact' here instead of 'fused': {reason}.")
     return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=options.fused)
 
 
@@ -133,7 +129,8 @@ class InstantIDFaceAnalysis:
     def INPUT_TYPES(cls):
         return {"required": {"provider": (PROVIDERS, {"tooltip": (
             "The hardware that finds faces. CPU is right for most users: a photo is analysed once, and the result is kept. "
-            "Choose another one for many photos in one run. If it is not available, the CPU is used.")})}}
+            "Choose another one for many photos in one run; CUDA takes longer in the first run, for each size of picture. If "
+            "it is not available, the CPU is used.")})}}
 
     @classmethod
     def IS_CHANGED(cls, **inputs):

@@ -8,8 +8,8 @@
 | embeddings | embeddings of the chosen faces           | the same, and the choice                         | 16 MiB   |
 | identities | tokens, K and V of all blocks, on the CPU | adapter, content of the embeddings, device, dtype | 256 MiB  |
 
-All in the computer's own memory: nothing here holds memory of the GPU, but for an adapter's weights, which ComfyUI loads and
-unloads as it does any model's. Keys are content, never an address or a name: memory is reused, and files are replaced.
+All of it lies in the computer's own memory: nothing here holds memory of the GPU.
+Keys are content, never an address or a name: memory is reused, and files are replaced.
 Nothing is kept that its user may change: arrays are read-only, tensors are copied when they are handed out.
 Drawings of keypoints are not kept: a copy, which each user would need, takes more than half the time of drawing anew.
 """

@@ -29,9 +29,17 @@ def release_memory():
 async def release_memory_with_comfyui(request, handler):
     """Middleware of the server: after a request to free memory the pack keeps nothing either."""
     response = await handler(request)
-    if request.method == "POST" and request.path in ("/free", "/api/free") and (await request.json()).get("free_memory"):
+    if request.method == "POST" and request.path in ("/free", "/api/free") and await _asks_for_memory(request):
         release_memory()
     return response
+
+
+async def _asks_for_memory(request):
+    try:
+        asked = await request.json()
+    except ValueError:
+        return False
+    return isinstance(asked, dict) and bool(asked.get("free_memory"))
 
 
 release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorator would set
@@ -74,7 +82,30 @@ def running_prompt():
     """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
     queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
-    return running[0][1:3] if running else (None, None)
+    if not running:
+        return None, None
+    prompt_id, prompt = running[0][1:3]
+    _undo_settings_of_missing_nodes(prompt_id, prompt)
+    return prompt_id, prompt
+
+
+_undo = {}             # class type of a node: function that undoes what the node has set for the whole process
+_looked_at = [None]    # id of the last prompt whose nodes were looked at
+
+
+def when_missing(class_type, undo):
+    """Registers a function without arguments, which is called for each prompt that has no node of a class type. It is called
+    when the pack's first stage in the prompt begins, and so before anything is computed."""
+    _undo[class_type] = undo
+
+
+def _undo_settings_of_missing_nodes(prompt_id, prompt):
+    if prompt_id != _looked_at[0]:
+        _looked_at[0] = prompt_id
+        present = {node.get("class_type") for node in prompt.values()}
+        for class_type, undo in _undo.items():
+            if class_type not in present:
+                undo()
 
 
 def pack_of(thing):

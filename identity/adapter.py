@@ -1,5 +1,6 @@
-"""The InstantID adapter: its checkpoint file, its weights under ComfyUI's memory management, an identity made by it."""
+"""The InstantID adapter: its checkpoint file, and an identity made by it."""
 
+import copy
 import os
 import re
 
@@ -26,7 +27,7 @@ class AdapterFileError(ValueError):
 class Adapter(torch.nn.Module):
     """The checkpoint as modules: the Resampler, and for each attention block the projections of identity tokens.
 
-    Weights keep the precision of their file; operations (comfy.ops.manual_cast) casts them where they are used.
+    Weights keep the precision of their file, and are cast where they are used.
     """
 
     def __init__(self, widths, operations=torch.nn):
@@ -63,15 +64,25 @@ class Adapter(torch.nn.Module):
         return adapter.requires_grad_(False)
 
     def forward(self, cond, uncond):
-        """Embeddings [N, 1, 512] of one identity and its counterpart to an Identity, in their dtype and device.
+        """Embeddings [N, 1, 512] of one identity and its counterpart to an Identity, in their dtype and on their device.
 
-        The two go through one after the other: a batch of both would save nothing that counts, and change last bits.
+        The two go through one after the other: a batch of both would save nothing that counts, and change last bits. Each
+        part's weights are copied to the device when they are needed, once for both, and go when the next part is reached: the
+        largest, a layer's feed-forward in float32, takes 52 MB. Weights that lie there in that dtype are used as they are.
         """
+        def on_device(part):
+            # a copy of the module around other weights; the module itself is shared and never changed
+            return copy.deepcopy(part, {id(weight): torch.nn.Parameter(weight.to(cond.device, cond.dtype), requires_grad=False)
+                                        for weight in part.parameters()})
+
+        def project(layers):
+            for layer in layers:
+                layer = on_device(layer)
+                yield torch.stack([layer(tokens).flatten(0, 1) for tokens in (uncond_tokens, cond_tokens)])
+
         with torch.inference_mode(False), torch.no_grad():
-            cond, uncond = self.resampler(cond), self.resampler(uncond)  # (N, 16, 2048)
-            keys, values = ([torch.stack([project(tokens).flatten(0, 1) for tokens in (uncond, cond)])
-                             for project in projections] for projections in (self.to_k, self.to_v))
-        return Identity(cond, uncond, keys, values)
+            cond_tokens, uncond_tokens = self.resampler.tokens_of_each(cond, uncond, on_device=on_device)  # (N, 16, 2048)
+            return Identity(cond_tokens, uncond_tokens, list(project(self.to_k)), list(project(self.to_v)))
 
 
 def open_adapter_file(path, operations=torch.nn):
@@ -129,48 +140,38 @@ def _refuse_other_kinds(shapes):
 
 
 class InstantIDAdapter:
-    """What travels along INSTANTID: an adapter whose weights ComfyUI loads, counts and may evict."""
+    """What travels along INSTANTID: an adapter whose weights stay in the computer's memory, in the precision of their file.
+
+    They are needed once for each identity, so that ComfyUI's models keep their place on the GPU.
+    """
 
     def __init__(self, path, key):
         """key: the file's identity, for caches."""
-        import comfy.model_management
-        import comfy.model_patcher
-        import comfy.ops
-        module = open_adapter_file(path, comfy.ops.manual_cast)
+        self.module = open_adapter_file(path)
         self.key = key
         self.name = os.path.basename(path)
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            module, load_device=comfy.model_management.get_torch_device(),
-            offload_device=comfy.model_management.unet_offload_device())
 
     @property
     def widths(self):
         """Width of each pair's keys: the attention block it was trained for."""
-        return [projection.out_features for projection in self.patcher.model.to_k]
+        return [projection.out_features for projection in self.module.to_k]
 
     @property
     def device(self):
         """Where ComfyUI samples. IdentityNet's tokens belong there: it would copy them at every step."""
-        return self.patcher.load_device
+        import comfy.model_management
+        return comfy.model_management.get_torch_device()
 
     @property
     def bytes(self):
         """Bytes of its weights."""
-        return sum(weight.numel() * weight.element_size() for weight in self.patcher.model.parameters())
+        return sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
 
     def identity(self, cond, uncond, dtype):
-        """Embeddings [N, 1, 512] to an Identity, computed in dtype on ComfyUI's device; kept by content.
-
-        After it, no weight of the adapter is in use: what sampling needs is the Identity alone.
-        """
-        import comfy.model_management
-
-        def project():
-            comfy.model_management.load_models_gpu([self.patcher])
-            return self.patcher.model(cond.to(self.device, dtype), uncond.to(self.device, dtype))
-
-        key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), self.device, dtype)
-        return caches.identities.get_or_make(key, project)
+        """Embeddings [N, 1, 512] to an Identity, computed in dtype on ComfyUI's device; kept by content."""
+        device = self.device
+        key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), device, dtype)
+        return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)))
 
 
 class BorrowedAdapter(InstantIDAdapter):
@@ -179,9 +180,6 @@ class BorrowedAdapter(InstantIDAdapter):
     def __init__(self, theirs):
         """theirs: has `image_proj_model`, whose weights are named as the file's, and `ip_layers`, whose weights may be named
         with underscores for dots. AdapterFileError where they are not InstantID's."""
-        import comfy.model_management
-        import comfy.model_patcher
-        import comfy.ops
         tensors = {f"resampler.{name}": tensor for name, tensor in theirs.image_proj_model.state_dict().items()}
         for name, tensor in theirs.ip_layers.state_dict().items():
             if found := re.search(r"(\d+)[._]to_([kv])_ip[._]weight$", name):
@@ -191,9 +189,7 @@ class BorrowedAdapter(InstantIDAdapter):
             raise AdapterFileError(f"It lacks {len(missing)} of the {2 * PAIRS} projections of SDXL's attention blocks.")
         self.key = caches.object_key(theirs)
         self.name = type(theirs).__name__
-        self.patcher = comfy.model_patcher.ModelPatcher(
-            Adapter.from_state_dict(tensors, comfy.ops.manual_cast), load_device=comfy.model_management.get_torch_device(),
-            offload_device=comfy.model_management.unet_offload_device())
+        self.module = Adapter.from_state_dict(tensors)
 
 
 def usable_adapter(instantid):

@@ -64,6 +64,16 @@ class InstantIDCache:
         return {"ui": _shown(report), "result": (anything, report)}
 
 
+def _undo_settings():
+    """What the pack does without the node InstantID Cache."""
+    for cache in caches.ALL:
+        cache.budget = cache.default_budget
+    timing.record_always(False)
+
+
+server.when_missing(InstantIDCache.__name__, _undo_settings)
+
+
 class InstantIDPerformanceReport:
     DESCRIPTION = ("Shows how long each step of InstantID took in this run, how much memory, and what came from its caches, as "
                    "a table and a chart. Nothing is measured in workflows without this node.")

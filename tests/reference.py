@@ -4,6 +4,8 @@ The attention term at each block is the patch of the benchmarks' stand-in for th
 is, one photo after the other. IdentityNet is ComfyUI's own ControlNet, wired by hand.
 """
 
+import copy
+
 import torch
 from control_nets import by_hand
 from instantid_swift.identity.attention import attention_dtype
@@ -18,7 +20,7 @@ SIXTY = [block for block in SDXL_BLOCKS if block.section != "middle"]
 
 def reference_model(model, adapter, tokens, weight, start_at=0.0, end_at=1.0, blocks=SDXL_BLOCKS, mask=None):
     """A clone of a model with the formula at some of the 70 blocks. tokens: cond and uncond [N, 16, 2048] of an identity."""
-    module, (cond, uncond) = adapter.patcher.model, tokens
+    module, (cond, uncond) = adapter.module, tokens
     projections = {tuple(block): [layer.weight.to(cond) for layer in (to_k, to_v)]
                    for block, to_k, to_v in zip(SDXL_BLOCKS, module.to_k, module.to_v, strict=True)
                    if block in blocks}
@@ -37,7 +39,8 @@ def identity_tokens(world, images, dtype, noise, combine):
         generator = torch.Generator().manual_seed(int(torch.sum(embedding).item()) % 1000000007)
         counterpart = noise * torch.rand(embedding.shape, generator=generator)
     with torch.no_grad():
-        return tuple(world.instantid.patcher.model.resampler(vector.to(dtype)) for vector in (embedding, counterpart))
+        resampler = copy.deepcopy(world.instantid.module.resampler).to(dtype)
+        return tuple(resampler(vector.to(dtype)) for vector in (embedding, counterpart))
 
 
 def planar(picture):

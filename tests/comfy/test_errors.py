@@ -175,8 +175,8 @@ def test_both_forms_of_the_file_hold_the_same(tmp_path, adapter_path, world):
     flat = {f"{top}.{key}": value for top, half in fx.instantid_checkpoint().items() for key, value in half.items()}
     path = tmp_path / "ip-adapter.safetensors"
     safetensors.torch.save_file(flat, path)
-    ours = adapter.load_adapter(str(path)).patcher.model.state_dict()
-    assert all(torch.equal(value, ours[key]) for key, value in world.instantid.patcher.model.state_dict().items())
+    ours = adapter.load_adapter(str(path)).module.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in world.instantid.module.state_dict().items())
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):

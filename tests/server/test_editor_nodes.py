@@ -6,8 +6,8 @@ from pathlib import Path
 import miniature
 import pytest
 from conftest import CHECKOUT, COMFYUI
-from demo_workflow import changed, node
 from serving.client import PromptError
+from serving.demo_workflow import changed, node
 from serving.server import Server
 
 pytestmark = pytest.mark.newest     # the editor is one for all versions

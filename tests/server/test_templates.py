@@ -10,9 +10,9 @@ import miniature
 import numpy as np
 import pytest
 from conftest import CHECKOUT
-from demo_workflow import node
 from oracle import fixtures as fx
 from PIL import Image
+from serving.demo_workflow import node
 from serving.server import PACK
 from workflow_templates import parts
 from workflow_templates.blueprint import ID, NAME

@@ -59,7 +59,7 @@ def test_it_is_taken_once_and_copies_no_weight(theirs):
     adapter = usable_adapter(theirs)
     assert usable_adapter(theirs) is adapter and usable_adapter(adapter) is adapter
     storages = {weight.data_ptr() for weight in theirs.parameters()}
-    assert {weight.data_ptr() for weight in adapter.patcher.model.parameters()} == storages
+    assert {weight.data_ptr() for weight in adapter.module.parameters()} == storages
     assert caches.statistics()["adapters"]["entries"] == 1
 
 

@@ -42,7 +42,7 @@ def count(model, world, adapter):
     """(host reads, projections of identity tokens) of two sampling steps."""
     projections = []
     hooks = [layer.register_forward_hook(lambda *args: projections.append(1))
-             for layers in (adapter.patcher.model.to_k, adapter.patcher.model.to_v) for layer in layers]
+             for layers in (adapter.module.to_k, adapter.module.to_v) for layer in layers]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8))
     for hook in hooks:
@@ -69,7 +69,7 @@ def test_the_counting_sees_what_it_counts(nodes, world):
 
 
 def test_projections_are_done_once_per_identity(nodes, world):
-    module, runs = world.instantid.patcher.model, []
+    module, runs = world.instantid.module, []
     hooks = [layer.register_forward_hook(lambda *args: runs.append(1)) for layer in (*module.to_k, *module.to_v)]
     for weight in (0.5, 0.6, 0.7):
         cases.apply(nodes, world, weight=weight)
