@@ -117,8 +117,9 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
+    replayed = replay is not None and replay.allows(executor.class_obj, options, compiled)
     call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), compiled=compiled,
-                       replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
+                       replayed=replayed, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)
