@@ -127,8 +127,9 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
         executor.class_obj, sampling_cache)
+    replayed = replay is not None and replay.allows(executor.class_obj, options, compiled)
     call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
-                       compiled=compiled, replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
+                       compiled=compiled, replayed=replayed, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)

@@ -1,7 +1,7 @@
 """The node that replays the steps of a sampling as CUDA graphs."""
 
 from ..host.inputs import checked
-from . import identity_net, unet
+from .calls import with_replay
 
 CATEGORY = "InstantID/speed"
 
@@ -11,6 +11,7 @@ class InstantIDReplay:
                    "GPU waits for Python, in exchange for some GPU memory. Place it after the last Apply InstantID. Where it "
                    "cannot be used, such as without an NVIDIA GPU, the sampling works as usual and a text on the sampler says "
                    "why.")
+    EXPERIMENTAL = True  # has not run on a GPU
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["cuda graph", "cuda graphs", "faster sampling", "speed up"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
@@ -27,14 +28,8 @@ class InstantIDReplay:
                 "positive": ("CONDITIONING", {"tooltip": "The output `positive` of Apply InstantID."}),
                 "negative": ("CONDITIONING", {"tooltip": "The output `negative` of Apply InstantID."}),
             },
-            "optional": {
-                "trust_other_patches": ("BOOLEAN", {"default": False, "tooltip": (
-                    "Also replays what other packs changed in the model. Turn it on only for changes that do the same at every "
-                    "step, such as FreeU. With others the pictures are wrong.")}),
-            },
         }
 
     @checked
-    def replay(self, model, positive, negative, trust_other_patches=False):
-        positive, negative = identity_net.with_replay(positive, negative)
-        return unet.with_replay(model, trust_other_patches), positive, negative
+    def replay(self, model, positive, negative):
+        return tuple(with_replay(model, positive, negative))

@@ -25,8 +25,7 @@ def _times(report, settings, pixels):
     cells = pixels // 8 if world.size == "full" else 8 if pixels == 512 else 16
     variants = _variants(world, sampling)
     for batch in (1, 4):
-        what = f"{pixels} x {pixels}, batch {batch}" if world.size == "full" else f"miniature, {8 * cells} pixels, batch "
-                                                                                  f"{batch}"
+        what = f"{pixels} x {pixels}, batch {batch}" if world.size == "full" else f"miniature, {8 * cells} pixels, batch {batch}"
 
         def run(name, what=what, batch=batch):
             return world.sample(*variants[name], cells=(cells, cells), batch=batch, steps=STEPS)
@@ -90,8 +89,7 @@ def compiled(report, settings):
         if not may_compile:
             report.row(f"torch.compile makes no graph again: {what}", f"{graphs} graphs", not graphs)
         off = ((latents.float() - ordinary.float()).abs().max() / ordinary.float().std()).item()
-        report.row(f"A compiled picture is the ordinary one but for last bits: {what}", f"{off:.2g} standard deviations", off "
-                                                                                        f"< 0.1)
+        report.row(f"A compiled picture is the ordinary one but for last bits: {what}", f"{off:.2g} standard deviations", off < 0.1)
     picture("the first picture", True)
     picture("another weight", False, weight=0.3)
     if not settings.short:
