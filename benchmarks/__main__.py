@@ -14,32 +14,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NamedTuple
 
-from . import files, gather, report
+from . import CHECKOUT
+from .documents import report
+from .stages import STAGES
+from .support import files, gather
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(CHECKOUT / "dev"), str(CHECKOUT / "tests")]
 
-
-class Stage(NamedTuple):
-    """A module of this folder: add_arguments(parser) for options of its own, run(arguments) to measure, {name: figure}."""
-    summary: str
-    options: tuple = ()  # of OPTIONS, those that change what it measures
-
-
-STAGES = {  # in the order in which `all` runs them
-    "imports": Stage("what the pack adds to ComfyUI's start"),
-    "load": Stage("opening a real-size adapter file"),
-    "faces": Stage("finding and embedding faces, against insightface used as the original uses it"),
-    "sampling": Stage("a step of sampling with and without an identity",
-                      ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
-    "rerun": Stage("runs of one workflow on a real server, beside the sampling", ("--baseline",)),
-    "replay": Stage("sampling replayed as CUDA graphs, beside the ordinary calls and the baseline",
-                    ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
-    "claims": Stage("clones, re-runs, keys of caches: what was claimed and no other stage measures", ("--baseline",)),
-    "transfers": Stage("what is copied between host and device, and read back", ("--resolution", "--dtype", "--device")),
-}
 EVERY_STAGE = ("--iterations", "--quick", "--comfyui")
 OPTIONS = {
     "--iterations": {"type": int, "help": "rounds of which the median is taken; default: 7, of --quick 1"},
@@ -52,6 +34,10 @@ OPTIONS = {
     "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
     "--baseline": {"type": Path, "help": "a pack with the original's node ids, measured beside ours; default: a stand-in"},
 }
+
+
+def module(stage):
+    return importlib.import_module(f"benchmarks.stages.{stage.module}")
 
 
 def parser_for(words):
@@ -70,7 +56,7 @@ def parser_for(words):
     for name, stage in STAGES.items():
         command = add(name, stage.summary, (*EVERY_STAGE, *stage.options))
         if name in words[:1]:
-            importlib.import_module(f"benchmarks.{name}").add_arguments(command)
+            module(stage).add_arguments(command)
     everything = add("all", "all stages, one after the other", OPTIONS)
     everything.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help="only these")
     report.add_arguments(commands.add_parser("report", help=report.SUMMARY, description=report.__doc__,
@@ -102,10 +88,10 @@ def run_stage(arguments):
     # ComfyUI takes a GPU for granted unless it is told that there is none
     runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if torch.cuda.is_available() else "--cpu")
     runtime.import_pack()
-    from . import common
+    from .support import common
     arguments.iterations = arguments.iterations or (1 if arguments.quick else 7)
     start = time.perf_counter()
-    figures = importlib.import_module(f"benchmarks.{arguments.command}").run(arguments)
+    figures = module(STAGES[arguments.command]).run(arguments)
     seconds = round(time.perf_counter() - start, 1)
     if arguments.output:
         settings = gather.settings(arguments)

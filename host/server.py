@@ -6,10 +6,12 @@ so a middleware of the server listens to POST /free, which the button "Free mode
 
 import logging
 import sys
+from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
 
 _releases = []  # functions without arguments that give memory back
+_said = SimpleNamespace(node=None, lines=[])  # what was said on the node (prompt_id, node_id) that spoke last
 
 
 def when_asked_to_free(release):
@@ -42,10 +44,41 @@ def listen():
         instance.app.middlewares.append(release_memory_with_comfyui)
 
 
+def _instance():
+    """ComfyUI's server; None where there is none."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def executing_node():
+    """Returns ComfyUI's (prompt_id, node_id, list_index) of the node that runs in this thread; None outside of one."""
+    context = getattr(sys.modules.get("comfy_execution.utils"), "get_executing_context", lambda: None)
+    return context()
+
+
+def say_on_node(text):
+    """Shows a text on the node that ComfyUI is executing, below what was said on it in the same run.
+
+    Does nothing outside of a node, or without a server that can show text.
+    """
+    server, node = _instance(), executing_node()
+    if node is None or not hasattr(server, "send_progress_text"):
+        return
+    if _said.node != node[:2]:
+        _said.node, _said.lines = node[:2], []
+    if text not in _said.lines:
+        _said.lines.append(text)
+    server.send_progress_text("\n".join(_said.lines), node.node_id, server.client_id)
+
+
+def tell(text):
+    """Logs a text as a warning, and shows it on the node that ComfyUI is executing. text: a sentence or more."""
+    log.warning("InstantID: %s", text)
+    say_on_node(text)
+
+
 def running_prompt():
     """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    queue = getattr(server, "prompt_queue", None)
+    queue = getattr(_instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     return running[0][1:3] if running else (None, None)
 

@@ -11,8 +11,8 @@ from oracle import fixtures as fx
 from photos import write_image
 from serving.server import Server
 
-from benchmarks.baseline import STAND_IN
-from benchmarks.rerun import MOVES, play, workflow
+from benchmarks.stages.server.rerun import MOVES, play, workflow
+from benchmarks.support.baseline import STAND_IN
 
 
 @pytest.fixture(scope="module")

@@ -4,8 +4,8 @@ import pytest
 import torch
 from oracle import fixtures as fx
 
-from benchmarks import replay
-from benchmarks.sampling import PLAIN
+from benchmarks.stages.steps import replay
+from benchmarks.stages.steps.sampling import PLAIN
 
 pytestmark = pytest.mark.newest
 

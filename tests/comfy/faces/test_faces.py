@@ -8,7 +8,7 @@ import folder_paths
 import pytest
 import torch
 from conftest import count_runs
-from instantid_swift import faces
+from instantid_swift import caches, faces
 from instantid_swift.faces.analysis import open_face_analysis
 from instantid_swift.faces.choice import FaceChoice
 from oracle import cases
@@ -82,20 +82,18 @@ def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(face_root)], set()))
     image = torch.full((1, 2000, 2400, 3), 0.4)
     image[0, 1500:1500 + face, 700:700 + face] = read_image(fx.portrait("a")[0], (face, face))[0]
-    plain, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
-    closer, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU", small_faces=True)
-    with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Face Analysis"):
-        faces.reference_embeddings(plain, image)
-    (found,), = faces.find_faces(closer, image)
+    analysis, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
+    with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
+        faces.reference_embeddings(analysis, image)
+    (found,), = faces.find_faces(analysis, image, small_faces=True)
     assert found.size == size
     assert 700 < found.points[:, 0].min() and found.points[:, 0].max() < 700 + face
     assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
 
 
 def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
-    closer = counted[0].looking_for_small_faces()
     with pytest.raises(faces.NoFaceError) as error:
-        faces.reference_embeddings(closer, torch.zeros(1, 900, 700, 3))
+        faces.reference_embeddings(counted[0], torch.zeros(1, 900, 700, 3), small_faces=True)
     assert [shape[2] for shape in counted[1].shapes] == [640, 1024, 576, 512, 448, 384, 320, 256, 192, 128, 640]
     assert "small_faces" not in str(error.value)
 
@@ -154,7 +152,7 @@ def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
     for _ in range(2):
         analysis = open_face_analysis([str(face_root)], "CPU")
         runs.append(faces.reference_embeddings(analysis, mixed()))
-        faces.caches.clear()
+        caches.clear()
     assert torch.equal(*runs)
 
 

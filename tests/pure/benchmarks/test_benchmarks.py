@@ -8,7 +8,9 @@ import sys
 import pytest
 from PIL import Image
 
-from benchmarks import charts, documents, files, report, tables
+from benchmarks import CHECKOUT
+from benchmarks.documents import charts, report, tables
+from benchmarks.support import files
 
 ONE = {
     "machine": {"processor": "A", "cores": 2, "threads": 1, "gpu": None}, "versions": {"torch": "2.13.0"}, "settings": {},
@@ -19,7 +21,7 @@ ONE = {
 
 
 def command(*words):
-    return subprocess.run([sys.executable, "-m", "benchmarks", *map(str, words)], cwd=documents.CHECKOUT,
+    return subprocess.run([sys.executable, "-m", "benchmarks", *map(str, words)], cwd=CHECKOUT,
                           capture_output=True, text=True)
 
 

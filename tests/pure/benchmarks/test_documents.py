@@ -5,7 +5,9 @@ import shutil
 
 import pytest
 
-from benchmarks import charts, documents, files
+from benchmarks.documents import charts
+from benchmarks.documents import rendering as documents
+from benchmarks.support import files
 
 DOCUMENTS = documents.documents()
 FIGURES = {

@@ -8,7 +8,9 @@ import timeit
 
 import torch
 
-from . import baseline, common, sampling
+from benchmarks.support import baseline, common
+
+from . import sampling
 from .transfers import NETWORKS
 
 PICTURES = 50
@@ -105,7 +107,7 @@ def sizes_of_the_detector():
     """Faces found in a close-up at each of the original's sizes: set on the detector, as it does, and given to the call."""
     from photos import close_up
 
-    from .original_way.faces import SIZES, open_analysis, utils
+    from benchmarks.original_way.faces import SIZES, open_analysis, utils
     detector = open_analysis(NETWORKS, "CPU").det_model
     picture = utils.image_to_bgr(close_up()[0])
     figures = {}

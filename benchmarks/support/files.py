@@ -9,7 +9,9 @@ A stage that failed has "error" in place of "figures".
 import json
 from pathlib import Path
 
-RESULTS = Path(__file__).resolve().parent / "results"
+from benchmarks import CHECKOUT
+
+RESULTS = CHECKOUT / "benchmarks" / "results"
 
 
 class FileError(ValueError):

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 
-from . import common
+from benchmarks import CHECKOUT
+from benchmarks.support import common
 
 # each in a process of its own: memory that a process has had stays in its peak
 SCRIPT = """
@@ -50,7 +51,6 @@ def add_arguments(parser):
 
 def run(arguments):
     from oracle import fixtures as fx
-    here = Path(__file__).resolve().parent.parent
     with tempfile.TemporaryDirectory() as folder:
         file = str(Path(folder) / "ip-adapter.bin")
         torch.save(fx.instantid_checkpoint(channels=320), file)
@@ -58,7 +58,7 @@ def run(arguments):
         figures = {name: {"seconds": [], "peak bytes": []} for name in VARIANTS}
         for _ in range(arguments.iterations):
             for name, statements in VARIANTS.items():
-                script = SCRIPT.format(paths=[str(here / "dev"), str(here / "tests")], comfyui=str(arguments.comfyui),
+                script = SCRIPT.format(paths=[str(CHECKOUT / "dev"), str(CHECKOUT / "tests")], comfyui=str(arguments.comfyui),
                                        statements=statements.format(file=file))
                 done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
                 seconds, peak = map(float, done.stdout.split()[-2:])

@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
-from . import files, tables
+from benchmarks.support import files
+
+from . import tables
 
 WIDTH = 830  # pixels: GitHub shows a README that wide
 MARGIN, BAR, BETWEEN_BARS, BETWEEN_ROWS = 16, 18, 2, 12

@@ -17,7 +17,8 @@ from demo_workflow import build, changed, node
 from oracle import fixtures as fx
 from serving.server import Server
 
-from . import baseline, common, face_networks
+from benchmarks.stages.photos import face_networks
+from benchmarks.support import baseline, common
 
 CACHES = {"default": (), "none": ("--cache-none",), "lru": ("--cache-lru", "1")}  # ComfyUI's arguments
 FIRST = "first run"  # of a new server, of which there is one
@@ -165,7 +166,7 @@ def measure_preparation(arguments, base):
 
 def preparation(nodes):
     """A function that runs a pack's Apply InstantID with a new weight each time."""
-    from . import models
+    from benchmarks.stages.steps import models
     gpu = torch.cuda.is_available()
     device, dtype = (torch.device("cuda"), torch.float16) if gpu else (torch.device("cpu"), torch.float32)
     inputs = {"model": models.unet("miniature", device, dtype), "control_net": models.identity_net("miniature", device, dtype),

@@ -13,9 +13,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from benchmarks import CHECKOUT
+
 BATCHES = (1, 4, 16)
 OPENINGS = 5
-CHECKOUT = Path(__file__).resolve().parent.parent
 LARGE = "5 networks, large embedder"  # for opening only: nothing needs it run
 
 
@@ -54,7 +55,7 @@ def photos(quick=False):
 
 
 def open_original(root, provider):
-    from .original_way.faces import open_analysis
+    from benchmarks.original_way.faces import open_analysis
     return open_analysis(root, provider)
 
 
@@ -65,7 +66,7 @@ def open_ours(root, provider):
 
 def original(analysis, images):
     """Embeddings of all photos, keypoints of the first, each with an analysis of its own, as the original has it."""
-    from .original_way import faces
+    from benchmarks.original_way import faces
     return faces.embeddings(analysis, images), faces.drawn_keypoints(analysis, images[:1])
 
 
@@ -84,14 +85,14 @@ def ours(analysis, images, kept=False):
 
 
 def milliseconds(functions, rounds):
-    from . import common
+    from benchmarks.support import common
     seconds = common.side_by_side(functions, rounds, pause=common.PAUSE)
     return {name: round(1000 * value, 2) for name, value in seconds.items()}
 
 
 def measure_pictures(roots, arguments):
     """Milliseconds of each way, {photos: {way: median}}; for the original once with each folder of networks."""
-    from . import common
+    from benchmarks.support import common
     analyses = {f"original, {name}": open_original(root, arguments.provider) for name, root in roots.items()}
     mine = open_ours(list(roots.values())[0], arguments.provider)
     figures = {}
@@ -109,16 +110,17 @@ def measure_pictures(roots, arguments):
 
 def measure_steps(root, arguments):
     """Milliseconds of our steps, {photos: {step: median}}."""
-    from . import common
+    from benchmarks.support import common
     analysis = open_ours(root, arguments.provider)
     from instantid_swift import faces
+    from instantid_swift.caches import tensor_key
     from instantid_swift.faces.choice import LARGEST
     from instantid_swift.utils import draw_keypoints, image_to_bgr
     figures = {}
     for name, images in photos(arguments.quick).items():
         look = faces.Photos(analysis, images)
         chosen = look.chosen(LARGEST)
-        steps = {"key of the content": lambda images=images: faces.caches.tensor_key(images),
+        steps = {"key of the content": lambda images=images: tensor_key(images),
                  "to pixels": lambda images=images: [image_to_bgr(image) for image in images],
                  "detection": lambda look=look: faces.detect_faces(look.pictures, look.detector, look.passes)}
         if any(chosen):
@@ -136,11 +138,11 @@ OPEN = """
 import json, sys, time
 sys.path[:0] = {path!r}
 import onnx, onnxruntime, insightface.app, torch
-from benchmarks import faces
+from benchmarks.stages.photos import faces
 import benchmarks.original_way.faces
 import runtime
 runtime.import_pack()
-import instantid_swift.face_analysis
+import instantid_swift.faces.analysis
 
 def megabytes(what):  # of this process: VmRSS now, VmHWM at most so far
     with open("/proc/self/status") as file:
@@ -155,7 +157,7 @@ print(json.dumps({{"seconds": time.perf_counter() - start, "megabytes": megabyte
 
 def measure_opening(roots, provider, openings):
     """What opening takes in a new process in which all modules are there, {folder: {way: {what: median}}}. Linux only."""
-    from . import common
+    from benchmarks.support import common
     script = OPEN.format(path=[str(CHECKOUT), str(CHECKOUT / "dev"), str(CHECKOUT / "tests")])
     figures = {}
     for name, root in roots.items():

@@ -18,10 +18,12 @@ import torch
 from oracle import fixtures as fx
 from stand_ins.traffic import FROM_DEVICE, TO_DEVICE, Watch, simulated_device
 
-from . import common, sampling
+from benchmarks import CHECKOUT
+from benchmarks.support import common
+
+from . import sampling
 
 PLAIN, NET = "plain UNet", "UNet and IdentityNet"
-CHECKOUT = Path(__file__).resolve().parent.parent
 NETWORKS = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev")) / "models" / "insightface"
 MASK = (1, 96, 96)
 SMALLEST_BANK = 100_000  # numbers: an identity's K and V, one after the other; an adapter's biases are shorter

@@ -6,11 +6,12 @@ antelopev2 itself is not on the registries.
 
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 
-FILES = Path(__file__).resolve().parent.parent / ".dev" / "face_models"
+from benchmarks import CHECKOUT
+
+FILES = CHECKOUT / ".dev" / "face_models"
 TRAINED = ("scrfd_500m_bnkps.onnx", "w600k_mbf.onnx", "2d106det.onnx")
 # side of the input, number of outputs, (width, convolutions) of each stage, of which each halves the side
 POSE_LANDMARKS = (192, 3309, ((64, 1), (128, 2), (256, 2), (512, 3), (1024, 3)))        # 1k3d68.onnx, 144 MB

@@ -26,7 +26,9 @@ from typing import NamedTuple
 import torch
 from oracle import fixtures as fx
 
-from . import baseline, common, sampling
+from benchmarks.support import baseline, common
+
+from . import sampling
 
 PLAIN, TERM, APPLY = sampling.PLAIN, sampling.TERM, sampling.APPLY
 ALL_REPLAYED = f"{APPLY}, ours, all replayed"
@@ -86,11 +88,11 @@ def watched(gpu):
     """What captures, with its captures counted and timed, and the replays counted: a class with these as attributes."""
     from instantid_swift.replay import graphs
     if gpu:
-        graphs = graphs.CudaGraphs
+        backend = graphs.CudaGraphs
     else:
-        from stand_ins.recorded import Recordings as graphs
+        from stand_ins.recorded import Recordings as backend
 
-    class Watched(graphs):
+    class Watched(backend):
         captures = replays = 0
         seconds = 0.0
 

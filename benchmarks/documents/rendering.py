@@ -20,11 +20,12 @@ comment, unless it is marked as one of somebody else's (quoted) or as one that i
 import contextlib
 import operator
 import re
-from pathlib import Path
 
-from . import files, tables
+from benchmarks import CHECKOUT
+from benchmarks.support import files
 
-CHECKOUT = Path(__file__).resolve().parent.parent
+from . import tables
+
 # documents in which every measured figure must come from a file
 MEASURED = ("PERFORMANCE_REPORT.md", "DEVICE_TRANSFER_PLAN.md", ".github_issues/*.md")
 DOCUMENTS = ("README.md", "CHANGELOG.md", *MEASURED)

@@ -3,11 +3,10 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
-from . import common
+from benchmarks import CHECKOUT
+from benchmarks.support import common
 
-CHECKOUT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import importlib.util, json, sys, time
 sys.path.insert(0, {dev!r})

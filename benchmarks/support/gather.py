@@ -6,6 +6,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks import CHECKOUT
+
 from . import files
 
 
@@ -18,7 +20,7 @@ def run(arguments, stages, every_stage):
             output, start = Path(folder) / f"{name}.json", time.perf_counter()
             options = words(arguments, (*every_stage, *stages[name].options))
             done = subprocess.run([sys.executable, "-u", "-m", "benchmarks", name, *options, "--output", str(output)],
-                                  cwd=files.RESULTS.parent.parent, stderr=subprocess.PIPE, text=True)
+                                  cwd=CHECKOUT, stderr=subprocess.PIPE, text=True)
             seconds = round(time.perf_counter() - start, 1)
             if done.returncode:
                 error = (done.stderr.strip().splitlines() or [f"It ended with exit code {done.returncode}."])[-1]

@@ -1,8 +1,8 @@
 """The pack that ours is measured against: the stand-in for the original, or a real one."""
 
-from pathlib import Path
+from benchmarks import CHECKOUT
 
-STAND_IN = Path(__file__).resolve().parent / "original_way"
+STAND_IN = CHECKOUT / "benchmarks" / "original_way"
 
 
 def title(arguments):

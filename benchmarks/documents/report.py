@@ -10,7 +10,9 @@ Several files stand side by side, each figure with its ratio to the first file's
 import sys
 from pathlib import Path
 
-from . import documents, files, tables
+from benchmarks.support import files
+
+from . import rendering, tables
 
 SUMMARY = "tables and charts of files of figures, and the figures in documents"
 
@@ -31,7 +33,7 @@ def run(arguments):
                 from . import charts
                 for path in charts.write(contents, arguments.charts):
                     print(f"Written to {path}.", file=sys.stderr)
-        wrong = [f"{path}: {problem}" for path in arguments.update for problem in documents.update(path)]
+        wrong = [f"{path}: {problem}" for path in arguments.update for problem in rendering.update(path)]
     except files.FileError as error:
         print(error, file=sys.stderr)
         return 1

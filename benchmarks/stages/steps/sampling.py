@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from oracle import fixtures as fx
 
-from . import baseline, common
+from benchmarks.support import baseline, common
 
 PLAIN, TERM, APPLY = "plain UNet", "term", "Apply InstantID"  # TERM: the identity's, without IdentityNet
 COLUMNS = ("ms per step", "ratio to plain", "host reads", "linear layers", "launches", "largest difference")

@@ -1,0 +1,1 @@
+"""Documents, tables and charts, made from files of figures."""

@@ -1,0 +1,1 @@
+"""Runs of whole workflows on a real ComfyUI server."""

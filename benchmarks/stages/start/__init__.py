@@ -1,0 +1,1 @@
+"""What happens before the first picture: importing the pack, opening the adapter."""
