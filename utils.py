@@ -7,6 +7,7 @@ import torch
 
 # RGB of left eye, right eye, nose, left and right corner of the mouth: what IdentityNet was trained on
 KEYPOINT_COLOURS = ((255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 0), (255, 0, 255))
+ALL_VISIBLE = (1.0,) * len(KEYPOINT_COLOURS)  # opacities
 NOSE = 2
 STICK_HALF_WIDTH = 4
 STICK_DIMMING = 0.6
@@ -42,7 +43,7 @@ def draw_keypoints(height, width, points):
     return canvas
 
 
-def paint_keypoints(canvas, points, opacities=(1.0,) * len(KEYPOINT_COLOURS)):
+def paint_keypoints(canvas, points, opacities=ALL_VISIBLE):
     """Draws five facial points, as `draw_keypoints` does, onto a canvas that may hold other faces.
 
     canvas: uint8 [height, width, 3], RGB, which is changed. opacities: five numbers, 0 to 1; colours are darker by them, a

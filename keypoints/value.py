@@ -4,9 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..utils import paint_keypoints
-
-ALL_VISIBLE = (1.0,) * 5
+from ..utils import ALL_VISIBLE, paint_keypoints
 
 
 class KeypointFace(NamedTuple):

@@ -24,9 +24,9 @@ class Blend(NamedTuple):
 def blend(people, weights, method):
     """A person between people.
 
-    people: Persons. weights: as many numbers, 0 or more, of which only the ratios count. A person of weight 0 takes no part, and
-    where several people are given and one alone has a weight, the result is that person itself, whatever the method. PersonError
-    if the people cannot be blended.
+    people: Persons. weights: as many numbers, 0 or more, of which only the ratios count. A person of weight 0 takes no part,
+    and where several people are given and one alone has a weight, the result is that person itself, whatever the method.
+    PersonError if the people cannot be blended.
 
     average: the weighted mean of the people's embeddings; a person's embedding is the mean of its photos.
     average of directions: the same of the embeddings divided by their norms, at the weighted mean of the norms.
@@ -71,8 +71,8 @@ def _mean_of_directions(vectors, weights):
 def _on_the_arc(vectors, weights):
     """Spherical linear interpolation (K. Shoemake, Animating rotation with quaternion curves, 1985)."""
     if len(vectors) != 2:
-        raise PersonError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose average of "
-                          "directions for more.")
+        raise PersonError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose average "
+                          "of directions for more.")
     norms = vectors.norm(dim=1)
     a, b = vectors / norms[:, None]
     angle = torch.atan2((b - a * (a @ b)).norm(), a @ b)

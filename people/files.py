@@ -1,8 +1,8 @@
 """Saved people: one safetensors file each, which holds a `Person` to the bit.
 
 Tensors: embeddings, points, sizes and, if they were kept, crops, as `Person` has them. Metadata, all as text: `format` and
-`version`, `photos` (their number), `embedder` and `embedder_sha256`, `saved` (time, UTC), `content` (a hash of all that, by which
-a damaged file is known).
+`version`, `photos` (their number), `embedder` and `embedder_sha256`, `saved` (time, UTC), `content` (a hash of all that, by
+which a damaged file is known).
 """
 
 import contextlib
@@ -140,6 +140,12 @@ def _content(tensors, metadata):
     for _, tensor in sorted(tensors.items()):
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
     return digest.hexdigest()
+
+
+def content_key(path):
+    """A hash of a file's bytes, for ComfyUI to see that another person was saved under the name."""
+    with open(path, "rb") as file:
+        return xxhash.xxh3_128_hexdigest(file.read(MOST_BYTES + 1))
 
 
 def load_person(path):

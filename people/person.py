@@ -53,18 +53,18 @@ class Person(NamedTuple):
         return self
 
 
-def person_of_photos(analysis, images, choice=faces.LARGEST, require_all=False):
+def person_of_photos(analysis, images, choice=faces.LARGEST, require_all=False, small_faces=False):
     """The person of photos, with crops.
 
     analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. choice: which face of each photo is meant.
-    NoFaceError if no photo shows a face, or with require_all if any shows none; FaceIndexError where there are too few faces;
-    PersonError if the embedder is one that InstantID's adapter does not know.
-    """
-    embeddings = faces.reference_embeddings(analysis, images, choice, require_all)[:, 0]
+    small_faces: look closer at big photos in which no face was found at first. NoFaceError if no photo shows a face, or with
+    require_all if any shows none; FaceIndexError where there are too few faces; PersonError if the embedder is one that
+    InstantID's adapter does not know. """
+    embeddings = faces.reference_embeddings(analysis, images, choice, require_all, small_faces)[:, 0]
     embedder = _embedder_file(analysis)
     name, sha256 = _name_of(embedder), _sha256_of(caches.file_key(embedder)) if embedder else ""
     check_embedder(name)
-    photos = faces.Photos(analysis, images)
+    photos = faces.Photos(analysis, images, small_faces)
     found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen(choice), strict=True) if face]
     size = torch.tensor([images.shape[2], images.shape[1]])
     return Person(embeddings, torch.stack([torch.tensor(points, dtype=torch.float32) for _, points in found]),

@@ -77,8 +77,8 @@ PARTS = ("..", "/", "\\", ":", "C:", "\0", "\n", "*", "?", '"', "<", ">", "|", "
          "\u202e", "\ud800", "\u2028", "\x1b")
 HOSTILE_NAMES = (*(part for part in PARTS if part != "~/"), *(f"a{part}b" for part in PARTS if part != ".."),
                  *(f"{part}a" for part in PARTS if part != "\n"), *(f"../{part}" for part in PARTS), "", " ", ".",
-                 "...", ".hidden", "con", "CON", "nul.txt", "Aux", "COM1", "lpt9.x", "COM¹", "CONIN$", "x" * 101, "ü" * 91, "a.",
-                 ".safetensors", "..safetensors", None, 3)
+                 "...", ".hidden", "con", "CON", "nul.txt", "Aux", "COM1", "lpt9.x", "COM¹", "CONIN$", "x" * 101, "ü" * 91,
+                 "a.", ".safetensors", "..safetensors", None, 3)
 
 
 @pytest.mark.parametrize("name", GOOD_NAMES, ids=repr)
