@@ -44,10 +44,10 @@ class PeopleInPicture:
 
         The tensors [b, channels, h, w] are changed. shares: as `SharesOnGrids` gives them. timesteps: [b].
         """
-        if self.strengths is None and self.windows is None:
+        if "strengths" not in shares:
             return residuals
         strengths = shares["strengths"][:, None]  # (people, 1)
-        if self.windows is not None:
+        if "windows" in shares:
             start, end = shares["windows"].to(timesteps.dtype).unbind(dim=1)  # rounded as the timesteps are
             strengths = strengths * ((timesteps <= start[:, None]) & (timesteps >= end[:, None]))
         factors = {}
@@ -71,8 +71,9 @@ class SharesOnGrids(torch.nn.Module):
 
     def forward(self, context, height, width):
         """context: the tokens of all people [b, tokens, 2048]. height, width: of the latents."""
-        people, device = self.people, context.device
-        found = {"strengths": torch.tensor(people.strengths or (1.0,) * people.count).to(device)}
+        people, device, found = self.people, context.device, {}
+        if people.strengths is not None or people.windows is not None:
+            found["strengths"] = torch.tensor(people.strengths or (1.0,) * people.count).to(device)
         if people.windows is not None:
             found["windows"] = torch.tensor(people.windows).to(device)
         for _ in range(self.levels):
