@@ -27,6 +27,7 @@ from .identity import (
 from .identity.adapter import EXPECTED
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
+from .people import nodes as people_nodes
 from .replay.nodes import InstantIDReplay
 from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 
@@ -41,6 +42,7 @@ def _register_folders():
     paths, extensions = folder_paths.folder_names_and_paths["instantid"]
     if not extensions:  # nobody has said which files count: none means all
         folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
+    people_nodes.register_folder()
 
 
 _register_folders()
@@ -330,6 +332,7 @@ NODES = {
     InstantIDAttentionPatch: "InstantID Patch Attention",
     ApplyInstantIDControlNet: "InstantID Apply ControlNet",
     InstantIDOptions: "InstantID Options",
+    **people_nodes.NODES,
     InstantIDReplay: "InstantID Replay",
     InstantIDStepReuse: "InstantID Step Reuse",
     InstantIDCache: "InstantID Cache",

@@ -30,12 +30,22 @@ def check_control_net(control_net):
                               f"made for another model. {advice}")
 
 
-def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None):
+def check_reads_people(control_net):
+    """Refuses a ControlNet whose cross-attention cannot be told several people apart."""
+    from .constants import is_plain
+    if not is_plain(control_net):
+        raise ControlNetError(f"The ControlNet is a {type(control_net).__name__}, which cannot show several people at once. "
+                              "Connect InstantID's ControlNet (IdentityNet) straight from Load ControlNet Model.")
+
+
+def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None,
+                       people=None):
     """Conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
 
     hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
     negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
-    earlier ControlNets get the tokens all the same.
+    earlier ControlNets get the tokens all the same. people: `people.PeopleInPicture`, if the tokens are those of several
+    people, one after the other.
     """
     from .constants import with_cached_constants
     hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
@@ -44,8 +54,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
 
     def controlled(previous):
         if previous not in copies:
-            copies[previous] = with_cached_constants(control_net.copy()).set_cond_hint(hint, strength, (start_at, end_at))
-            copies[previous].set_previous_controlnet(previous)
+            copies[previous] = with_cached_constants(control_net.copy(), people)
+            copies[previous].set_cond_hint(hint, strength, (start_at, end_at)).set_previous_controlnet(previous)
         return copies[previous]
 
     def extended(conditioning, tokens, limits):

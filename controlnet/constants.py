@@ -11,25 +11,34 @@ import weakref
 import comfy.cldm.cldm
 import comfy.controlnet
 import torch
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from ..caches import RecentCache, tensor_key
+from .memoized import MemoizedLayer, Memory
+from .people import PeopleAttention, PeopleContext, SharesOnGrids
 
 KEPT_HINTS = 4     # areas of different sizes alternate within a step
 KEPT_CONTEXTS = 4  # and so may cond and uncond
 CONSTANT_LAYERS = ("input_hint_block", "attn2.to_k", "attn2.to_v")
 
 
-def with_cached_constants(control):
+def with_cached_constants(control, people=None):
     """The given ControlNet, its model now an IdentityNet over the same weights; kinds other than ComfyUI's own for SD and
     SDXL stay as they are.
+
+    people: `people.PeopleInPicture`, if several are to be read, each in a part of the picture. Other kinds of ControlNets
+    cannot do that; `check_reads_people` refuses them.
 
     The object remains a plain comfy.controlnet.ControlNet: Advanced-ControlNet turns exactly those into ones that follow
     AnimateDiff's windows, and AnimateDiff refuses all others.
     """
-    if type(control) is comfy.controlnet.ControlNet and type(control.control_model) is comfy.cldm.cldm.ControlNet:
-        control.control_model = IdentityNet.over(control.control_model, control)
+    if is_plain(control):
+        control.control_model = IdentityNet.over(control.control_model, control, people=people)
     return control
+
+
+def is_plain(control):
+    """Whether a ControlNet is ComfyUI's own for SD and SDXL, which an IdentityNet can stand for."""
+    return type(control) is comfy.controlnet.ControlNet and type(control.control_model) is comfy.cldm.cldm.ControlNet
 
 
 def with_options(conditionings, options):
@@ -49,7 +58,7 @@ def with_options(conditionings, options):
             copies[control] = control.copy().set_previous_controlnet(previous)
         if isinstance(model, IdentityNet):
             user, = model.source
-            as_before = {"replay": copy.deepcopy(model.replay), "reuse": copy.deepcopy(model.reuse)}
+            as_before = {"replay": copy.deepcopy(model.replay), "reuse": copy.deepcopy(model.reuse), "people": model.people}
             copies[control].control_model = IdentityNet.over(user, copies[control], **{**as_before, **options(control)})
         return copies[control]
 
@@ -65,13 +74,15 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     """
 
     @classmethod
-    def over(cls, model, control, replay=None, reuse=None):
+    def over(cls, model, control, replay=None, reuse=None, people=None):
         """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
         `replay.identity_net.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
-        out."""
+        out. people: `people.PeopleInPicture`, if there are several."""
         net = cls.__new__(cls)
-        net.__dict__.update(_with_memoized_layers(model).__dict__, hints=Hints(weakref.ref(control)), replay=replay,
-                            reuse=reuse, source=(model,))
+        net.__dict__.update(_with_memoized_layers(model, people).__dict__, hints=Hints(weakref.ref(control)), replay=replay,
+                            reuse=reuse, people=people, source=(model,))
+        if people is not None:
+            net.shares = MemoizedLayer(SharesOnGrids(people, len(model.channel_mult)))
         return net
 
     def forward(self, x, hint, timesteps, context, **others):
@@ -87,34 +98,16 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
         hint, context: during a run the same objects wherever their content is the same.
         """
-        forward = super().forward
+        forward = super().forward if self.people is None else self._forward_of_people
         if self.replay is not None:
             return self.replay.evaluate(self, forward, x, hint, timesteps, context, others)
         return forward(x, hint, timesteps, context, **others)
 
-
-class Memory(WeakTensorKeyDictionary):
-    """What belongs to a tensor, to the very object, and goes with it. A deep copy is empty: it is for another device."""
-
-    def __deepcopy__(self, memo):
-        return type(self)()
-
-
-class MemoizedLayer(torch.nn.Module):
-    """A layer that computes once what it is given again and again. Its results are for reading."""
-
-    def __init__(self, layer):
-        super().__init__()
-        self.layer = layer
-        self.results = Memory()
-
-    def forward(self, argument, *others):
-        if torch.is_grad_enabled():
-            return self.layer(argument, *others)
-        result = self.results.get(argument)
-        if result is None:
-            result = self.results[argument] = self.layer(argument, *others)
-        return result
+    def _forward_of_people(self, x, hint, timesteps, context, **others):
+        """context: the tokens of all people, one after the other."""
+        shares = self.shares(context, *x.shape[2:])
+        residuals = super().forward(x, hint, timesteps, PeopleContext(context, shares), **others)
+        return self.people.scaled(residuals, shares, timesteps)
 
 
 class HintRecord:
@@ -135,7 +128,8 @@ class HintRecord:
 
     def context(self, given):
         """The first of the contexts that had the same content: [b, tokens, 2048]."""
-        return self._contexts.get_or_make((given.device, tensor_key(given)), lambda: given)
+        # another object for each hint, too: what depends on the latents' size may be tied to it
+        return self._contexts.get_or_make((given.device, tensor_key(given)), given.detach)
 
 
 class Hints:
@@ -183,11 +177,14 @@ class Hints:
             self._of_run.clear()
 
 
-def _with_memoized_layers(module, name=""):
-    """The module with its constant layers remembered; what is not on the way to one of them is shared."""
+def _with_memoized_layers(module, people=None, name=""):
+    """The module with its constant layers remembered, and its cross-attention for several people if there are; what is not on
+    the way to one of them is shared."""
     if name.endswith(CONSTANT_LAYERS):
         return MemoizedLayer(module)
-    children = {key: child and _with_memoized_layers(child, f"{name}.{key}") for key, child in module._modules.items()}
+    if people is not None and name.endswith("attn2"):
+        return PeopleAttention(module, people.count)
+    children = {key: child and _with_memoized_layers(child, people, f"{name}.{key}") for key, child in module._modules.items()}
     if all(children[key] is child for key, child in module._modules.items()):
         return module
     twin = copy.copy(module)  # shares the dictionary of its own weights, in which they may be replaced

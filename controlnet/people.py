@@ -1,0 +1,142 @@
+"""Several people in one evaluation of IdentityNet: in its cross-attention each person's tokens are read where that person is.
+
+Masks are brought to IdentityNet's grids, whose rows and columns are the latents' halved once for each level, and there become
+shares, which add up to 1 at every place. Where masks overlap, people share by their masks' weights; what masks leave of the
+whole is shared by all alike.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+from ..identity.attention import attention
+from .memoized import MemoizedLayer
+
+TOKENS = 16  # of each person
+
+
+class PeopleInPicture:
+    """Where each of several people is, and how strongly IdentityNet acts there. Read-only; on the CPU.
+
+    masks: for each person float32 [m, H, W] with values in 0..1, one for each latent of a batch, of which the last serves the
+    rest, or None for the whole picture. strengths: for each person what IdentityNet's residuals are multiplied by; None where
+    the ControlNet does that for all alike. windows: for each person the first and the last timestep, (start, end) with start >=
+    end, at which IdentityNet acts for it; None where it does for all alike.
+    """
+
+    def __init__(self, masks, strengths=None, windows=None):
+        self.masks, self.strengths, self.windows = tuple(masks), strengths, windows
+
+    def __deepcopy__(self, memo):
+        return self
+
+    @property
+    def count(self):
+        return len(self.masks)
+
+    @property
+    def frames(self):
+        """How many latents of a batch differ in their masks."""
+        return max((len(mask) for mask in self.masks if mask is not None), default=1)
+
+    def scaled(self, residuals, shares, timesteps):
+        """{"middle": tensors, "output": tensors} with each residual multiplied by the people's strengths where they are.
+
+        The tensors [b, channels, h, w] are changed. shares: as `SharesOnGrids` gives them. timesteps: [b].
+        """
+        if "strengths" not in shares:
+            return residuals
+        strengths = shares["strengths"][:, None]  # (people, 1)
+        if "windows" in shares:
+            start, end = shares["windows"].to(timesteps.dtype).unbind(dim=1)  # rounded as the timesteps are
+            strengths = strengths * ((timesteps <= start[:, None]) & (timesteps >= end[:, None]))
+        factors = {}
+        for tensors in residuals.values():
+            for residual in tensors:
+                cells = residual.shape[2] * residual.shape[3]
+                if cells not in factors:
+                    factors[cells] = (strengths[:, :, None, None] * shares[cells]).sum(dim=0)  # (b or 1, cells, 1)
+                residual.mul_(factors[cells].view(-1, 1, *residual.shape[2:]))
+        return residuals
+
+
+class SharesOnGrids(torch.nn.Module):
+    """What is constant in a run of several people: {cells of a grid: shares [people, b or 1, cells, 1]}, float32, and where
+    they are asked for {"strengths": [people], "windows": [people, 2]}."""
+
+    def __init__(self, people, levels):
+        """levels: how many grids there are, each half as high and wide as the one before."""
+        super().__init__()
+        self.people, self.levels = people, levels
+
+    def forward(self, context, height, width):
+        """context: the tokens of all people [b, tokens, 2048]. height, width: of the latents."""
+        people, device, found = self.people, context.device, {}
+        if people.strengths is not None or people.windows is not None:
+            found["strengths"] = torch.tensor(people.strengths or (1.0,) * people.count).to(device)
+        if people.windows is not None:
+            found["windows"] = torch.tensor(people.windows).to(device)
+        for _ in range(self.levels):
+            masks = torch.stack([self._on_grid(mask, height, width) for mask in people.masks]).to(device)
+            shares = shares_of(masks).flatten(2)[..., None]  # (people, frames, cells, 1)
+            found[height * width] = shares
+            height, width = -(-height // 2), -(-width // 2)
+        return found
+
+    def _on_grid(self, mask, height, width):
+        if mask is None:
+            return torch.ones(self.people.frames, height, width)
+        mask = torch.nn.functional.interpolate(mask[:, None], size=(height, width), mode="bilinear")[:, 0]
+        return torch.cat([mask, mask[-1:].expand(self.people.frames - len(mask), -1, -1)])
+
+
+def shares_of(masks):
+    """Each person's share at each place, [people, ...] as the masks, whose values are in 0..1."""
+    total = masks.sum(dim=0)
+    return (masks + (1 - total).clamp(min=0) / len(masks)) / total.clamp(min=1)
+
+
+class PeopleContext(NamedTuple):
+    """What stands for the context of an IdentityNet's evaluation of several people."""
+    tokens: torch.Tensor  # [b, people * 16, 2048]
+    shares: dict          # as `SharesOnGrids` gives them
+
+
+class ProjectionOfEach(torch.nn.Module):
+    """A projection of each person's tokens on its own, so that its bits are those of the person alone."""
+
+    def __init__(self, layer, people):
+        super().__init__()
+        self.layer, self.people = layer, people
+
+    def forward(self, tokens):
+        """[b, people * 16, 2048] to [people, b, 16, width].
+
+        Other tokens, which a later Apply InstantID has put in their place, are read by everybody.
+        """
+        if tokens.shape[1] // TOKENS != self.people:
+            return self.layer(tokens).expand(self.people, -1, -1, -1)
+        parts = tokens[:, :self.people * TOKENS].split(TOKENS, dim=1)
+        return torch.stack([self.layer(part.contiguous()) for part in parts])
+
+
+class PeopleAttention(torch.nn.Module):
+    """A cross-attention block of IdentityNet, its layers shared, whose context is a `PeopleContext`: the sum over the people of
+    share * attention(q, K, V) in float32, then the block's output layer."""
+
+    def __init__(self, block, people):
+        """block: ComfyUI's CrossAttention, which is not changed. people: how many."""
+        super().__init__()
+        self.heads, self.attn_precision = block.heads, block.attn_precision
+        self.to_q, self.to_out = block.to_q, block.to_out
+        self.to_k, self.to_v = (MemoizedLayer(ProjectionOfEach(layer, people)) for layer in (block.to_k, block.to_v))
+
+    def forward(self, x, context, value=None, mask=None, **options):
+        """x: [b, cells, width]."""
+        q = self.to_q(x)
+        total = None
+        for keys, values, share in zip(self.to_k(context.tokens), self.to_v(context.tokens), context.shares[q.shape[1]],
+                                       strict=True):
+            term = share * attention(q, keys, values, self.heads, attn_precision=self.attn_precision)
+            total = term if total is None else total.add_(term)
+        return self.to_out(total.to(q.dtype))

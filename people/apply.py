@@ -1,0 +1,79 @@
+"""A MODEL and CONDITIONING with one person or several, from people instead of photos."""
+
+import torch
+
+from ..controlnet import apply_identity_net, check_control_net, check_reads_people
+from ..controlnet.people import PeopleInPicture
+from ..CrossAttentionPatch import check_model, patch_model
+from ..identity import LatentMask, attention_dtype, merge_embeddings, unconditional_embedding
+from .person import PersonError, check_same_embedder
+from .places import PersonInPicture, hint_of_one, place_people
+
+SELECTION = "as original"  # of the blocks, as Apply InstantID has it
+
+
+def apply_person(instantid, control_net, model, positive, negative, one, noise, combine_embeds, image_kps, options):
+    """(model, positive, negative) with one person; the same as Apply InstantID Advanced makes of the photos.
+
+    one: PersonInPicture. image_kps: IMAGE of drawn keypoints, or None for the person's own.
+    """
+    check_control_net(control_net)
+    factors = options.factors(SELECTION)
+    identity = _identity(instantid, model, one.person, noise, combine_embeds)
+    mask = None if one.mask is None else LatentMask(one.mask)
+    patched = patch_model(model, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors, fused=options.fused)
+    hint = hint_of_one(one.person, one.keypoints) if image_kps is None else image_kps
+    return patched, *apply_identity_net(positive, negative, control_net, hint, *identity.tokens(instantid.device),
+                                        one.cn_strength, one.start_at, one.end_at, one.mask)
+
+
+def _identity(instantid, model, person, noise, combine_embeds="average"):
+    check_model(model, instantid.widths)
+    embedding = merge_embeddings(person.references, combine_embeds)
+    return instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
+
+
+def apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height):
+    """(model, positive, negative) with several people, by one IdentityNet; for one person, what `apply_person` makes.
+
+    people: PersonInPicture objects. width, height: of the drawing of all faces, where nothing else tells it.
+    """
+    if not people or not all(isinstance(one, PersonInPicture) for one in people):
+        raise PersonError("There are no people. Connect InstantID People to the input people.")
+    if len(people) == 1:
+        return apply_person(instantid, control_net, model, positive, negative, people[0], noise, "average", image_kps, options)
+    check_control_net(control_net)
+    check_reads_people(control_net)
+    check_same_embedder([one.person for one in people])
+    factors = options.factors(SELECTION)
+    identities = [_identity(instantid, model, one.person, noise) for one in people]
+    hint, masks = place_people(people, width, height, image_kps)
+    patched = model
+    for one, identity, mask in zip(people, identities, masks, strict=True):
+        patched = patch_model(patched, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors,
+                              fused=options.fused)
+    tokens = [torch.cat(side, dim=1)
+              for side in zip(*(identity.tokens(instantid.device) for identity in identities), strict=True)]
+    strength, in_picture = _in_identity_net(people, masks, model)
+    return patched, *apply_identity_net(
+        positive, negative, control_net, hint, *tokens, strength, min(one.start_at for one in people),
+        max(one.end_at for one in people), people=in_picture)
+
+
+def _in_identity_net(people, masks, model):
+    """The strength of the ControlNet, and the PeopleInPicture with what differs among people."""
+    masks = [None if mask is None else mask.masks.nan_to_num().clamp(0, 1) for mask in masks]
+    strengths, windows = [one.cn_strength for one in people], [(one.start_at, one.end_at) for one in people]
+    alike = len(set(strengths)) == 1
+    return strengths[0] if alike else 1.0, PeopleInPicture(
+        masks, None if alike else tuple(strengths),
+        None if len(set(windows)) == 1 else tuple(timesteps_of(model, *window) for window in windows))
+
+
+def timesteps_of(model, start_at, end_at):
+    """The first and the last timestep of a part of the sampling, 0..1; without limit where it begins or ends with it."""
+    sampling = model.get_model_object("model_sampling")
+
+    def timestep(percent):
+        return float(sampling.timestep(torch.tensor(float(sampling.percent_to_sigma(percent)))))
+    return (float("inf") if start_at <= 0 else timestep(start_at)), (float("-inf") if end_at >= 1 else timestep(end_at))

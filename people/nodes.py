@@ -1,0 +1,295 @@
+"""The nodes for people: made of photos, saved, loaded, blended, applied."""
+
+import os
+
+import folder_paths
+
+from .. import timing
+from ..host import server
+from ..options import DEFAULTS, inputs
+from . import files
+from .apply import apply_people, apply_person
+from .blend import METHODS, blend
+from .person import PersonError, person_of_photos
+from .places import PersonInPicture
+
+CATEGORY = "InstantID/people"
+FOLDER = "instantid_people"  # ComfyUI's kind of the folders that hold saved people
+APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
+           "The negative prompt with IdentityNet. Connect it to the sampler.")
+PERSON = ("PERSON", {"tooltip": "A person. Connect InstantID Person or InstantID Load Person."})
+IP_WEIGHT = inputs.number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness.")
+CN_STRENGTH = inputs.number(0.8, 0.0, 10.0, 0.01, (
+    "The strength of IdentityNet: how closely place and pose of the face are followed."))
+WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the weights counts."
+
+
+def register_folder():
+    """Makes ComfyUI know the kind of folder, beside those that extra_model_paths.yaml has named."""
+    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
+    folder_paths.folder_names_and_paths[FOLDER] = (folder_paths.get_folder_paths(FOLDER), {files.EXTENSION})
+
+
+def _shown(person):
+    """What ComfyUI shows on a node of a person: its crops."""
+    if person.crops is None:
+        return {"ui": {"text": (_described(person),)}, "result": (person,)}
+    from nodes import PreviewImage
+    return {**PreviewImage().save_images(person.crops.float() / 255, "InstantIDPerson"), "result": (person,)}
+
+
+def _described(person):
+    return f"{person.photos} photo{'s' * (person.photos != 1)}"
+
+
+class InstantIDPerson:
+    DESCRIPTION = ("Makes a person of one or more photos. The person can be saved, blended with others, and put into pictures, "
+                   "alone or with others. Several photos of the same person give a better likeness.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face"]
+    RETURN_TYPES = ("PERSON",)
+    RETURN_NAMES = ("person",)
+    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID Save Person or InstantID Blend People.",)
+    FUNCTION = "make"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS},
+                "optional": {"options": inputs.OPTIONS}}
+
+    @timing.staged("person")
+    def make(self, insightface, image, options=DEFAULTS):
+        return _shown(person_of_photos(insightface, image, options.choice, options.require_all, options.small_faces))
+
+
+class InstantIDSavePerson:
+    DESCRIPTION = ("Saves a person as a file in the folder models/instantid_people. InstantID Load Person loads it later, "
+                   "without the photos and without InsightFace.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["save face", "save embedding", "face model", "character library"]
+    RETURN_TYPES = ("PERSON",)
+    RETURN_NAMES = ("person",)
+    OUTPUT_TOOLTIPS = ("The same person.",)
+    FUNCTION = "save"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {
+            "person": PERSON,
+            "name": ("STRING", {"default": "person", "tooltip": "The name of the file, without a folder or an ending."}),
+            "keep_crops": ("BOOLEAN", {"default": True, "tooltip": (
+                "Keeps a small picture of each face in the file, which InstantID Load Person shows. Turn it off to share a "
+                "file without pictures.")}),
+            "if_exists": (list(files.IF_EXISTS), {"default": files.IF_EXISTS[0], "tooltip": (
+                "What happens if a person of this name is saved already. new number: name_2, name_3 and so on. replace: the "
+                "older file is lost. error: the run stops.")}),
+        }}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, name):
+        """ComfyUI asks this when a prompt is queued. name is None where the widget is an input from another node."""
+        try:
+            files.file_name("person" if name is None else name)
+        except PersonError as error:
+            return str(error)
+        return True
+
+    def save(self, person, name, keep_crops=True, if_exists=files.IF_EXISTS[0]):
+        path = files.save_person(person, folder_paths.get_folder_paths(FOLDER)[0], name, if_exists, keep_crops)
+        return {"ui": {"text": (f"Saved as {os.path.basename(path)}.",)}, "result": (person,)}
+
+
+class InstantIDLoadPerson:
+    DESCRIPTION = ("Loads a person that InstantID Save Person has saved. Neither the photos nor InsightFace are needed. New "
+                   "files appear in the list after a refresh of the browser's node definitions (key R).")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library"]
+    RETURN_TYPES = ("PERSON",)
+    RETURN_NAMES = ("person",)
+    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID People or InstantID Blend People.",)
+    FUNCTION = "load"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"person": (folder_paths.get_filename_list(FOLDER), {
+            "tooltip": "A file in the folder models/instantid_people."})}}
+
+    @classmethod
+    def IS_CHANGED(cls, person):
+        """Another content of the same name is another person."""
+        path = folder_paths.get_full_path(FOLDER, person)
+        return "" if path is None else files.content_key(path)
+
+    def load(self, person):
+        path = folder_paths.get_full_path(FOLDER, person)
+        if path is None:
+            raise PersonError(f"The saved person {person} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}. Save "
+                              "it with InstantID Save Person.")
+        return _shown(files.load_person(path))
+
+
+class InstantIDBlendPeople:
+    DESCRIPTION = ("Blends two, three or four people into one, or finds the photos of one person that do not fit the others. "
+                   "The keypoints are those of the first person.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["mix faces", "blend faces", "merge faces", "average face", "face ratio"]
+    RETURN_TYPES = ("PERSON",)
+    RETURN_NAMES = ("person",)
+    OUTPUT_TOOLTIPS = ("The blended person.",)
+    FUNCTION = "blend"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        weight = inputs.number(0.5, 0.0, 10.0, 0.01, WEIGHT_TOOLTIP)
+        return {
+            "required": {
+                "person_a": PERSON, "weight_a": weight, "weight_b": weight,
+                "method": (list(METHODS), {"default": METHODS[0], "tooltip": (
+                    "average: the weighted mean. average of directions: the same, but photos with strong features do not "
+                    "outweigh others. spherical: for two people, an even way from one to the other. robust average: the mean "
+                    "of all photos without those that show somebody else or are too different.")}),
+            },
+            "optional": {
+                "person_b": PERSON, "person_c": PERSON, "person_d": PERSON, "weight_c": weight, "weight_d": weight,
+            },
+        }
+
+    def blend(self, person_a, weight_a, weight_b, method, person_b=None, person_c=None, person_d=None, weight_c=0.5,
+              weight_d=0.5):
+        given = {"person_a": (person_a, weight_a), "person_b": (person_b, weight_b), "person_c": (person_c, weight_c),
+                 "person_d": (person_d, weight_d)}
+        given = {name: pair for name, pair in given.items() if pair[0] is not None}
+        people, weights = zip(*given.values(), strict=True)
+        blended = blend(people, weights, method)
+        if blended.left_out:
+            names = list(given)
+            photos = ", ".join(f"photo {photo + 1} of {names[number]}" for number, photo in blended.left_out)
+            server.tell(f"Left out, because the face is too different from the others: {photos}.")
+        return (blended.person,)
+
+
+class ApplyInstantIDPerson:
+    DESCRIPTION = ("Puts a person into the pictures of an SDXL model. It is Apply InstantID Advanced with a person in place of "
+                   "photos, and gives the same pictures.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["likeness", "saved face", "consistent character", "face id", "same person"]
+    RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("MODEL", "positive", "negative")
+    OUTPUT_TOOLTIPS = APPLIED
+    FUNCTION = "apply"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "instantid": inputs.INSTANTID, "person": PERSON, "control_net": inputs.CONTROL_NET, "model": inputs.MODEL,
+                "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                "ip_weight": IP_WEIGHT, "cn_strength": CN_STRENGTH, "start_at": inputs.START, "end_at": inputs.END,
+                "noise": inputs.NOISE,
+                "combine_embeds": (["average", "norm average", "concat"], {"default": "average", "tooltip": (
+                    "How several photos become one person. average: the mean of the faces. norm average: a mean in which every "
+                    "number of a face is scaled first. concat: the model sees every photo.")}),
+            },
+            "optional": {
+                "image_kps": ("IMAGE", {"tooltip": (
+                    "Where the face is and how it looks: a drawing from Face Keypoints Preprocessor, which is used as it is. "
+                    "Without it, the pose of the person's first photo is used.")}),
+                "mask": inputs.MASK, "options": inputs.OPTIONS,
+            },
+        }
+
+    @timing.staged("apply")
+    def apply(self, instantid, person, control_net, model, positive, negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
+              end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
+        one = PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask)
+        _say_if_without_effect([one])
+        return apply_person(instantid, control_net, model, positive, negative, one, noise, combine_embeds, image_kps, options)
+
+
+class InstantIDPeople:
+    DESCRIPTION = ("Adds a person to a list of people for one picture. Connect one InstantID People for each person, each to "
+                   "the input people of the next, and the last one to Apply InstantID People.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional"]
+    RETURN_TYPES = ("INSTANTID_PEOPLE",)
+    RETURN_NAMES = ("people",)
+    OUTPUT_TOOLTIPS = ("The list, for the next InstantID People or for Apply InstantID People.",)
+    FUNCTION = "add"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {"person": PERSON, "ip_weight": IP_WEIGHT, "cn_strength": CN_STRENGTH, "start_at": inputs.START,
+                         "end_at": inputs.END},
+            "optional": {
+                "mask": ("MASK", {"tooltip": (
+                    "The part of the picture in which this person appears. If nobody in the list has a mask, the picture is "
+                    "divided from left to right.")}),
+                "keypoints": ("KEYPOINTS", {"tooltip": (
+                    "Where this person's face is and how it looks: the first face of these keypoints. Without them, the pose "
+                    "of the person's first photo is placed in the person's part of the picture.")}),
+                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people so far: InstantID People of the person before."}),
+            },
+        }
+
+    def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):
+        return ((*people, PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask, keypoints)),)
+
+
+class ApplyInstantIDPeople:
+    DESCRIPTION = ("Puts several people into one picture of an SDXL model, each in a part of it. IdentityNet runs once a step, "
+                   "however many people there are. With one person it gives the same picture as Apply InstantID Advanced.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = InstantIDPeople.SEARCH_ALIASES
+    RETURN_TYPES = ApplyInstantIDPerson.RETURN_TYPES
+    RETURN_NAMES = ApplyInstantIDPerson.RETURN_NAMES
+    OUTPUT_TOOLTIPS = ("The model with the people. Connect it to the sampler.", *APPLIED[1:])
+    FUNCTION = "apply"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        side = {"default": 1024, "min": 64, "max": 16384, "step": 8}
+        return {
+            "required": {
+                "instantid": inputs.INSTANTID, "control_net": inputs.CONTROL_NET, "model": inputs.MODEL,
+                "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people. Connect the last InstantID People."}),
+                "noise": inputs.NOISE,
+                "width": ("INT", {**side, "tooltip": (
+                    "The width of the picture to be made. It only counts if there are neither masks nor keypoints.")}),
+                "height": ("INT", {**side, "tooltip": (
+                    "The height of the picture to be made. It only counts if there are neither masks nor keypoints.")}),
+            },
+            "optional": {
+                "image_kps": ("IMAGE", {"tooltip": (
+                    "A drawing of everybody's keypoints, which is used as it is. Without it, the faces are drawn where the "
+                    "keypoints and masks of InstantID People say.")}),
+                "options": inputs.OPTIONS,
+            },
+        }
+
+    @timing.staged("apply")
+    def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
+              image_kps=None, options=DEFAULTS):
+        _say_if_without_effect(people)
+        return apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height)
+
+
+def _say_if_without_effect(people):
+    """Tells the user that a part of the sampling is empty."""
+    for one in people:
+        reason = inputs.reason_for_no_effect(one.start_at, one.end_at)
+        if reason:
+            server.say_on_node(f"{reason} Set start_at below end_at.")
+
+
+NODES = {
+    InstantIDPerson: "InstantID Person",
+    InstantIDSavePerson: "InstantID Save Person",
+    InstantIDLoadPerson: "InstantID Load Person",
+    InstantIDBlendPeople: "InstantID Blend People",
+    ApplyInstantIDPerson: "Apply InstantID Person",
+    InstantIDPeople: "InstantID People",
+    ApplyInstantIDPeople: "Apply InstantID People",
+}

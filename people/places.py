@@ -1,0 +1,146 @@
+"""Where people are in a picture: the drawing that IdentityNet reads, and a mask for each person."""
+
+from typing import NamedTuple
+
+import torch
+
+from ..controlnet import ControlNetError
+from ..host import server
+from ..identity import LatentMask
+from ..keypoints import KeypointFace, Keypoints, draw
+from ..utils import KEYPOINT_COLOURS, NOSE, pictures_to_image
+
+SMALLEST_SIDE = 512          # of a drawing: IdentityNet knows points of one size, whatever the picture's
+FACE_PART = 0.25             # of the shorter side of a person's part of the picture that the five points extend over
+FACE_CENTRE = (0.5, 0.4)     # of the five points in it
+
+
+class PersonInPicture(NamedTuple):
+    """One person, as it is to appear in a picture. Read-only."""
+    person: object              # Person
+    ip_weight: float = 0.8
+    cn_strength: float = 0.8
+    start_at: float = 0.0
+    end_at: float = 1.0
+    mask: object = None         # MASK, or None for the whole picture
+    keypoints: object = None    # Keypoints, of which the first face is this person's
+
+    @property
+    def face(self):
+        """The KeypointFace that was given; None without one."""
+        return self.keypoints.faces[0] if self.keypoints is not None and self.keypoints.faces else None
+
+
+def hint_of_one(person, keypoints=None):
+    """The drawing of one person's face, IMAGE [1, h, w, 3]: of the given Keypoints' first face, or of the first photo, at its
+    size."""
+    if keypoints is not None and keypoints.faces:
+        return drawing(keypoints._replace(faces=keypoints.faces[:1]))
+    width, height = person.sizes[0].tolist()
+    return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)))
+
+
+def drawing(keypoints):
+    """Keypoints as IdentityNet reads them: IMAGE [1, h, w, 3]."""
+    return pictures_to_image([draw(keypoints)])
+
+
+def place_people(people, width, height, image_kps=None):
+    """What several people need to be in one picture: (drawing IMAGE [n, h, w, 3], a LatentMask or None for each person).
+
+    people: PersonInPicture objects. width, height: of the drawing, where neither keypoints nor masks tell it. image_kps: a
+    drawing, which is used as it is. Where nobody has a mask, the picture is divided among all from left to right.
+    """
+    keypoints = None if image_kps is not None else keypoints_of(people, *_size(people, width, height))
+    masks = [None if one.mask is None else LatentMask(one.mask) for one in people]
+    if all(mask is None for mask in masks):
+        centres, width, height = _centres(people, keypoints, image_kps)
+        masks = [LatentMask(strip) for strip in strips(centres, width, height)]
+        server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to right "
+                    "by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+    return drawing(keypoints) if image_kps is None else image_kps, masks
+
+
+def _size(people, width, height):
+    """Width and height of the picture."""
+    for one in people:
+        if one.face is not None:
+            return one.keypoints.width, one.keypoints.height
+    for one in people:
+        if one.mask is not None:
+            rows, columns = LatentMask(one.mask).masks.shape[1:]
+            times = max(-(-SMALLEST_SIDE // min(rows, columns)), 1)
+            return columns * times, rows * times
+    return width, height
+
+
+def keypoints_of(people, width, height):
+    """Everybody's face in one picture, in the order of the people.
+
+    A person's own keypoints are scaled to the picture. Otherwise the face of the first photo is put into the middle of the
+    person's mask, or of the part that is the person's when the picture is divided evenly from left to right.
+    """
+    faces = []
+    for number, one in enumerate(people):
+        if one.face is not None:
+            scale = torch.tensor([width / one.keypoints.width, height / one.keypoints.height], dtype=torch.float64)
+            points = torch.as_tensor(one.face.points, dtype=torch.float64) * scale
+            faces.append(KeypointFace(points.numpy(), one.face.opacities))
+        else:
+            part = (number * width / len(people), 0.0, (number + 1) * width / len(people), float(height))
+            box = part if one.mask is None else _box_of(LatentMask(one.mask).masks[0], width, height) or part
+            faces.append(KeypointFace(face_in_box(one.person.points[0], box).numpy()))
+    return Keypoints(width, height, tuple(faces))
+
+
+def face_in_box(points, box):
+    """Five points, moved and scaled so that a face of that size and place looks natural in a box (left, top, right, bottom)."""
+    points = points.double()
+    low, high = points.amin(dim=0), points.amax(dim=0)
+    left, top, right, bottom = box
+    scale = FACE_PART * min(right - left, bottom - top) / max(float((high - low).max()), 1.0)
+    centre = torch.tensor([left + FACE_CENTRE[0] * (right - left), top + FACE_CENTRE[1] * (bottom - top)], dtype=torch.float64)
+    return (points - (low + high) / 2) * scale + centre
+
+
+def _box_of(mask, width, height):
+    """What a mask [H, W] covers in a picture of a size: (left, top, right, bottom); None if that is nothing."""
+    rows, columns = (mask > 0.5).nonzero(as_tuple=True)
+    if not len(rows):
+        return None
+    across, down = width / mask.shape[1], height / mask.shape[0]
+    return (int(columns.min()) * across, int(rows.min()) * down,
+            (int(columns.max()) + 1) * across, (int(rows.max()) + 1) * down)
+
+
+def _centres(people, keypoints, image_kps):
+    """(x of each person's face, width and height of the picture)"""
+    if keypoints is not None:
+        return [float(face.points[:, 0].mean()) for face in keypoints.faces], keypoints.width, keypoints.height
+    height, width = image_kps.shape[1:3]
+    noses = noses_in(image_kps[0])
+    if len(noses) != len(people):
+        noses = [(number + 0.5) * width / len(people) for number in range(len(people))]
+    return noses, width, height
+
+
+def noses_in(image):
+    """The places from left to right of the noses in a drawing of keypoints [h, w, 3], as x in pixels."""
+    import cv2
+    colour = torch.tensor(KEYPOINT_COLOURS[NOSE]) / 255
+    dots = (image[:, :, :3].cpu().float() == colour).all(dim=2).to(torch.uint8).numpy()
+    return sorted(float(x) for x, _ in cv2.connectedComponentsWithStats(dots)[3][1:])
+
+
+def strips(centres, width, height):
+    """A picture divided from left to right among people: for each a mask [1, height, width], 1 where it is nearer to the
+    person's centre than to the others'. centres: for each person an x in pixels."""
+    order = sorted(range(len(centres)), key=lambda number: centres[number])
+    borders = [0, *(round((centres[a] + centres[b]) / 2) for a, b in zip(order, order[1:], strict=False)), width]
+    masks = [torch.zeros(1, height, width) for _ in centres]
+    for number, left, right in zip(order, borders, borders[1:], strict=False):
+        masks[number][:, :, left:right] = 1
+        if right <= left:
+            raise ControlNetError("The faces of two people are at the same place, so the picture cannot be divided between "
+                                  "them. Move the keypoints apart, or connect a mask to each InstantID People.")
+    return masks

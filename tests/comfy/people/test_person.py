@@ -1,0 +1,231 @@
+"""One person: what the nodes make of photos and files gives the latents of the photos, to the bit."""
+
+import logging
+import os
+import shutil
+import sys
+
+import folder_paths
+import pytest
+import torch
+from instantid_swift.keypoints import KeypointFace, Keypoints
+from instantid_swift.options import Options
+from instantid_swift.people.person import PersonError
+from oracle import cases
+from oracle import fixtures as fx
+
+STEPS = {"steps": 2, "size": (16, 16)}
+PHOTOS = ("a", "b")
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """The folder of saved people, and another one that extra_model_paths.yaml would name."""
+    folders = tmp_path / "people", tmp_path / "more"
+    for path in folders:
+        path.mkdir()
+    extensions = folder_paths.folder_names_and_paths["instantid_people"][1]
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "instantid_people", (list(map(str, folders)), extensions))
+    return folders
+
+
+def person_of(nodes, world, *names, **over):
+    """The PERSON of portraits, from the node."""
+    shown = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=cases.faces(*names or PHOTOS), **over)
+    return shown["result"][0]
+
+
+def save(nodes, person, name, **over):
+    """What InstantIDSavePerson returns."""
+    return nodes["InstantIDSavePerson"]().save(person, name, **over)
+
+
+def apply_person(nodes, world, person, **over):
+    args = dict(instantid=world.instantid, person=person, control_net=world.net, model=world.model, positive=world.positive,
+                negative=world.negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, noise=0.0,
+                combine_embeds="average")
+    return cases.call(nodes, "ApplyInstantIDPerson", **{**args, **over})
+
+
+def people_of(nodes, *people):
+    """The INSTANTID_PEOPLE of dictionaries, each the inputs of InstantIDPeople."""
+    listed = ()
+    for one in people:
+        listed, = cases.call(nodes, "InstantIDPeople", people=listed, **one)
+    return listed
+
+
+def apply_people(nodes, world, people, **over):
+    args = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
+                negative=world.negative, people=people, noise=0.0)
+    return cases.call(nodes, "ApplyInstantIDPeople", **{**args, **over})
+
+
+def latents(applied, **over):
+    return fx.sample(*applied, **{**STEPS, **over})
+
+
+SETTINGS = {
+    "defaults": {},
+    "norm average, noise": {"combine_embeds": "norm average", "noise": 0.3},
+    "concat": {"combine_embeds": "concat"},
+    "mask, strengths": {"mask": cases.left_half(), "ip_weight": 1.1, "cn_strength": 0.3},
+    "window": {"start_at": 0.2, "end_at": 0.7},
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_a_person_saved_and_loaded_gives_the_latents_of_the_photos(nodes, world, folder, settings):
+    saved = save(nodes, person_of(nodes, world), "Anna", keep_crops=False)
+    assert saved["ui"]["text"] == ("Saved as Anna.safetensors.",)
+    loaded, = cases.call(nodes, "InstantIDLoadPerson", person="Anna.safetensors")["result"]
+    expected = latents(cases.advanced(nodes, world, image=cases.faces(*PHOTOS), **settings))
+    assert torch.equal(latents(apply_person(nodes, world, loaded, **settings)), expected)
+    assert expected.isfinite().all()
+
+
+def test_drawn_keypoints_are_used_as_they_are(nodes, world):
+    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("d"))
+    expected = latents(cases.advanced(nodes, world, image=cases.faces(*PHOTOS), image_kps=drawn))
+    assert torch.equal(latents(apply_person(nodes, world, person_of(nodes, world), image_kps=drawn)), expected)
+
+
+@pytest.mark.parametrize("settings", [
+    {}, {"ip_weight": 1.1, "cn_strength": 0.3, "start_at": 0.2, "end_at": 0.7, "mask": cases.left_half()}])
+def test_a_list_of_one_gives_the_latents_of_apply_advanced(nodes, world, settings):
+    people = people_of(nodes, {"person": person_of(nodes, world), **settings})
+    expected = latents(cases.advanced(nodes, world, image=cases.faces(*PHOTOS), noise=0.2, **settings))
+    assert torch.equal(latents(apply_people(nodes, world, people, noise=0.2)), expected)
+
+
+@pytest.mark.newest
+def test_options_reach_the_photos_and_the_blocks(nodes, world):
+    options = Options(blocks="all 70", attention="fused")
+    expected = latents(cases.advanced(nodes, world, image=fx.portrait("a"), options=options))
+    person = person_of(nodes, world, "a", options=options)
+    assert torch.equal(latents(apply_person(nodes, world, person, options=options)), expected)
+    assert not torch.equal(latents(apply_person(nodes, world, person)), expected)
+
+
+@pytest.mark.newest
+def test_keypoints_replace_the_photos(nodes, world):
+    person = person_of(nodes, world, "a")
+    own = Keypoints(320, 320, (KeypointFace(person.points[0].numpy()),))
+    moved = own._replace(faces=(KeypointFace(person.points[0].numpy() + 60),))
+
+    def with_keypoints(keypoints):
+        return latents(apply_people(nodes, world, people_of(nodes, {"person": person, "keypoints": keypoints})))
+    assert torch.equal(with_keypoints(own), with_keypoints(None))
+    assert not torch.equal(with_keypoints(moved), with_keypoints(None))
+
+
+def test_a_person_knows_its_photos(nodes, world, face_root):
+    """Photos without a face are left out, and the embedder is named."""
+    images = torch.cat([torch.full((1, 320, 320, 3), 0.5), cases.faces("a", "b")])
+    person = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=images)["result"][0]
+    again = person_of(nodes, world)
+    assert person.photos == 2 and person.sizes.tolist() == [[320, 320]] * 2
+    assert torch.equal(person.embeddings, again.embeddings) and torch.equal(person.points, again.points)
+    assert person.embedder == "antelopev2/w600k_mbf.onnx" and person.embedder_sha256.startswith("9cc6e4a7")
+    assert person.crops.shape == (2, 112, 112, 3) and person.crops.dtype == torch.uint8 and person.crops.float().std() > 10
+
+
+@pytest.mark.newest
+def test_the_nodes_show_the_crops(nodes, world, folder):
+    def shown(answer):
+        return [os.path.isfile(os.path.join(folder_paths.get_temp_directory(), image["filename"]))
+                for image in answer["ui"]["images"]]
+    made = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=cases.faces(*PHOTOS))
+    save(nodes, made["result"][0], "Shown")
+    assert shown(made) == shown(cases.call(nodes, "InstantIDLoadPerson", person="Shown.safetensors")) == [True, True]
+
+
+@pytest.mark.newest
+def test_other_networks_than_antelopev2_are_refused(nodes, tmp_path, face_root):
+    from insightface.app import FaceAnalysis
+    shutil.copytree(face_root / "models" / "antelopev2", tmp_path / "models" / "buffalo_s")
+    other = FaceAnalysis(name="buffalo_s", root=str(tmp_path), providers=["CPUExecutionProvider"])
+    other.prepare(ctx_id=0)
+    with pytest.raises(PersonError, match="the networks buffalo_s, and InstantID's adapter was trained with antelopev2's"):
+        cases.call(nodes, "InstantIDPerson", insightface=other, image=fx.portrait("a"))
+
+
+# ---- files
+
+
+def test_the_drop_down_has_all_folders_and_changes_with_the_content(nodes, world, folder):
+    node, person = nodes["InstantIDLoadPerson"], person_of(nodes, world, "a")
+    save(nodes, person, "Carl")
+    shutil.move(folder[0] / "Carl.safetensors", folder[1] / "Carl elsewhere.safetensors")
+    (folder[0] / "notes.txt").touch()
+    choices = node.INPUT_TYPES()["required"]["person"][0]
+    assert "Carl elsewhere.safetensors" in choices and "notes.txt" not in choices
+    before = node.IS_CHANGED(person="Carl elsewhere.safetensors")
+    assert node.IS_CHANGED(person="Carl elsewhere.safetensors") == before
+    other = save(nodes, person._replace(embeddings=-person.embeddings), "Carl")
+    assert other["ui"]["text"] == ("Saved as Carl.safetensors.",)
+    os.replace(folder[0] / "Carl.safetensors", folder[1] / "Carl elsewhere.safetensors")
+    assert node.IS_CHANGED(person="Carl elsewhere.safetensors") != before
+
+
+def test_the_folder_is_a_kind_of_comfyuis():
+    paths, extensions = folder_paths.folder_names_and_paths["instantid_people"]
+    assert os.path.join(folder_paths.models_dir, "instantid_people") in paths and extensions == {".safetensors"}
+
+
+@pytest.mark.newest
+def test_names_are_checked_when_the_prompt_is_queued(nodes):
+    check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
+    assert check("Anna") is True and check(None) is True
+    assert check("../Anna").startswith("A person cannot be saved under the name '../Anna': it holds '/'.")
+
+
+def test_a_missing_file_is_named(nodes, folder):
+    with pytest.raises(PersonError, match="The saved person nobody.safetensors is not in"):
+        cases.call(nodes, "InstantIDLoadPerson", person="nobody.safetensors")
+    assert nodes["InstantIDLoadPerson"].IS_CHANGED(person="nobody.safetensors") == ""
+
+
+@pytest.mark.newest
+def test_without_insightface_a_saved_person_is_applied(nodes, world, folder, monkeypatch):
+    save(nodes, person_of(nodes, world), "Dora")
+    expected = latents(cases.advanced(nodes, world, image=cases.faces(*PHOTOS)))
+    for name in ("insightface", "onnxruntime", "onnx"):
+        for module in [module for module in sys.modules if module.split(".")[0] == name]:
+            monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(folder_paths, "get_full_path", only(folder_paths.get_full_path, "instantid_people"))
+    loaded, = cases.call(nodes, "InstantIDLoadPerson", person="Dora.safetensors")["result"]
+    assert torch.equal(latents(apply_person(nodes, world, loaded)), expected)
+
+
+def only(function, kind):
+    """A function of a folder kind that fails for others: no network is looked for."""
+    def look(folder_kind, *rest):
+        assert folder_kind == kind
+        return function(folder_kind, *rest)
+    return look
+
+
+# ---- blends
+
+
+@pytest.mark.newest
+def test_a_blend_of_1_and_0_gives_the_first_persons_latents(nodes, world):
+    a, b = person_of(nodes, world, "a"), person_of(nodes, world, "b")
+
+    def blended(weight_a, weight_b):
+        person, = cases.call(nodes, "InstantIDBlendPeople", person_a=a, person_b=b, weight_a=weight_a, weight_b=weight_b,
+                             method="spherical")
+        return latents(apply_person(nodes, world, person))
+    assert torch.equal(blended(1.0, 0.0), latents(cases.advanced(nodes, world, image=fx.portrait("a"))))
+    assert not torch.equal(blended(1.0, 0.0), blended(0.5, 0.5))
+
+
+@pytest.mark.newest
+def test_a_robust_average_says_what_it_leaves_out(nodes, world, caplog):
+    person = person_of(nodes, world, "a", "a", "b", "a", "a")
+    with caplog.at_level(logging.WARNING):
+        robust, = cases.call(nodes, "InstantIDBlendPeople", person_a=person, weight_a=1.0, weight_b=1.0,
+                             method="robust average")
+    assert robust.photos == 4
+    assert "Left out, because the face is too different from the others: photo 3 of person_a." in caplog.text
