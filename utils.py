@@ -37,21 +37,32 @@ def draw_keypoints(height, width, points):
 
     points: [5, 2], x and y in pixels, in the order of KEYPOINT_COLOURS. Returns uint8 [height, width, 3], RGB.
     """
+    canvas = np.zeros((height, width, 3), dtype=np.uint8)
+    paint_keypoints(canvas, points)
+    return canvas
+
+
+def paint_keypoints(canvas, points, opacities=(1.0,) * len(KEYPOINT_COLOURS)):
+    """Draws five facial points, as `draw_keypoints` does, onto a canvas that may hold other faces.
+
+    canvas: uint8 [height, width, 3], RGB, which is changed. opacities: five numbers, 0 to 1; colours are darker by them, a
+    stick's by those of both its ends. A point of opacity 0 is left out.
+    """
     import cv2
     points = np.asarray(points, dtype=np.float64)
-    canvas = np.zeros((height, width, 3), dtype=np.uint8)
     nose = points[NOSE]
     for index, colour in enumerate(KEYPOINT_COLOURS):
-        if index == NOSE:
+        opacity = opacities[index] * opacities[NOSE]
+        if index == NOSE or not opacity:
             continue
         dx, dy = points[index] - nose
         middle = (points[index] + nose) / 2
         stick = cv2.ellipse2Poly((int(middle[0]), int(middle[1])), (int(math.hypot(dx, dy) / 2), STICK_HALF_WIDTH),
                                  int(math.degrees(math.atan2(dy, dx))), 0, 360, 1)
-        cv2.fillConvexPoly(canvas, stick, [int(value * STICK_DIMMING) for value in colour])
-    for point, colour in zip(points, KEYPOINT_COLOURS, strict=True):
-        cv2.circle(canvas, (int(point[0]), int(point[1])), POINT_RADIUS, colour, -1)
-    return canvas
+        cv2.fillConvexPoly(canvas, stick, [int(value * STICK_DIMMING * opacity) for value in colour])
+    for point, colour, opacity in zip(points, KEYPOINT_COLOURS, opacities, strict=True):
+        if opacity:
+            cv2.circle(canvas, (int(point[0]), int(point[1])), POINT_RADIUS, [int(value * opacity) for value in colour], -1)
 
 
 def pictures_to_image(pictures):

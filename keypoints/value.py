@@ -1,0 +1,33 @@
+"""KEYPOINTS: the five points of one or more faces in a picture of known size, and their drawing."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from ..utils import paint_keypoints
+
+ALL_VISIBLE = (1.0,) * 5
+
+
+class KeypointFace(NamedTuple):
+    """The five points of one face."""
+    points: np.ndarray             # [5, 2] in pixels: left eye, right eye, nose, left and right corner of the mouth
+    opacities: object = ALL_VISIBLE  # five numbers, 0 to 1
+
+
+class Keypoints(NamedTuple):
+    """Faces in a picture of a size."""
+    width: int
+    height: int
+    faces: tuple  # of KeypointFace; where several people are meant, in their order
+
+
+def draw(keypoints):
+    """Draws all faces on one canvas, one after the other: uint8 [height, width, 3], RGB.
+
+    For one face with all points visible it equals `utils.draw_keypoints`.
+    """
+    canvas = np.zeros((keypoints.height, keypoints.width, 3), dtype=np.uint8)
+    for face in keypoints.faces:
+        paint_keypoints(canvas, face.points, face.opacities)
+    return canvas

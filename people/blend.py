@@ -1,0 +1,122 @@
+"""Blends of people: one embedding from those of several people or photos."""
+
+from typing import NamedTuple
+
+import torch
+
+from .person import PersonError, check_same_embedder
+
+AVERAGE, DIRECTIONS, SPHERICAL, ROBUST = "average", "average of directions", "spherical", "robust average"
+METHODS = (AVERAGE, DIRECTIONS, SPHERICAL, ROBUST)
+FEWEST = 3             # photos among which one can be told to be far from the rest
+MOST_DEVIATIONS = 3.0  # standard deviations, estimated by the median, within which a photo belongs to the rest
+LEAST_DROP = 0.15      # by which its similarity must be below the median's in any case
+NORMAL = 1.4826        # the standard deviation of a normal distribution in median absolute deviations
+PARALLEL = 1e-4        # sine of an angle below which two directions are taken for one line
+
+
+class Blend(NamedTuple):
+    """A blended person, and which photos were left out."""
+    person: object     # Person
+    left_out: tuple    # of (number of the person, number of its photo), both from 0
+
+
+def blend(people, weights, method):
+    """A person between people.
+
+    people: Persons. weights: as many numbers, 0 or more, of which only the ratios count. A person of weight 0 takes no part, and
+    where several people are given and one alone has a weight, the result is that person itself, whatever the method. PersonError
+    if the people cannot be blended.
+
+    average: the weighted mean of the people's embeddings; a person's embedding is the mean of its photos.
+    average of directions: the same of the embeddings divided by their norms, at the weighted mean of the norms.
+    spherical: two people; the point between them on the arc from one direction to the other, at the weighted mean of the norms.
+    robust average: the weighted mean of all photos but those far from the rest (`outliers`).
+    The keypoints and the picture's size are those of the first person's first photo.
+    """
+    if method not in METHODS:
+        raise PersonError(f"The method is {method!r}; choose one of {', '.join(METHODS)}.")
+    if not all(weight >= 0 for weight in weights):
+        raise PersonError(f"A weight must be 0 or more; these are {', '.join(f'{weight:g}' for weight in weights)}.")
+    taking_part = [number for number, weight in enumerate(weights) if weight]
+    if not taking_part:
+        raise PersonError("All weights are 0, so that nobody would be left. Set one of them above 0.")
+    if len(taking_part) == 1 and (len(people) > 1 or method != ROBUST):
+        return Blend(people[taking_part[0]], ())
+    chosen = [people[number] for number in taking_part]
+    check_same_embedder(chosen)
+    weights = torch.tensor([weights[number] for number in taking_part], dtype=torch.float64)
+    weights = weights / weights.sum()
+    if method == ROBUST:
+        return _without_outliers(chosen, weights, taking_part)
+    means = torch.stack([person.embeddings.double().mean(dim=0) for person in chosen])
+    return Blend(_as_person({AVERAGE: _mean, DIRECTIONS: _mean_of_directions, SPHERICAL: _on_the_arc}[method](means, weights),
+                            chosen[0]), ())
+
+
+def _as_person(embedding, first):
+    return first.only([0])._replace(embeddings=embedding.float()[None], crops=None)
+
+
+def _mean(vectors, weights):
+    return weights @ vectors
+
+
+def _mean_of_directions(vectors, weights):
+    norms = vectors.norm(dim=1)
+    mean = weights @ (vectors / norms[:, None])
+    return mean / _norm(mean) * (weights @ norms)
+
+
+def _on_the_arc(vectors, weights):
+    """Spherical linear interpolation (K. Shoemake, Animating rotation with quaternion curves, 1985)."""
+    if len(vectors) != 2:
+        raise PersonError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose average of "
+                          "directions for more.")
+    norms = vectors.norm(dim=1)
+    a, b = vectors / norms[:, None]
+    angle = torch.atan2((b - a * (a @ b)).norm(), a @ b)
+    if angle.sin() < PARALLEL:
+        return _mean_of_directions(vectors, weights)
+    return ((weights[0] * angle).sin() * a + (weights[1] * angle).sin() * b) / angle.sin() * (weights @ norms)
+
+
+def _norm(mean):
+    norm = mean.norm()
+    if norm < PARALLEL:
+        raise PersonError("These people are opposites with these weights: nothing is left between them. Change a weight.")
+    return norm
+
+
+def _without_outliers(people, weights, numbers):
+    """numbers: of the people among all that were given."""
+    photos = torch.cat([person.embeddings.double() for person in people])
+    each = [(number, photo) for number, person in zip(numbers, people, strict=True) for photo in range(person.photos)]
+    far = outliers(photos)
+    left_out = tuple(each[index] for index in far)
+    if len(people) == 1:
+        person, = people
+        return Blend(person.only([photo for photo in range(person.photos) if photo not in far]) if far else person, left_out)
+    shares = torch.cat([(weight / person.photos).repeat(person.photos) for person, weight in zip(people, weights, strict=True)])
+    shares[list(far)] = 0
+    first = next(person.only([photo]) for person, number in zip(people, numbers, strict=True)
+                 for photo in range(person.photos) if (number, photo) not in left_out)
+    return Blend(_as_person(shares / shares.sum() @ photos, first), left_out)
+
+
+def outliers(embeddings):
+    """The photos whose face is far from the rest, as a tuple of indices.
+
+    embeddings: [N, 512]. A photo's similarity is the median of its cosines with the others. It is far if that is below the
+    median of all similarities by three standard deviations, as estimated by the median absolute deviation, and by 0.15.
+    """
+    if len(embeddings) < FEWEST:
+        return ()
+    directions = embeddings / embeddings.norm(dim=1, keepdim=True)
+    cosines = directions @ directions.T
+    others = ~torch.eye(len(cosines), dtype=torch.bool)
+    similarities = cosines[others].view(len(cosines), -1).quantile(0.5, dim=1)
+    middle = similarities.quantile(0.5)
+    deviation = NORMAL * (similarities - middle).abs().quantile(0.5)
+    limit = middle - torch.clamp(MOST_DEVIATIONS * deviation, min=LEAST_DROP)
+    return tuple((similarities < limit).nonzero()[:, 0].tolist())
