@@ -10,9 +10,9 @@ import numpy as np
 from .json_form import KeypointsError
 from .value import KeypointFace, Keypoints
 
-# x and y: the five points to which ArcFace aligns faces (insightface.utils.face_align.arcface_dst), the mean of frontal detections,
-# made symmetric. z: the same points' depth in insightface's mean shape of 68 points (insightface/data/objects/meanshape_68.pkl), over
-# the ears (its points 0 and 16) and by the same distance between the eyes.
+# x and y: the five points to which ArcFace aligns faces (insightface.utils.face_align.arcface_dst), the mean of frontal
+# detections, made symmetric. z: the same points' depth in insightface's mean shape of 68 points
+# (insightface/data/objects/meanshape_68.pkl), over the ears (its points 0 and 16) and by the same distance between the eyes.
 MEAN_FACE = np.array([[-0.5, 0.0, 1.183], [0.5, 0.0, 1.183], [0.0, 0.5715, 1.717], [-0.4141, 1.1547, 1.301],
                       [0.4141, 1.1547, 1.301]])
 EYE_TO_MOUTH = 1.1547
@@ -24,7 +24,8 @@ FADES_BELOW = 0.25  # cosine of the angle between a point's direction and the vi
 def rotation(yaw, pitch, roll):
     """Returns the matrix [3, 3] that turns a head by angles in degrees.
 
-    yaw: to the right edge of the picture. pitch: upwards. roll: clockwise in the plane of the picture. Pitch comes first, roll last.
+    yaw: to the right edge of the picture. pitch: upwards. roll: clockwise in the plane of the picture. Pitch comes first, roll
+    last.
     """
     (c1, s1), (c2, s2), (c3, s3) = ((np.cos(np.radians(angle)), np.sin(np.radians(angle))) for angle in (yaw, pitch, roll))
     turn = np.array([[c1, 0, s1], [0, 1, 0], [-s1, 0, c1]])
@@ -43,13 +44,14 @@ def visibility(matrix):
 def turned_head(width, height, x, y, size, yaw, pitch, roll):
     """Returns `Keypoints` of one mean head.
 
-    width, height: of the picture in pixels. x, y: where the point between the eyes is when the head looks at the viewer, as parts of
-    width and height. size: the height of the face as a part of the picture's height. yaw, pitch, roll: degrees, as in `rotation`.
+    width, height: of the picture in pixels. x, y: where the point between the eyes is when the head looks at the viewer, as
+    parts of width and height. size: the height of the face as a part of the picture's height. yaw, pitch, roll: degrees, as in
+    `rotation`.
     """
     matrix = rotation(yaw, pitch, roll)
     scale = size * height / (BOX_HEIGHT * EYE_TO_MOUTH)  # pixels between the eyes
     points = (MEAN_FACE @ matrix.T)[:, :2] * scale + [x * width, y * height]
-    return Keypoints(width, height, (KeypointFace(points, tuple(visibility(matrix))),))
+    return Keypoints(width, height, (KeypointFace(points, tuple(visibility(matrix).tolist())),))
 
 
 def pose_of(points):
@@ -73,7 +75,8 @@ def pose_of(points):
 def turn(keypoints, yaw, pitch, roll):
     """Returns the keypoints with every head turned further, each about its own middle. Angles as in `rotation`.
 
-    The points keep the proportions of their own face: only their depth is the mean face's. Turned by nothing they stay as they are.
+    The points keep the proportions of their own face: only their depth is the mean face's. Turned by nothing they stay as they
+    are.
     """
     return keypoints._replace(faces=tuple(_turned(face, rotation(yaw, pitch, roll)) for face in keypoints.faces))
 
@@ -84,7 +87,7 @@ def _turned(face, matrix):
     in_space = np.column_stack((face.points - origin, depth))
     before, after = visibility(pose), visibility(matrix @ pose)
     fading = np.where(after < before, after / np.maximum(before, 1e-6), 1.0)
-    return KeypointFace((in_space @ matrix.T)[:, :2] + origin, tuple(np.asarray(face.opacities) * fading))
+    return KeypointFace((in_space @ matrix.T)[:, :2] + origin, tuple((np.asarray(face.opacities) * fading).tolist()))
 
 
 def random_pose(seed, width, height, ranges):

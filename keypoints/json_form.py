@@ -34,10 +34,10 @@ def to_json(keypoints):
 
 
 def from_json(text):
-    """Reads a text as `to_json` and nosiu's pack write it. Returns `Keypoints` of at least one face; KeypointsError otherwise."""
+    """Returns the `Keypoints` of a text as `to_json` and nosiu's pack write it. KeypointsError if it cannot be read."""
     if len(text) > MOST_CHARACTERS:
-        raise KeypointsError(f"The keypoints are a text of {len(text)} characters; {MOST_CHARACTERS} are the most. Make them with "
-                             "InstantID Edit Keypoints.")
+        raise KeypointsError(f"The keypoints are a text of {len(text)} characters; {MOST_CHARACTERS} are the most. Make them "
+                             "with InstantID Edit Keypoints.")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -57,8 +57,8 @@ def _face(content, number):
     """((width, height), KeypointFace) of one face's object. number: its place in a list, for messages."""
     name = "The keypoints" if number is None else f"Face {number} of the keypoints"
     if not isinstance(content, dict):
-        raise KeypointsError(f"{name} must be an object with width, height and array; found {_quoted(content)}. Write them like "
-                             f"{EXAMPLE}")
+        raise KeypointsError(f"{name} must be an object with width, height and array; found {_quoted(content)}. Write them "
+                             f"like {EXAMPLE}")
     size = tuple(content.get(side) for side in ("width", "height"))
     for side, value in zip(("width", "height"), size, strict=True):
         if not _is_number(value) or value != int(value) or not 1 <= value <= MOST_PIXELS:
@@ -66,12 +66,12 @@ def _face(content, number):
     points = content.get("array")
     if not isinstance(points, list) or len(points) != POINTS or not all(
             isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in points):
-        raise KeypointsError(f"{name}: array must hold five points [x, y] (left eye, right eye, nose, left and right corner of the "
-                             f"mouth), all of finite numbers; found {_quoted(points)}.")
+        raise KeypointsError(f"{name}: array must hold five points [x, y] (left eye, right eye, nose, left and right corner "
+                             f"of the mouth), all of finite numbers; found {_quoted(points)}.")
     for point in points:
         if any(not -FARTHEST * side <= value <= (FARTHEST + 1) * side for value, side in zip(point, size, strict=True)):
-            raise KeypointsError(f"{name}: the point {_quoted(point)} is more than {FARTHEST} pictures away from the picture of "
-                                 f"{_size(size)} pixels. Move it closer.")
+            raise KeypointsError(f"{name}: the point {_quoted(point)} is more than {FARTHEST} pictures away from the picture "
+                                 f"of {_size(size)} pixels. Move it closer.")
     opacities = content.get("opacities", list(ALL_VISIBLE))
     if not isinstance(opacities, list) or len(opacities) != POINTS or not all(
             _is_number(opacity) and 0 <= opacity <= 1 for opacity in opacities):

@@ -43,7 +43,7 @@ def flipped(keypoints):
     """Returns the keypoints of the mirrored picture: a left eye becomes a right eye. The order of the faces stays."""
     return keypoints._replace(faces=tuple(
         face._replace(points=(face.points * [-1, 1] + [keypoints.width, 0])[MIRRORED],
-                      opacities=tuple(np.asarray(face.opacities)[MIRRORED])) for face in keypoints.faces))
+                      opacities=tuple(face.opacities[index] for index in MIRRORED)) for face in keypoints.faces))
 
 
 def resized(keypoints, width, height):
@@ -59,8 +59,8 @@ def fitted(keypoints, box):
     """
     left, top, right, bottom = box
     if not (right > left and bottom > top):
-        raise KeypointsError("The keypoints cannot be fitted into an empty box. Draw a mask that is not black, or a box with a width "
-                             "and a height above 0.")
+        raise KeypointsError("The keypoints cannot be fitted into an empty box. Draw a mask that is not black, or a box with a "
+                             "width and a height above 0.")
     boxes = np.array([face_box(face.points) for face in keypoints.faces])
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     extent = high - low
@@ -79,15 +79,31 @@ def box_of_mask(mask, width, height):
     mask = mask.reshape(-1, *mask.shape[-2:])[0].detach().cpu().numpy() > 0.5
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place of the face.")
+        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
+                             "of the face.")
     across, down = width / mask.shape[1], height / mask.shape[0]
     return columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down
 
 
 def joined(parts):
-    """Returns the faces of several `Keypoints`, in their order, in a picture of the first one's size. KeypointsError if they are too many."""
+    """Returns the faces of several `Keypoints` in their order, in a picture of the first one's size.
+
+    KeypointsError if they are too many.
+    """
     width, height = parts[0].width, parts[0].height
     faces = tuple(face for part in parts for face in resized(part, width, height).faces)
     if len(faces) > MOST_FACES:
         raise KeypointsError(f"The keypoints together hold {len(faces)} faces; {MOST_FACES} are the most.")
     return Keypoints(width, height, faces)
+
+
+def corners(box):
+    """Returns (left, top, right, bottom) of a BOUNDING_BOX {"x", "y", "width", "height"}; of a list the first counts."""
+    while isinstance(box, list | tuple) and box:
+        box = box[0]
+    try:
+        left, top, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
+    except (TypeError, KeyError, ValueError) as error:
+        raise KeypointsError("The box cannot be used: it must have x, y, width and height. Connect a node that gives a "
+                             "BOUNDING_BOX.") from error
+    return left, top, left + width, top + height
