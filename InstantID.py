@@ -14,9 +14,10 @@ from .controlnet import apply_identity_net, check_control_net
 from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
 from .faces import PROVIDERS
-from .host import server
+from .host import server, twins
 from .identity import LatentMask, attention_dtype, load_adapter, merge_embeddings, unconditional_embedding
 from .identity.adapter import EXPECTED
+from .identity.fused import reason_not_on
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .replay.nodes import InstantIDReplay
@@ -59,6 +60,9 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, optio
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
     mask = None if mask is None else LatentMask(mask)
+    reason = reason_not_on(model.load_device.type) if options.fused else None
+    if reason:
+        server.say_on_node(f"The attention is 'exact' here instead of 'fused': {reason}.")
     return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=options.fused)
 
 
@@ -103,8 +107,8 @@ class InstantIDModelLoader:
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)
         if path is None:
-            raise FileNotFoundError(f"The adapter {instantid_file} is not in {folder_paths.get_folder_paths('instantid')}. "
-                                    f"{EXPECTED}")
+            raise FileNotFoundError(f"The adapter {instantid_file} was not found. {EXPECTED} Looked in: "
+                                    f"{', '.join(folder_paths.get_folder_paths('instantid'))}.")
         return (load_adapter(path),)
 
 
@@ -322,7 +326,7 @@ NODES = {
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}
 NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items()}
 
-server.warn_of_twins(__name__, NODE_CLASS_MAPPINGS)
 server.listen()
+twins.watch(NODE_CLASS_MAPPINGS)
 server.when_asked_to_free(caches.clear)
 server.when_asked_to_free(replay.drop_all)

@@ -4,7 +4,6 @@ One look at each photo gives all of them: what it found is kept, and the three p
 """
 
 import functools
-import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +11,12 @@ import torch
 
 from .. import caches
 from ..host.progress import progress_bar, throw_if_interrupted
+from ..host.server import tell
 from ..utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
 from .model_files import RECOGNITION, FaceModelError
-
-log = logging.getLogger(__name__)
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
@@ -28,6 +26,7 @@ CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds 
 
 class NoFaceError(Exception):
     """A picture has no face that the detector can find, or none of a batch has."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class DetectionPass(NamedTuple):
@@ -105,12 +104,12 @@ class Photos:
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
-        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)} that the detector finds at the sizes "
-                          f"{', '.join(map(str, self.passes))}. {advice}")
+        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)}. {advice} "
+                          f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 
     def report_missing(self, chosen):
         if None in chosen:
-            log.warning("InstantID: %s: left out.", self.nobody(chosen))
+            tell(f"{self.nobody(chosen)}: left out.")
 
     def embed(self, chosen):
         """Embeddings of the chosen faces, float32 [N, 1, 512]."""
