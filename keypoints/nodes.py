@@ -240,7 +240,7 @@ class InstantIDEditKeypoints:
         return {
             "required": {
                 "width": WIDTH, "height": HEIGHT,
-                "state": ("STRING", {"default": "", "multiline": True, "tooltip": (
+                "state": ("STRING", {"default": "", "tooltip": (
                     "What was edited, as JSON. Empty: the connected keypoints, or a head that looks at the viewer.")}),
             },
             "optional": {
