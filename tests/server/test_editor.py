@@ -1,14 +1,11 @@
 """The example workflows, and one as the original pack saved it, in the server's own graph editor in headless Chromium.
 
-Skipped where there is no Chromium. The browser is closed before the tests begin: they look at what it has reported, and
-need an event loop of their own for queueing.
+Skipped where there is no Chromium.
 """
 
 import io
 import itertools
 import json
-import shutil
-import subprocess
 
 import miniature
 import pytest
@@ -19,14 +16,10 @@ from photos import write_image
 from PIL import Image
 from serving.server import PACK
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-proxy-server",
-         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]     # the editor would ask the net for news
+pytestmark = pytest.mark.newest     # the editor is one for all versions
 PICTURES = {"instantid_basic": (1016, 1016), "instantid_two_people": (1200, 824)}
 SIZES = ("width", "height", "left", "right")        # inputs that a smaller picture needs smaller
 
-READY = "() => globalThis.app?.graph?.nodes.length > 0"     # it begins with a workflow of its own
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
     const nodes = app.graph.nodes.map((node) => ({
@@ -87,15 +80,6 @@ WIDGETS = {
 }
 
 
-def find_browser():
-    """A Chromium that runs, or None: Ubuntu's chromium-browser may be a script that only asks for a snap."""
-    for name in BROWSERS:
-        path = shutil.which(name)
-        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
-            return path
-    return None
-
-
 def old_workflow():
     """All nodes of the pack as the original saved them in 2024: no inputs for widgets, values by position."""
     nodes = [{"id": number, "type": kind, "pos": [0, 400 * number], "size": {"0": 315, "1": 200}, "flags": {}, "order": number,
@@ -110,23 +94,11 @@ def example(name):
 
 
 @pytest.fixture(scope="module")
-def loaded(client, tmp_path_factory):
+def loaded(client, editor):
     """What the editor made of each workflow: {name: {"nodes": [...], "prompt": the API form}}."""
-    browser = find_browser()
-    if not browser:
-        pytest.skip(f"no Chromium on the PATH ({', '.join(BROWSERS)}): the graph editor cannot be opened")
-    from playwright.sync_api import sync_playwright
-    client.post("/settings/Comfy.TutorialCompleted", True)      # no dialog of templates over the first graph
-    with sync_playwright() as playwright:
-        context = playwright.chromium.launch_persistent_context(
-            tmp_path_factory.mktemp("browser"), executable_path=browser, headless=True, args=FLAGS)
-        page = context.pages[0]
-        page.goto(f"http://{client.address}/")
-        page.wait_for_function(READY, timeout=120_000)
-        reports = {name: page.evaluate(LOAD, workflow)
-                   for name, workflow in [*((name, example(name)) for name in INPUTS), ("old", old_workflow())]}
-        context.close()
-    return reports
+    editor.open(client)
+    return {name: editor.evaluate(LOAD, workflow)
+            for name, workflow in [*((name, example(name)) for name in INPUTS), ("old", old_workflow())]}
 
 
 @pytest.fixture(scope="module")
