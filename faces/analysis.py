@@ -65,7 +65,7 @@ class FaceAnalysis:
         self.det_model.prepare(ctx_id, input_size=det_size, det_thresh=det_thresh)
 
     def get(self, img, max_num=0, det_metric="default"):
-        """Returns the faces of a picture (uint8 BGR [h, w, 3]) as insightface's `Face` objects: bbox, kps, det_score, embedding.
+        """Returns a picture's faces (uint8 BGR [h, w, 3]) as insightface's `Face` objects: bbox, kps, det_score, embedding.
 
         A network other than the detector runs when something that it computes is first read.
         """
