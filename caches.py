@@ -1,4 +1,4 @@
-"""The one place that keeps things: what is kept, under which key, and how much of it.
+"""All of the pack's caches: what each keeps, under which key, and how much of it.
 
 | cache      | kept                                     | key                                              | budget   |
 |------------|------------------------------------------|--------------------------------------------------|----------|
@@ -129,7 +129,7 @@ class ByteCache:
 
 
 class RecentCache:
-    """The last few things made, for what belongs to one sampling and goes with it: layouts of a batch, grids of a mask."""
+    """Keeps the last few values of one sampling, and goes with it: layouts of a batch, grids of a mask."""
 
     def __init__(self, count):
         self._entries = cachetools.LRUCache(count)

@@ -1,7 +1,7 @@
 """FACEANALYSIS: the opened face networks, as other packs know them from insightface's `FaceAnalysis`.
 
-The detector and the embedder are opened; what else lies in the folder (landmarks, gender and age) only when somebody asks
-for it.
+The detector and the embedder are opened at once. The folder's other networks (landmarks, gender and age) are opened when
+another pack asks for what they compute.
 """
 
 import functools
@@ -55,9 +55,9 @@ class FaceAnalysis:
         self.det_model.prepare(ctx_id, input_size=det_size, det_thresh=det_thresh)
 
     def get(self, img, max_num=0, det_metric="default"):
-        """The faces of a picture (uint8 BGR [h, w, 3]) as insightface's `Face` objects: bbox, kps, det_score, embedding.
+        """Returns a picture's faces (uint8 BGR [h, w, 3]) as insightface's `Face` objects: bbox, kps, det_score, embedding.
 
-        Whatever a network has to be run for is computed when it is first read.
+        A network other than the detector runs when something that it computes is first read.
         """
         boxes, points = self.det_model.detect(img, max_num=max_num, metric=det_metric)
         picture = img.copy() if len(boxes) else img  # its owner may draw on it before the embedding is read
@@ -84,9 +84,9 @@ def _open_network(path, provider):
 
 
 def _open_detector(path, provider):
-    """A session that takes batches where the network can, even if its file says that it takes one picture at a time.
+    """Returns a session that takes batches where the network can, even if its file says that it takes one picture at a time.
 
-    It replaces the file's own session: for one picture it computes the same, and two would hold the weights twice.
+    It replaces the file's own session. It computes the same for one picture, and two sessions would hold the weights twice.
     """
     if any(network_input[:1] != [0] for network_input in read_network(path).inputs):
         try:
@@ -142,7 +142,11 @@ class DetectionModel:
 
 
 class RecognitionModel:
-    """The embedder as insightface's ArcFaceONNX, whose way to find mean and deviation reads the whole file once more."""
+    """The embedder, with the interface of insightface's ArcFaceONNX.
+
+    insightface reads the whole file once more to find mean and deviation of the input; the names of the first nodes tell them.
+    FaceModelError if the network's embeddings are not 512 wide.
+    """
 
     taskname = RECOGNITION
 
@@ -222,7 +226,10 @@ class Networks(MutableMapping):
 
 @functools.cache
 def _face_class():
-    """insightface's `Face` that runs a network when what it gives is first read; insightface must not be imported before."""
+    """Makes a subclass of insightface's `Face` that runs a network when a value that it computes is first read.
+
+    insightface is imported here, as the pack's start shall not wait for it.
+    """
     from insightface.app.common import Face
 
     class LazyFace(Face):

@@ -1,4 +1,4 @@
-"""Which of a picture's faces is meant: an order, and a place in it."""
+"""The choice of one of a picture's faces: an order, and a place in it."""
 
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ class Face(NamedTuple):
         return float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2
 
 
-# order: what is least for its first face, of (face, width and height of its picture)
+# order: a function of (face, (width, height) of its picture); the face with the least result comes first
 _RANKS = {
     "largest": lambda face, size: -face.area,
     "left to right": lambda face, size: face.centre[0],

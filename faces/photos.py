@@ -1,6 +1,6 @@
-"""From photos to faces: who is in a picture, whose face is taken, its embedding, its keypoints as a drawing.
+"""From photos to faces: detection, the choice of a face, its embedding, the drawing of its keypoints.
 
-One look at each photo gives all of them: what it found is kept, and the three products are made from it.
+Each photo is searched once. The result is kept, and the embedding and the drawing are made from it.
 """
 
 import functools
@@ -41,9 +41,9 @@ class DetectionPass(NamedTuple):
 
 
 def detection_passes(detector, small_faces):
-    """The ways to look that a detector is capable of, in the order in which they are tried.
+    """Returns the passes that a detector is capable of, in the order in which they are tried.
 
-    The margins help the most where the detector has but one size: a face that fills the frame is seen at a third of it.
+    Margins help most where the detector has a single size: they show it a face that fills the frame at a third of that size.
     """
     if detector.fixed_size:
         return [DetectionPass(detector.fixed_size), DetectionPass(detector.fixed_size, margins=True)]

@@ -1,7 +1,7 @@
-"""The hardware that runs the face networks: what the node offers, what onnxruntime makes of it, and why it may not.
+"""The hardware that runs the face networks: the node's choices, sessions on them, and the reason where one is not available.
 
-onnxruntime falls back to the CPU by itself, often without a word that a user sees. Here the session is asked afterwards what
-it runs on, and a fallback is one warning with its reason and the line that mends it.
+onnxruntime falls back to the CPU by itself, often without a message that a user sees. So each new session is asked where it
+runs. A fallback gives one warning, with its reason and the command that mends it.
 """
 
 import ctypes

@@ -40,7 +40,7 @@ class BlockWeightError(ValueError):
 
 
 def factors_of_blocks(selection, text=""):
-    """What the weight is multiplied by at each block that a node acts on: {Block: factor}, blocks of factor 0 left out.
+    """Returns {Block: factor}: the factor of the weight at each block that a node acts on. Blocks of factor 0 are left out.
 
     selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
     block of it, or one transformer block of that; later ones win. BlockWeightError for what is none of these.

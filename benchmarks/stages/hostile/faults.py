@@ -96,7 +96,7 @@ def _changed(random, tensors):
             continue
         if change == 1:
             shape[random.randrange(len(shape) or 1):] = [random.choice((0, 1, 3, 10 ** 6))] * random.randrange(3)
-            tensor = torch.zeros(1).expand(shape) if 0 not in shape else torch.zeros(shape)
+            tensor = torch.zeros(()).expand(shape) if 0 not in shape else torch.zeros(shape)
         elif change == 2:
             tensor = torch.ones((1,) * len(shape)).to(random.choice(DTYPES)).expand(shape)
         elif change == 3:

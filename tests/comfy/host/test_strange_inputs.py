@@ -1,0 +1,113 @@
+"""Strange inputs through the nodes: converted with equal results, or refused before the sampling."""
+
+import pytest
+import torch
+from instantid_swift.host.inputs import InputError
+from instantid_swift.identity.masks import MaskError
+from instantid_swift.utils import ImageError
+from oracle import cases
+from oracle import fixtures as fx
+
+
+def control_net(nodes, world, **over):
+    arguments = dict(face_embeds=dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 2048)), control_net=world.net,
+                     image_kps=fx.portrait("a"), positive=world.positive, negative=world.negative, strength=1.0,
+                     start_at=0.0, end_at=1.0)
+    return cases.call(nodes, "ApplyInstantIDControlNet", **{**arguments, **over})
+
+
+def grey(channels):
+    return torch.rand(1, 64, 64, 1, generator=torch.Generator().manual_seed(0)).expand(1, 64, 64, channels)
+
+
+def test_hints_of_one_or_four_channels(nodes, world):
+    """They failed in IdentityNet's first convolution, in the middle of the sampling."""
+    hints = [control_net(nodes, world, image_kps=grey(channels))[0][0][1]["control"].cond_hint_original
+             for channels in (3, 1, 4)]
+    assert torch.equal(hints[0], hints[1]) and torch.equal(hints[0], hints[2])
+
+
+def test_a_usable_hint_keeps_its_memory_layout(nodes, world):
+    for picture in (fx.portrait("a"), fx.portrait("a").permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)):
+        hint = control_net(nodes, world, image_kps=picture)[0][0][1]["control"].cond_hint_original
+        assert hint.data_ptr() == picture.data_ptr() and hint.stride() == picture.movedim(-1, 1).stride()
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 0, 64, 3), (1, 1, 5000, 3), (1, 64, 64, 2), (64, 64, 3)], ids=str)
+def test_hints_that_cannot_be_used_are_refused(nodes, world, shape):
+    with pytest.raises(ImageError):
+        control_net(nodes, world, image_kps=torch.zeros(shape))
+
+
+def test_a_hint_that_is_not_finite_is_black_there(nodes, world):
+    picture = fx.portrait("a")[:, :64, :64].clone()
+    picture[0, 3, 3] = torch.tensor([float("nan"), float("inf"), float("-inf")])
+    hint = control_net(nodes, world, image_kps=picture)[0][0][1]["control"].cond_hint_original
+    assert hint[0, :, 3, 3].tolist() == [0, 0, 0] and torch.equal(hint[..., 4:], picture.movedim(-1, 1)[..., 4:])
+
+
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 64, 0, 3), (64, 64, 3), (1, 64, 64, 5), (1, 4, 40_000, 3)], ids=str)
+@pytest.mark.parametrize("node", [cases.apply, cases.patch])
+def test_photos_that_are_none_are_refused(nodes, world, shape, node):
+    with pytest.raises(ImageError, match="image"):
+        node(nodes, world, image=torch.zeros(shape))
+
+
+@pytest.mark.parametrize("convert", [lambda image: torch._neg_view(-image), torch.Tensor.double,
+                                     lambda image: image[:1].expand(1, -1, -1, -1)[:, :, :],
+                                     lambda image: image.clone().requires_grad_()],
+                         ids=["negative bit", "float64", "expanded", "with a gradient"])
+def test_strange_but_valid_photos_give_equal_results(nodes, world, convert):
+    wanted, (wanted_hint,) = _products(nodes, world, fx.portrait("a"))
+    found, (hint,) = _products(nodes, world, convert(fx.portrait("a")))
+    assert torch.equal(found["cond"], wanted["cond"]) and torch.equal(hint, wanted_hint)
+
+
+def _products(nodes, world, image):
+    return cases.patch(nodes, world, image=image)[1], cases.call(nodes, "FaceKeypointsPreprocessor",
+                                                                 faceanalysis=world.analysis, image=image)
+
+
+@pytest.mark.parametrize("convert", [torch.Tensor.bool, torch.Tensor.int, lambda mask: mask[:, None], lambda mask: mask[0]],
+                         ids=["bool", "integers", "four dimensions", "two dimensions"])
+def test_masks_of_other_forms_give_the_same_picture(nodes, world, convert):
+    """Attention took them, the conditioning failed in the sampling."""
+    mask = cases.left_half()
+    pictures = [fx.sample(*cases.apply(nodes, world, mask=value), steps=1) for value in (mask, convert(mask))]
+    assert torch.equal(*pictures)
+
+
+def test_fewer_masks_than_latents(nodes, world):
+    """Two masks for three latents: the last one serves the third, in attention and in the conditioning."""
+    two = torch.cat([cases.left_half(), 1 - cases.left_half()])
+    three = torch.cat([two, two[1:]])
+    pictures = [fx.sample(*cases.apply(nodes, world, mask=mask), batch=3, steps=1) for mask in (three, two)]
+    assert torch.equal(*pictures)
+
+
+def test_more_masks_than_latents(nodes, world):
+    many = torch.cat([cases.left_half(), torch.rand(4, 64, 64)])
+    pictures = [fx.sample(*cases.apply(nodes, world, mask=mask), steps=1) for mask in (many[:1], many)]
+    assert torch.equal(*pictures)
+
+
+@pytest.mark.parametrize("mask", [torch.zeros(0, 64, 64), torch.full((1, 64, 64), float("nan")), torch.zeros(1, 64, 64, 3)],
+                         ids=["none", "nan", "an image"])
+def test_masks_that_cannot_be_used_are_refused(nodes, world, mask):
+    for call in (lambda: cases.apply(nodes, world, mask=mask), lambda: control_net(nodes, world, mask=mask)):
+        with pytest.raises(MaskError):
+            call()
+
+
+@pytest.mark.parametrize("name, value", [("weight", float("nan")), ("start_at", float("inf")), ("image", 5), ("model", "text"),
+                                         ("instantid", None), ("positive", 3)])
+def test_constants_and_numbers_that_are_not_finite(nodes, world, name, value):
+    """An API workflow may hold them: ComfyUI lets them through."""
+    with pytest.raises(InputError, match=f"The input {name} is "):
+        cases.apply(nodes, world, **{name: value})
+
+
+def test_weights_that_other_packs_leave_out(nodes, world):
+    """ip_weight and cn_strength of None fall back to weight."""
+    _, positive, _ = cases.advanced(nodes, world, ip_weight=None, cn_strength=None, weight=0.25)
+    assert positive[0][1]["control"].strength == 0.25
