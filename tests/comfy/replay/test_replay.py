@@ -205,21 +205,21 @@ def test_captures_go_before_the_unet(nodes, world, monkeypatch):
                                     {"current_weight_patches_uuid": "another"}])
 def test_weights_that_change_during_a_sampling_are_looked_at_again(nodes, world, change):
     """Another pack may load a model between two steps: then ComfyUI unloads some of the UNet."""
-    model, positive, negative = apply(nodes, world, model=fx.mini_sdxl(), replay=True)
-    unet, counts = model.model.diffusion_model, []
+    plain, counts = fx.mini_sdxl(), []
+    model, positive, negative = apply(nodes, world, model=plain, replay=True)
 
     def between(executor, *args, **kwargs):
         counts.append(captured())
         if len(counts) == 4:
             vars(model.model).update(change)
-            weight = unet.out[2].weight
+            weight = model.model.diffusion_model.out[2].weight
             weight.data = weight.data.clone()  # lies elsewhere
         return executor(*args, **kwargs)
     watched = model.clone()
     watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", between)
     latents = fx.sample(watched, positive, negative, **{**SMALL, "steps": 6})
     assert counts == [0, 0, 2, 2, 2, 3], "the UNet's is made anew"
-    assert torch.equal(latents, fx.sample(*apply(nodes, world, model=model), **{**SMALL, "steps": 6}))
+    assert torch.equal(latents, fx.sample(*apply(nodes, world, model=plain), **{**SMALL, "steps": 6}))
 
 
 def test_a_request_to_free_memory_in_the_middle_of_a_sampling_waits(nodes, world, cuda):
@@ -240,7 +240,8 @@ def test_a_request_to_free_memory_in_the_middle_of_a_sampling_waits(nodes, world
 
 def test_cancel_inside_a_capture_and_then_a_right_picture(nodes, world, cuda):
     """As when ComfyUI's Cancel button is pressed while the UNet is captured."""
-    model, positive, negative = apply(nodes, world, model=fx.mini_sdxl(), replay=True)
+    plain = fx.mini_sdxl()
+    model, positive, negative = apply(nodes, world, model=plain, replay=True)
     middle = model.model.diffusion_model.middle_block
 
     class Interrupts(torch.nn.Module):
@@ -254,7 +255,7 @@ def test_cancel_inside_a_capture_and_then_a_right_picture(nodes, world, cuda):
         fx.sample(model, positive, negative, **SMALL)
     assert graphs.statistics()["captures"] == 0 and cuda.faults == []
     del middle[-1]
-    assert torch.equal(*pair(nodes, world, model=model))
+    assert torch.equal(*pair(nodes, world, model=plain))
 
 
 # ---- where a graph could be wrong
