@@ -2,6 +2,6 @@
 captured once and replayed, where that gives the same picture; elsewhere the ordinary calls run.
 """
 
-from .graphs import drop_all, statistics
+from .graphs import drop_all, drop_now, statistics
 
-__all__ = ["drop_all", "statistics"]
+__all__ = ["drop_all", "drop_now", "statistics"]

@@ -5,8 +5,8 @@ which the tensors of each call are copied, and hands out copies of its results. 
 as libraries choose and compile their kernels then; the second captures.
 
 What goes wrong inside a capture can be fatal: with the allocator cudaMallocAsync the process ends if memory of a graph is freed
-after the capture and before the first launch. So nothing is captured that has not run on the same stream before, and all that
-was allocated in a capture is freed in it or kept as long as the graph.
+after the capture and before the first launch. So nothing is captured that has not been seen to run without reading from the
+device, and all that was allocated in a capture is freed in it or kept as long as the graph.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ class CudaGraph:
     """A computation captured on a stream, and in a memory pool, of its own, and launched once.
 
     Destroying a graph frees cuBLAS workspaces of its stream (PyTorch #193402), and a pool may not be used again once its graphs
-    are gone: neither is shared.
+    are gone: neither is shared. Nothing else runs on the stream, so that its workspaces lie in the pool.
 
     result: what the function returned, kept as long as the graph; each replay writes into its tensors. bytes: device memory
     that the graph holds. idle_bytes: those of them that are in use during a replay only.
@@ -54,9 +54,9 @@ class CudaGraph:
         try:
             self._stream = self._unused_stream()
             self._alive.add(self)
+            self._rehearse(function)
             self.cuda.synchronize()
             self.cuda.set_stream(self._stream)
-            self._rehearse(function)
             reserved, allocated = self._memory()
             self._capture(function)
             self.replay()  # memory may run out here

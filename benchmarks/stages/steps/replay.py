@@ -88,7 +88,7 @@ def watched(gpu):
     """What captures, with its captures counted and timed, and the replays counted: a class with these as attributes."""
     from instantid_swift.replay import graphs
     if gpu:
-        backend = graphs.CudaGraphs
+        backend = graphs.CudaGraph
     else:
         from stand_ins.recorded import Recordings as backend
 
@@ -96,23 +96,23 @@ def watched(gpu):
         captures = replays = 0
         seconds = 0.0
 
-        def capture(self, function):
+        def __init__(self, function):
             common.synchronise()
-            start = time.perf_counter()
-            replay, result, taken = super().capture(function)
+            start, replays = time.perf_counter(), Watched.replays
+            super().__init__(function)
             common.synchronise()
             Watched.seconds += time.perf_counter() - start
             Watched.captures += 1
+            Watched.replays = replays  # the first launch belongs to the capture
 
-            def counted():
-                Watched.replays += 1
-                replay()
-            return counted, result, taken
+        def replay(self):
+            Watched.replays += 1
+            super().replay()
 
         @classmethod
         def begin(cls):
             """No captures, and none counted."""
-            graphs.drop_all()
+            graphs.drop_now()
             cls.captures = cls.replays = 0
             cls.seconds = 0.0
 
@@ -120,7 +120,7 @@ def watched(gpu):
     try:
         yield Watched
     finally:
-        graphs.drop_all()
+        graphs.drop_now()
         graphs.backend = before
 
 
@@ -134,19 +134,19 @@ class Variant(NamedTuple):
 def variants_of(world, arguments):
     """(name, Variant) of each way."""
     from instantid_swift import NODE_CLASS_MAPPINGS
-    from instantid_swift.replay.unet import with_replay
+    from instantid_swift.replay.calls import with_replay
     text = world.positive, world.negative
     theirs, *their_control = world.apply_baseline(arguments)
     ours, *control = applied(world)
     title = baseline.title(arguments)
     yield PLAIN, Variant((world.model, *text))
-    yield f"{PLAIN}, replayed", Variant((with_replay(world.model), *text), PLAIN, True)
+    yield f"{PLAIN}, replayed", Variant((*with_replay(world.model), *text), PLAIN, True)
     yield f"{TERM}, {title}", Variant((theirs, *text))
     yield f"{TERM}, ours", Variant((ours, *text), f"{TERM}, {title}")
-    yield f"{TERM}, ours, replayed", Variant((with_replay(ours), *text), f"{TERM}, ours", True)
+    yield f"{TERM}, ours, replayed", Variant((*with_replay(ours), *text), f"{TERM}, ours", True)
     yield f"{APPLY}, {title}", Variant((theirs, *their_control))
     yield f"{APPLY}, ours", Variant((ours, *control), f"{APPLY}, {title}")
-    yield f"{APPLY}, ours, UNet replayed", Variant((with_replay(ours), *control), f"{APPLY}, ours", True)
+    yield f"{APPLY}, ours, UNet replayed", Variant((*with_replay(ours), *control), f"{APPLY}, ours", True)
     yield ALL_REPLAYED, Variant(replayed(ours, *control), f"{APPLY}, ours", True)
     if "InstantIDStepReuse" in NODE_CLASS_MAPPINGS:
         for every in (2, 3):
@@ -244,6 +244,7 @@ def soak(world, watch, sizes, steps, items):
         """One ordinary item, then nothing kept: bytes that are allocated on the GPU."""
         fx.sample(*applied(world), size=(sizes[0] // 8,) * 2, steps=1)
         server.release_memory()
+        graphs.drop_now(only_if_requested=True)
         gc.collect()
         return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
 

@@ -17,11 +17,11 @@ def plain():
 
 
 def test_a_variant_s_captures_replays_and_difference(plain):
-    from instantid_swift.replay.unet import with_replay
+    from instantid_swift.replay.calls import with_replay
     model, *text = plain
     variants = {PLAIN: replay.Variant((model, *text)),
                 "term, theirs": replay.Variant((replay.with_lora(model, 1), *text), PLAIN),
-                "term, replayed": replay.Variant((with_replay(model), *text), PLAIN, True)}
+                "term, replayed": replay.Variant((*with_replay(model), *text), PLAIN, True)}
     with replay.watched(gpu=False) as watch:
         figures = replay.measure(variants, watch, {"size": (8, 8), "steps": 2}, rounds=1)
     row = figures["term, replayed"]
@@ -56,10 +56,10 @@ def test_captures_and_replays_are_counted():
     with replay.watched(gpu=False) as watch:
         assert graphs.backend is watch
         x = torch.ones(2)
-        again, result, _ = watch().capture(lambda: x + 1)
+        graph = watch(lambda: x + 1)
         x.add_(1)
-        again()
-        assert (watch.captures, watch.replays, result.tolist()) == (1, 1, [3.0, 3.0])
+        graph.replay()
+        assert (watch.captures, watch.replays, graph.result.tolist()) == (1, 1, [3.0, 3.0])
         watch.begin()
         assert (watch.captures, watch.replays) == (0, 0)
     assert graphs.backend is before

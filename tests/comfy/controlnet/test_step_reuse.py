@@ -28,7 +28,8 @@ from control_nets import (
 from instantid_swift import timing
 from instantid_swift.controlnet.constants import with_cached_constants
 from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
-from instantid_swift.replay import graphs, identity_net
+from instantid_swift.replay import graphs
+from instantid_swift.replay.calls import with_replay
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.recorded import Recordings
@@ -181,8 +182,9 @@ def test_conditionings_without_identity_net(world):
 
 def test_an_option_set_later_leaves_the_other_and_shares_no_state(world):
     reusing = with_step_reuse(*apply(world.net, *texts(world)), every=3, most_drift=0.5)
-    both = control_of(identity_net.with_replay(*reusing)).control_model
-    again = control_of(with_step_reuse(*identity_net.with_replay(*reusing), every=4)).control_model
+    _, *replayed = with_replay(world.model, *reusing)
+    both = control_of(replayed).control_model
+    again = control_of(with_step_reuse(*replayed, every=4)).control_model
     assert (both.reuse.every, both.reuse.most_drift, again.reuse.every) == (3, 0.5, 4)
     assert both.reuse is not control_of(reusing).control_model.reuse
     assert again.replay is not None and again.replay is not both.replay
@@ -233,14 +235,15 @@ def test_with_replay_in_either_order(world, monkeypatch, reuse_first, most_drift
     assert calls.evaluations == evaluations
     conditionings = apply(net, *texts(world))
     if reuse_first:
-        conditionings = identity_net.with_replay(*with_step_reuse(*conditionings, **options))
+        model, *conditionings = with_replay(world.model, *with_step_reuse(*conditionings, **options))
     else:
-        conditionings = with_step_reuse(*identity_net.with_replay(*conditionings), **options)
+        model, *conditionings = with_replay(world.model, *conditionings)
+        conditionings = with_step_reuse(*conditionings, **options)
     for run in range(2):
-        latents, calls = sampled(world, *conditionings, net=net, **settings)
+        latents, calls = sampled(world, *conditionings, model=model, net=net, **settings)
         assert torch.equal(latents, alone)
         assert graphs.replays_of(net.control_model).captured == 1
-        assert calls.evaluations == (3 if run == 0 else 1)  # until the capture; without the constants
+        assert calls.evaluations == (4 if run == 0 else 1)  # until the capture, rehearsed; without the constants
 
 
 def test_what_is_kept_at_the_real_size(monkeypatch):

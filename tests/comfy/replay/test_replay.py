@@ -1,6 +1,6 @@
 """Sampling replayed: the same latents to the last bit, few captures, and the ordinary call wherever a graph could be wrong.
 
-Recordings (tests/recorded.py) stand for CUDA graphs; the tests of the GPU's own run where there is one.
+Recordings (stand_ins/recorded.py) stand for CUDA graphs; the tests of the GPU's own run where there is one.
 """
 
 import gc
@@ -8,28 +8,35 @@ import logging
 from types import SimpleNamespace
 
 import comfy.model_management
+import comfy.model_patcher
+import comfy.ops
 import pytest
 import torch
 from comfy.patcher_extension import WrappersMP
 from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch
 from instantid_swift.host import server
 from instantid_swift.options import Options
-from instantid_swift.replay import graphs, unet
-from instantid_swift.replay.memory import CapturesAsModel
+from instantid_swift.replay import calls, graphs
+from instantid_swift.replay.memory import CapturesAsModel, count
 from oracle import cases
 from oracle import fixtures as fx
-from stand_ins.recorded import Recordings
+from stand_ins.recorded import RecordedCuda, Recordings
 
 SMALL = {"steps": 3, "size": (8, 8)}
 
 
 @pytest.fixture(autouse=True)
-def recordings(monkeypatch):
-    """Nothing captured, nothing said before."""
-    monkeypatch.setattr(graphs, "backend", Recordings)
-    graphs.drop_all()
+def cuda(monkeypatch):
+    """The stand-in for torch.cuda; in no test may what it stands for have ended the process. Nothing is captured before."""
+    cuda = RecordedCuda()
+    graphs.drop_now()
     graphs._of_modules.clear()
-    graphs.log_fallback.cache_clear()
+    monkeypatch.setattr(graphs, "backend", Recordings)
+    monkeypatch.setattr(Recordings, "cuda", cuda)
+    yield cuda
+    graphs.drop_now()
+    gc.collect()
+    assert cuda.faults == [] and cuda.current_stream().cuda_stream == 0 and cuda.get_sync_debug_mode() == 0
 
 
 def captured():
@@ -65,7 +72,7 @@ def test_another_weight_identity_and_seed_need_no_other_capture(nodes, world):
     (torch.bfloat16, {"weight": 0.37}, {}),
     (torch.float32, {"start_at": 0.3, "end_at": 0.8}, {"steps": 6}),
     (torch.float32, {"mask": cases.left_half()}, {"batch": 2}),
-    (torch.float32, {"attention": "fused"}, {"cfg": 1.0}),
+    (torch.float32, {}, {"cfg": 1.0}),
 ])
 def test_latents_are_the_same(nodes, world, dtype, over, sampling):
     """Rounding of the weight, windows, masks, batches."""
@@ -140,9 +147,9 @@ def test_captures_go_on_request_and_with_the_model(nodes, world):
         gc.collect()
         return graphs.statistics()["captures"]
     assert run(model) == 2
+    made = captured()
     server.release_memory()
-    assert graphs.statistics() == {"captures": 0, "bytes": 0}
-    assert run(model) == 2
+    assert run(model) == 2 and captured() == made + 2, "dropped before the next sampling, and made anew"
     del model
     comfy.model_management.cleanup_models_gc()
     gc.collect()
@@ -160,13 +167,106 @@ def test_comfyui_counts_captures_and_takes_their_memory_back(nodes, world):
     assert graphs.statistics()["captures"] == 2
 
 
+def test_counting_a_capture_unloads_nothing(monkeypatch):
+    """For a model that it loads ComfyUI makes room, which captures already have: it would unload the UNet being sampled."""
+    device = torch.device("cpu", 0)  # which ComfyUI does not take for the CPU
+    module = torch.nn.Sequential(*(comfy.ops.manual_cast.Linear(64, 64) for _ in range(40)))
+    unet = comfy.model_patcher.ModelPatcher(module, device, torch.device("cpu"))
+    free = [1e12]
+    monkeypatch.setattr(comfy.model_management, "get_free_memory",
+                        lambda device, torch_free_too=False: (free[0], 0) if torch_free_too else free[0])
+    comfy.model_management.load_models_gpu([unet])
+    whole = unet.loaded_size()
+    replays = graphs.replays_of(module)
+    for _ in range(2):
+        replays.run(lambda changing, fixed: changing[0] + 1, (torch.ones(1000),), ())
+    free[0] = 0
+    for _ in range(2):
+        count(replays, device)
+        models = [model.model for model in comfy.model_management.current_loaded_models]
+        assert models.count(replays.memory_patcher) == 1 and unet.loaded_size() == whole > 0 and replays.count == 1
+    comfy.model_management.current_loaded_models.pop(models.index(replays.memory_patcher))
+    comfy.model_management.load_models_gpu([CapturesAsModel(replays, device)])  # as it was done before
+    assert unet.loaded_size() < whole
+
+
+def test_captures_go_before_the_unet(nodes, world, monkeypatch):
+    pair(nodes, world)
+    unet = next(model for model in comfy.model_management.current_loaded_models if model.model.model is world.model.model)
+    before, held = unet.model_loaded_memory(), graphs.statistics()["bytes"]
+    free = [1e9]
+    monkeypatch.setattr(comfy.model_management, "get_free_memory", lambda device, torch_free_too=False: (
+        free[0] - graphs.statistics()["bytes"],) * 2 if torch_free_too else free[0] - graphs.statistics()["bytes"])
+    comfy.model_management.free_memory(1e9 - held / 2, torch.device("cpu"))
+    assert graphs.statistics()["captures"] < 2 and unet.model_loaded_memory() == before > 0
+
+
+@pytest.mark.parametrize("change", [{"model_loaded_weight_memory": 1}, {"model_lowvram": True},
+                                    {"current_weight_patches_uuid": "another"}])
+def test_weights_that_change_during_a_sampling_are_looked_at_again(nodes, world, change):
+    """Another pack may load a model between two steps: then ComfyUI unloads some of the UNet."""
+    plain, counts = fx.mini_sdxl(), []
+    model, positive, negative = apply(nodes, world, model=plain, replay=True)
+
+    def between(executor, *args, **kwargs):
+        counts.append(captured())
+        if len(counts) == 4:
+            vars(model.model).update(change)
+            weight = model.model.diffusion_model.out[2].weight
+            weight.data = weight.data.clone()  # lies elsewhere
+        return executor(*args, **kwargs)
+    watched = model.clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", between)
+    latents = fx.sample(watched, positive, negative, **{**SMALL, "steps": 6})
+    assert counts == [0, 0, 2, 2, 2, 3], "the UNet's is made anew"
+    assert torch.equal(latents, fx.sample(*apply(nodes, world, model=plain), **{**SMALL, "steps": 6}))
+
+
+def test_a_request_to_free_memory_in_the_middle_of_a_sampling_waits(nodes, world, cuda):
+    model, positive, negative = apply(nodes, world, replay=True)
+    steps = []
+
+    def between(executor, *args, **kwargs):
+        steps.append(cuda.events.count("reset"))
+        if len(steps) == 3:
+            server.release_memory()
+        return executor(*args, **kwargs)
+    watched = model.clone()
+    watched.add_wrapper_with_key(WrappersMP.APPLY_MODEL, "test", between)
+    latents = fx.sample(watched, positive, negative, **{**SMALL, "steps": 5})
+    assert steps == [0] * 5 and cuda.events.count("reset") == 0
+    assert torch.equal(latents, fx.sample(*apply(nodes, world), **{**SMALL, "steps": 5}))
+
+
+def test_cancel_inside_a_capture_and_then_a_right_picture(nodes, world, cuda):
+    """As when ComfyUI's Cancel button is pressed while the UNet is captured."""
+    plain = fx.mini_sdxl()
+    model, positive, negative = apply(nodes, world, model=plain, replay=True)
+    middle = model.model.diffusion_model.middle_block
+
+    class Interrupts(torch.nn.Module):
+        def forward(self, x):
+            if cuda.capturing:
+                made = x * 2
+                raise comfy.model_management.InterruptProcessingException(str(len(made)))
+            return x
+    middle.append(Interrupts())
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        fx.sample(model, positive, negative, **SMALL)
+    assert graphs.statistics()["captures"] == 0 and cuda.faults == []
+    del middle[-1]
+    assert torch.equal(*pair(nodes, world, model=plain))
+
+
 # ---- where a graph could be wrong
 
 
 def said(caplog):
-    lines = [record.getMessage() for record in caplog.records if "no replay" in record.getMessage()]
-    assert len(lines) == len(set(lines))
-    return lines
+    return [record.getMessage() for record in caplog.records if "Replay steps aside" in record.getMessage()]
+
+
+def line(reason):
+    return f"InstantID: Replay steps aside: {reason}. The sampling runs as usual, with the same picture."
 
 
 def foreign(world):
@@ -188,46 +288,40 @@ def foreign(world):
             "attn2 at ('input', 4, 0) ": added}
 
 
-@pytest.mark.parametrize("number, name", enumerate(["attn2 at ('input', 4, 0)", "output_block_patch", "theirs", "their option",
-                                                    "attn2 at ('input', 4, 0) "]))
-def test_other_packs_parts(nodes, world, caplog, number, name):
+@pytest.mark.parametrize("name", ["attn2 at ('input', 4, 0)", "output_block_patch", "theirs", "their option",
+                                  "attn2 at ('input', 4, 0) "])
+def test_other_packs_parts(nodes, world, caplog, name):
     with caplog.at_level(logging.INFO):
         assert torch.equal(*pair(nodes, world, model=foreign(world)[name]))
-    assert said(caplog) == [f"InstantID: no replay: another pack's part in the model ({name.strip()}) may do something else at "
-                            "each step. The ordinary calls run instead."]
+    assert said(caplog) == [line(f"another pack's part in the model ({name.strip()}) may do something else at each step")]
     assert captured() == 1, "IdentityNet alone"
 
 
-def test_other_packs_parts_are_captured_if_they_are_trusted(nodes, world):
-    """Each for itself: a graph that holds one of them is not used for another."""
-    latents = []
-    for scale in (1, 1.5, 2):
-        model = world.model.clone()
-        model.set_model_output_block_patch(lambda h, skip, options, scale=scale: (h * scale, skip))
-        model, positive, negative = cases.apply(nodes, world, model=model)
-        replayed, *_ = cases.call(nodes, "InstantIDReplay", model=model, positive=[], negative=[], trust_other_patches=True)
-        latents += [fx.sample(m, positive, negative, **SMALL) for m in (model, replayed)]
-        assert torch.equal(*latents[-2:])
-    assert captured() == 3 and not torch.equal(latents[0], latents[2])
+def test_reasons_are_told_once_a_sampling_on_the_node(nodes, world, caplog, monkeypatch):
+    on_node, wired = [], apply(nodes, world, model=foreign(world)["theirs"], replay=True)
+    monkeypatch.setattr(server, "say_on_node", on_node.append)
+    for _ in range(2):
+        fx.sample(*wired, **SMALL)
+    assert len(on_node) == 2 and f"InstantID: {on_node[0]}" == line(
+        "another pack's part in the model (theirs) may do something else at each step")
 
 
-def test_a_trusted_part_that_reads_the_device(nodes, world, caplog):
-    """As the original's own patches did, seventy times a step: then the capture fails, and nothing else."""
-    model = world.model.clone()
-    model.set_model_output_block_patch(lambda h, skip, options: (h * (options["sigmas"][0].item() > 0), skip))
-    model, positive, negative = cases.apply(nodes, world, model=model)
-    replayed, *_ = cases.call(nodes, "InstantIDReplay", model=model, positive=[], negative=[], trust_other_patches=True)
+def test_fused_terms_run_fused(nodes, world, caplog):
+    """Not as exact ones without a word."""
     with caplog.at_level(logging.INFO):
-        assert torch.equal(*(fx.sample(m, positive, negative, **SMALL) for m in (model, replayed)))
-    line, = said(caplog)
-    assert "the capture failed (operation not permitted" in line and captured() == 0
+        assert torch.equal(*pair(nodes, world, attention="fused"))
+    assert said(caplog) == [line('the attention is "fused", which cannot be replayed (choose "exact" in InstantID Options to '
+                                 'use replay)')]
+    assert captured() == 1, "IdentityNet alone"
 
 
-def test_hooks(world):
-    model = world.model.clone()
-    model.hook_patches = {"a hook": {}}
-    reason = unet.check_model(SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2), current_patcher=model), None)
-    assert reason == "hooks may change the model's weights while it runs"
+def test_conditioning_without_its_model(nodes, world, caplog):
+    model, *_ = apply(nodes, world)
+    _, positive, negative = apply(nodes, world, replay=True)
+    with caplog.at_level(logging.INFO):
+        for _ in range(2):
+            fx.sample(model, positive, negative, **SMALL)
+    assert said(caplog) == [line("the CONDITIONING of InstantID Replay is sampled without its MODEL")] and captured() == 0
 
 
 def test_no_room(nodes, world, caplog, monkeypatch):
@@ -237,30 +331,31 @@ def test_no_room(nodes, world, caplog, monkeypatch):
     monkeypatch.undo()
     latents.append(fx.sample(*cases.apply(nodes, world), **SMALL))
     assert torch.equal(*latents) and captured() == 0
-    assert said(caplog) and all("reserve is 1000000.0 GB" in line for line in said(caplog))
+    assert said(caplog) and all("reserve is 1000000.0 GB" in text for text in said(caplog))
 
 
-def test_under_torch_compile_the_wrapper_steps_aside(nodes, world, caplog):
-    options = {"wrappers": {"diffusion_model": {KEY: [1], unet.REPLAY_KEY: [2]}}, "cond_or_uncond": [0]}
+def test_under_torch_compile_the_wrapper_steps_aside():
+    options = {"wrappers": {"diffusion_model": {KEY: [1], calls.REPLAY_KEY: [2]}}, "cond_or_uncond": [0]}
+    assert calls.ReplayedUNet(None).for_call(options, SimpleNamespace(replayed=False), None) == {
+        "wrappers": {"diffusion_model": {KEY: [1]}}, "cond_or_uncond": [0]}
+
+
+def test_called_from_elsewhere(nodes, world, caplog):
+    model, *_ = apply(nodes, world, replay=True)
+    replayed = model.model_options["transformer_options"][calls.REPLAY_KEY]
     with caplog.at_level(logging.INFO):
-        assert unet.Settings(None, False).for_call(options, SimpleNamespace(replayed=False), None) == {
-            "wrappers": {"diffusion_model": {KEY: [1]}}, "cond_or_uncond": [0]}
-    assert "torch.compile wraps the model" in said(caplog)[0]
-
-
-def test_called_from_elsewhere(caplog):
-    with caplog.at_level(logging.INFO):
-        assert unet.replay_call(lambda *args, **kwargs: args[0], 7, 0, transformer_options={}) == 7
-    assert "the UNet was not called through ComfyUI's sampling" in said(caplog)[0]
+        for _ in range(2):
+            assert not replayed.allows(model.model, {}, compiled=False)
+        assert calls.replay_unet(lambda *args, **kwargs: args[0], 7, 0, transformer_options={calls.REPLAY_KEY: replayed}) == 7
+    assert said(caplog) == [line("the UNet was not called through ComfyUI's sampling")]
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
 def test_without_cuda(nodes, world, caplog, monkeypatch):
-    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraph)
     with caplog.at_level(logging.INFO):
         assert torch.equal(*pair(nodes, world))
-    assert sorted(said(caplog)) == [f"InstantID: no replay: {part}there is no CUDA device. The ordinary calls run instead."
-                                    for part in ("IdentityNet: ", "")]
+    assert said(caplog) == [line("there is no NVIDIA GPU")]
 
 
 # ---- on a GPU
@@ -269,7 +364,7 @@ def test_without_cuda(nodes, world, caplog, monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_cuda_graphs(nodes, world, monkeypatch):
     """Sizes, weights, identities and windows in turn; afterwards memory is where it began."""
-    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraph)
     device = torch.device("cuda")
     model, net = fx.mini_sdxl(device, torch.float16), fx.mini_identity_net(device, torch.float16)
     before = torch.cuda.memory_allocated()
@@ -278,5 +373,6 @@ def test_cuda_graphs(nodes, world, monkeypatch):
         size = (16, 8) if number % 5 == 4 else (8, 8)
         assert torch.equal(*pair(nodes, world, {"size": size}, model=model, control_net=net, **over))
     server.release_memory()
+    graphs.drop_now(only_if_requested=True)
     gc.collect()
     assert torch.cuda.memory_allocated() <= before

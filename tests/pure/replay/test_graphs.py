@@ -292,6 +292,18 @@ def test_live_captures_share_neither_stream_nor_pool(module, cuda):
     assert all(graph.pool is None for graph in alive)  # of its own
 
 
+def test_nothing_but_the_capture_runs_on_its_stream(replays, cuda):
+    """Workspaces that cuBLAS has made for a stream outside of a capture lie outside of the graph's memory, and may go."""
+    streams = []
+
+    def function(changing, fixed):
+        streams.append(cuda.current_stream().cuda_stream)
+        return changing[0] + 1
+    for _ in range(3):
+        replays.run(function, (torch.ones(3),), ())
+    assert streams[:2] == [0, 0] and streams[2] != 0 and len(streams) == 3
+
+
 def test_a_stream_is_free_again_after_a_drop_and_there_are_no_more(replays, cuda, monkeypatch):
     monkeypatch.setattr(graphs, "MOST_CAPTURES", 2 * STREAMS)
     said = []
