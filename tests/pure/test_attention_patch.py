@@ -5,10 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from instantid_swift.CrossAttentionPatch import AttentionPatch, prepare_call
+from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch, prepare_call
+from instantid_swift.identity.attention import attention
 from instantid_swift.identity.bank import Identity
-from instantid_swift.identity.masks import LatentMask
-from instantid_swift.identity.terms import IdentityTerm, Window
+from instantid_swift.identity.masks import LatentMask, mask_weights
+from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window
 
 WIDTH, HEADS, TOKENS = 32, 4, 64
 ALWAYS = Window(999999999.9, 0.0)
@@ -53,6 +54,51 @@ def test_nothing_given_is_changed(identity, qkv):
     before = [t.clone() for t in given]
     AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, None)])(*qkv, options())
     assert all(torch.equal(a, b) for a, b in zip(given, before, strict=True))
+
+
+def by_the_contract(q, k, v, identity, terms):
+    """The sum in q's dtype, each term multiplied by its weight there, by its mask in float32, and rounded before it is added.
+
+    terms: (weight, weights of a mask [b, tokens, 1] or None).
+    """
+    out = attention(q, k, v, HEADS)
+    for weight, mask in terms:
+        term = attention(q, identity.keys[0].to(q.dtype), identity.values[0].to(q.dtype), HEADS) * weight
+        if mask is not None:
+            term = (term * mask).to(q.dtype)
+        out = out + term
+    return out
+
+
+@pytest.mark.parametrize("variant", ["as it is", "compiled", "replayed"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_the_order_under_a_mask(identity, qkv, dtype, variant):
+    """To the last bit, of three terms one after the other, the weight a number or a tensor."""
+    q, k, v = (tensor.to(dtype) for tensor in qkv)
+    mask, given = torch.rand(1, 16, 16), options()
+    terms = [IdentityTerm(identity, 0, weight, ALWAYS, LatentMask(mask) if chosen else None) for weight, chosen in (
+        (0.37, True), (1.1, False), (-0.6, True))]
+    given[KEY] = {("input", 4, 0): AttentionPatch(terms=terms).steps(
+        UNetCall.of(q, given, compiled=variant == "compiled", replayed=variant == "replayed"))}
+    given.update(block=("input", 4), block_index=0)
+    weights = mask_weights(mask, TOKENS, 16, 16)
+    expected = by_the_contract(q, k, v, identity, [(0.37, weights), (1.1, None), (-0.6, weights)])
+    assert torch.equal(AttentionPatch(terms=terms)(q, k, v, given), expected)
+
+
+def test_a_batch_that_another_pack_has_enlarged(identity, qkv):
+    """Attention Couple repeats the positive half for a second region, in a call that was prepared for two entries."""
+    q, k, v = (torch.cat([tensor, tensor[1:]]) for tensor in qkv)
+    mask = LatentMask(torch.rand(1, 16, 16))
+    patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, mask)])
+    patch.add(constant, value=1.0, sigma_start=10.0, sigma_end=2.0)
+    given = options(cond_or_uncond_couple=[1, 0, 0])
+    steps = {("input", 4, 0): patch.steps(UNetCall.of(qkv[0], given))}
+    prepared = {**given, KEY: steps, "block": ("input", 4), "block_index": 0}
+    for enlarged in (given, prepared):
+        out = patch(q, k, v, enlarged)
+        torch.testing.assert_close(out[:2], patch(*qkv, options()))
+        assert torch.equal(out[2], out[1])
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -56,3 +56,11 @@ def test_pictures_to_image():
     image = pictures_to_image([np.full((2, 3, 3), level, np.uint8) for level in (0, 255)])
     assert image.shape == (2, 2, 3, 3) and image.dtype == torch.float32
     assert image[0].max() == 0 and image[1].min() == 1
+
+
+def test_a_drawing_lies_in_planar_memory():
+    """Convolutions give other last bits for interleaved memory, and the original's drawings are planar."""
+    pictures = np.random.default_rng(1).integers(0, 256, (2, 4, 5, 3), np.uint8)
+    image = pictures_to_image(list(pictures))
+    assert image.movedim(-1, 1).stride() == (60, 20, 5, 1)
+    assert torch.equal(image, torch.from_numpy(pictures).float() / 255)

@@ -1,5 +1,8 @@
 """Merging of references, the counterpart of a face, K and V for a batch."""
 
+import mmap
+from pathlib import Path
+
 import pytest
 import torch
 from instantid_swift.identity.bank import Identity, merge_embeddings, unconditional_embedding
@@ -103,3 +106,38 @@ def test_tokens_handed_out_are_copies(identity):
     for tokens in identity.tokens(CPU):
         tokens += 1
     assert not identity.cond.any() and not identity.uncond.any()
+
+
+def real_size():
+    """An identity of 10.6 MB."""
+    tokens = torch.zeros(1, 16, 2048, dtype=torch.float16)
+    bank = [torch.ones(2, 16, 1280, dtype=torch.float16)] * 64
+    return Identity(tokens, tokens, bank, bank)
+
+
+def test_memory_of_changing_persons_is_not_the_heaps():
+    """The process grew by gigabytes as persons changed: banks that are kept in the heap, among a sampling's blocks, keep it
+    from shrinking. Each lies on pages of its own, with the tokens."""
+    person = real_size()
+    storages = {tensor.untyped_storage().data_ptr() for tensor in (person.cond, person.uncond, *person.keys, *person.values)}
+    assert len(storages) == 1 and storages.pop() % mmap.PAGESIZE == 0
+    assert all(view.eq(1).all() for view in (*person.keys, *person.values)) and not person.cond.any()
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the process's memory is read as Linux tells it")
+def test_a_bank_that_goes_gives_its_memory_back():
+    def resident():
+        return int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE
+    real_size()
+    kept = [real_size() for _ in range(20)]
+    among_them = torch.ones(1000)  # something that stays, above them in the heap
+    before = resident()
+    del kept
+    assert before - resident() > 20 * 10_000_000 and among_them.all()
+
+
+def test_an_identity_made_while_comfyui_runs_nodes_is_an_ordinary_tensor(identity):
+    """ComfyUI runs nodes in inference mode, whose tensors autograd refuses later."""
+    with torch.inference_mode():
+        inside = real_size()
+    assert not inside.keys[0].is_inference() and not inside.cond.is_inference()
