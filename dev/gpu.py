@@ -5,7 +5,8 @@ FILE when it has ended, the most important first. Called again with the same FIL
 stands a table: what must hold, and what was found. The exit code is 0 where all was run and holds, 1 where something does
 not hold, 2 where something is left to run.
 
---device cpu runs every stage on a miniature, with recorded operations in place of CUDA graphs: it shows that the command works.
+--device cpu runs every stage on a miniature, with a few of its cases and recorded operations in place of CUDA graphs: it shows
+that the command works.
 --bundle FOLDER makes a folder of less than 45 MB for a machine without a network: python FOLDER/dev/gpu.py --output FILE
 """
 
@@ -53,7 +54,7 @@ def main():
         if left < 1:
             break
         settings = {"device": device, "comfyui": str(comfyui.resolve()), "work": str(work.resolve()), "allocator": allocator,
-                    "baseline": str(arguments.baseline.resolve()) if arguments.baseline else None, "short": arguments.short}
+                    "baseline": str(arguments.baseline.resolve()) if arguments.baseline else None}
         print(f"{name}: ", end="", flush=True)
         content["stages"][name] = result = run_stage(stage, settings, work, left)
         print(f"{result['status']}, {result['seconds']:.0f} s", flush=True)
@@ -74,8 +75,7 @@ def parse():
     parser.add_argument("--device", choices=("cuda", "cpu"), help="default: the GPU if there is one")
     parser.add_argument("--output", type=Path, help="the JSON file to write, or to go on with")
     parser.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help=f"only these: {', '.join(STAGES)}")
-    parser.add_argument("--short", action="store_true", help="fewer cases in each stage, to see that all works")
-    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="make the folder for another machine, nothing else")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="only make the folder for another machine")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -92,7 +92,7 @@ def find_comfyui():
 
 def begin(arguments, device, comfyui):
     """The file's content, or a new one. Ends the process where the file is another machine's or another set of options."""
-    settings = {"device": device, "comfyui": comfyui.name, "baseline": bool(arguments.baseline), "short": arguments.short}
+    settings = {"device": device, "comfyui": comfyui.name, "baseline": bool(arguments.baseline)}
     new = {"machine": machine(), "settings": settings, "stages": {}}
     if not arguments.output.exists():
         return new
@@ -142,7 +142,7 @@ def run_stage(stage, settings, work, seconds):
 
 def variables(settings):
     """The environment of a stage: the allocator as ComfyUI's start sets it."""
-    found = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    found = dict(os.environ)
     if settings["allocator"]:
         found["PYTORCH_CUDA_ALLOC_CONF"] = f"backend:{settings['allocator']}"
     if settings["device"] == "cpu":

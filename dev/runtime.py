@@ -58,7 +58,7 @@ def _define_torchvision_operators() -> None:
     """torchvision::nms and ::qnms by schema only, unless torchvision's own library can be loaded."""
     import torch
     found = importlib.util.find_spec("torchvision")
-    if found is None or hasattr(torch.ops.torchvision, "nms"):
+    if found is None or found.origin is None or hasattr(torch.ops.torchvision, "nms"):
         return
     for library in Path(found.origin).parent.glob("_C*"):
         try:

@@ -14,11 +14,10 @@ from pathlib import Path
 
 # roots of packages that are imported, and whose contents nothing here needs
 ONLY_IMPORTED = (
-    "PIL", "aiohttp", "av", "comfy_aimdo", "comfy_kitchen", "einops", "kornia", "safetensors", "scipy", "sentencepiece",
-    "spandrel", "tokenizers", "torchaudio", "torchsde", "torchvision", "tqdm", "transformers", "yaml", "cv2", "psutil",
-    "xxhash",
-    "cachetools", "requests", "alembic", "sqlalchemy", "pydantic", "pydantic_settings", "glslang", "OpenGL", "blake3", "onnx",
-    "simpleeval", "huggingface_hub", "filelock", "regex", "soundfile", "trampoline", "skimage", "packaging")
+    "OpenGL", "PIL", "aiohttp", "alembic", "av", "blake3", "cachetools", "comfy_aimdo", "comfy_kitchen", "cv2", "einops",
+    "filelock", "glslang", "huggingface_hub", "kornia", "onnx", "packaging", "psutil", "pydantic", "pydantic_settings", "regex",
+    "requests", "safetensors", "scipy", "sentencepiece", "simpleeval", "skimage", "soundfile", "spandrel", "sqlalchemy",
+    "tokenizers", "torchaudio", "torchsde", "torchvision", "tqdm", "trampoline", "transformers", "xxhash", "yaml")
 
 
 class Anything(types.ModuleType):
@@ -57,6 +56,9 @@ class AnyClass(metaclass=AnyMeta):
 
     def __call__(self, *args, **kwargs):
         return AnyClass(*args, **kwargs)
+
+    def __iter__(self):
+        return iter(())
 
 
 class Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):

@@ -58,8 +58,8 @@ def equal(report, settings):
         "one pass (cfg 1)": (applied(), {"cfg": 1.0}),
         "the UNet alone": ((world.model, *world.texts[0]), {}),
     }
-    for name, (wired, sampling) in list(cases.items())[:3 if settings.short else None]:
-        ordinary, runs, heard = _runs(world, wired, again=2, **sampling)
+    for name, (wired, sampling) in list(cases.items())[:None if settings.gpu else 2]:
+        ordinary, runs, heard = _runs(world, wired, again=2 if settings.gpu else 1, **sampling)
         said += heard
         _row(report, name, ordinary, runs)
         if name == "InstantID":
@@ -76,7 +76,7 @@ def cancel(report, settings):
     wired = world.applied()
     ordinary = world.sample(*wired, steps=STEPS)
     attention = IdentityStep.__call__.__globals__["attention"]
-    for at in (30, 90, 150, 210)[:2 if settings.short else None]:
+    for at in (30, 90, 150, 210)[:None if settings.gpu else 1]:
         replay.drop_all()
         count = iter(range(at))
 
@@ -92,7 +92,7 @@ def cancel(report, settings):
                 ended = True
         finally:
             IdentityStep.__call__.__globals__["attention"] = attention
-        runs = [world.sample(*worlds.replayed(*wired), steps=STEPS) for _ in range(2)]
+        runs = [world.sample(*worlds.replayed(*wired), steps=STEPS) for _ in range(2 if settings.gpu else 1)]
         what = "the sampling ended before it" if ended else "cancelled"
         _row(report, f"after Cancel at block {at} ({what})", ordinary, runs)
     _row_of_captures(report, [])
@@ -109,7 +109,7 @@ def pressure(report, settings):
     management.free_memory(1 << 60, world.device)
     captures = replay.statistics()["captures"]
     report.row("Captures go when ComfyUI needs the memory", f"{captures} captures left", not captures)
-    ordinary, runs, _ = _runs(world, wired, again=2)
+    ordinary, runs, _ = _runs(world, wired, again=2 if settings.gpu else 1)
     _row(report, "after memory was short", ordinary, runs)
 
 
@@ -119,7 +119,7 @@ def soak(report, settings):
     models = [world.model, world.with_lora(1), world.with_lora(2)]
     side = world.cells()[0]
     sizes = [(side, side), (side * 3 // 2, side), (side, side * 2)]
-    items = 50 if settings.gpu else 2 if settings.short else 6
+    items = 50 if settings.gpu else 2
 
     def settle():
         world.sample(*world.applied(), steps=1)

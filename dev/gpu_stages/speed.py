@@ -1,5 +1,6 @@
 """Stages about time: variants side by side at full size, torch.compile and its graphs, faces on CUDA."""
 
+import functools
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,8 +26,7 @@ def _times(report, settings, pixels):
     cells = pixels // 8 if world.size == "full" else 8 if pixels == 512 else 16
     variants = _variants(world, sampling)
     for batch in (1, 4):
-        size = f"{pixels} x {pixels}" if world.size == "full" else f"miniature, {8 * cells} pixels"
-        what = f"{size}, batch {batch}"
+        what = f"{8 * cells} x {8 * cells}, batch {batch}" + (", miniature" if world.size == "miniature" else "")
 
         def run(name, what=what, batch=batch):
             return world.sample(*variants[name], cells=(cells, cells), batch=batch, steps=STEPS)
@@ -46,7 +46,7 @@ def _times(report, settings, pixels):
                        ms[name] <= ms["baseline"] if settings.gpu else None)
         reads = [counts[name]["host reads"] - counts["UNet and IdentityNet"]["host reads"] for name in ("ours, exact",)]
         report.row(f"{what}: the identity adds no host read to a step", f"{reads[0]:g}", reads[0] <= 0)
-        if batch == 4 or settings.short:
+        if not settings.gpu:
             break
 
 
@@ -94,7 +94,7 @@ def compiled(report, settings):
                    off < 0.1)
     picture("the first picture", True)
     picture("another weight", False, weight=0.3)
-    if not settings.short:
+    if settings.gpu:
         picture("another face", False, identity=1)
 
 
@@ -117,8 +117,8 @@ def faces(report, settings):
         source = sessions["CPU"].get_inputs()[0]
         side = source.shape[2] if isinstance(source.shape[2], int) else 640
         inputs = {source.name: torch.rand(1, 3, side, side).numpy()}
-        seconds = common.side_by_side({
-            name: lambda one=one, inputs=inputs: one.run(None, inputs) for name, one in sessions.items()}, ROUNDS)
+        seconds = common.side_by_side({name: functools.partial(session.run, None, inputs) for name, session in sessions.items()},
+                                      ROUNDS)
         report.figures(**{network.name: seconds})
         report.row(f"{must}: {network.name}", sessions["CUDA"].get_providers()[0],
                    sessions["CUDA"].get_providers()[0].startswith("CUDA"))

@@ -46,16 +46,16 @@ class Report:
 @dataclasses.dataclass
 class Settings:
     """How a stage runs. device: "cuda" or "cpu". allocator: PyTorch's, None on a CPU. comfyui: its folder. work: a folder for
-    files that stages share. short: fewer cases, for tests."""
+    files that stages share."""
     device: str
     comfyui: str
     work: str
     allocator: str | None = None
     baseline: str | None = None
-    short: bool = False
 
     @property
     def gpu(self):
+        """Whether it runs at full size, with all cases."""
         return self.device != "cpu"
 
     def prepare(self):
