@@ -36,4 +36,4 @@ def reason_for_no_effect(start_at, end_at):
     """
     if start_at is None or end_at is None or start_at <= end_at:
         return ""
-    return f"InstantID has no effect here, because start_at ({start_at:g}) is later than end_at ({end_at:g})."
+    return f"This node has no effect, because start_at ({start_at:g}) is later than end_at ({end_at:g})."

@@ -35,10 +35,11 @@ function showText(node, text) {
         const box = widget.inputEl ?? widget.element
         if (box) {
             box.readOnly = true
-            Object.assign(box.style, { fontFamily: "monospace", whiteSpace: "pre", minHeight: "120px" })
+            Object.assign(box.style, { fontFamily: "monospace", whiteSpace: "pre" })
         }
     }
     widget.value = text
+    widget.options.getMinHeight = () => Math.min(24 + 13 * text.split("\n").length, 400)
     const [width, height] = node.computeSize()
     node.setSize([Math.max(width, node.size[0], 520), Math.max(height, node.size[1])])
 }
