@@ -26,6 +26,7 @@ COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel
 
 class ModelError(ValueError):
     """The model is not one that this adapter works with; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def check_model(model, widths):

@@ -4,7 +4,6 @@ photo -> faces/ (embedding, keypoints) -> identity/ (tokens, K and V) -> CrossAt
                                                                      -> controlnet/ (CONDITIONING)
 """
 
-import logging
 import os
 
 import folder_paths
@@ -14,24 +13,19 @@ from . import caches, faces, replay, timing
 from .controlnet import apply_identity_net, check_control_net
 from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
-from .faces import ORDERS, PROVIDERS, FaceChoice
-from .host import server
-from .identity import (
-    SELECTIONS,
-    LatentMask,
-    attention_dtype,
-    factors_of_blocks,
-    load_adapter,
-    merge_embeddings,
-    unconditional_embedding,
-)
+from .faces import PROVIDERS
+from .host import server, twins
+from .identity import LatentMask, attention_dtype, load_adapter, merge_embeddings, unconditional_embedding
 from .identity.adapter import EXPECTED
+from .identity.fused import reason_not_on
+from .options import DEFAULTS, inputs
+from .options.nodes import InstantIDOptions
 from .replay.nodes import InstantIDReplay
 from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 
-log = logging.getLogger(__name__)
-
 CATEGORY = "InstantID"
+APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
+           "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
 def _register_folders():
@@ -45,89 +39,64 @@ def _register_folders():
 _register_folders()
 
 
-def _number(default, low, high, step, tooltip):
-    return ("FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip})
+APPLY_LINKS = {"instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
+               "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE}
+APPLY_OPTIONAL = {
+    "image_kps": ("IMAGE", {"tooltip": (
+        "Where the face is and how it looks: a photo with another pose, or a drawing from Face Keypoints Preprocessor. Without "
+        "it, the pose of the first photo is used.")}),
+    "mask": inputs.MASK, "options": inputs.OPTIONS}
+SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
 
-INSTANTID = ("INSTANTID", {"tooltip": "The adapter, from Load InstantID Model."})
-FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks, from InstantID Face Analysis."})
-CONTROL_NET = ("CONTROL_NET", {"tooltip": "IdentityNet, InstantID's ControlNet for SDXL."})
-PHOTOS = ("IMAGE", {"tooltip": "Photos of the person. Of several faces in one the largest is taken, or the one chosen below."})
-MODEL = ("MODEL", {"tooltip": "An SDXL model."})
-POSITIVE = ("CONDITIONING", {"tooltip": "The prompt."})
-NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt."})
-START = _number(0.0, 0.0, 1.0, 0.001, "Part of the sampling, 0 to 1, from which InstantID acts.")
-END = _number(1.0, 0.0, 1.0, 0.001, "Part of the sampling, 0 to 1, until which InstantID acts.")
-NOISE = _number(0.0, 0.0, 1.0, 0.1, "Noise in the negative pass instead of no face: less burnt colours.")
-KEYPOINTS = ("IMAGE", {"tooltip": "Takes pose and place of the face from here: a photo, or a drawing of keypoints. "
-                                  "Otherwise they are those of the first photo."})
-MASK = ("MASK", {"tooltip": "Where in the picture the person is."})
-REPLAY = ("BOOLEAN", {"default": False, "tooltip": "As InstantID Replay after this node: same picture, CUDA graphs."})
-FACE_CHOICE = {
-    "face": (ORDERS, {"default": "largest", "tooltip": "In which order the faces of a photo are counted for face_index."}),
-    "face_index": ("INT", {"default": 0, "min": 0, "max": 999, "tooltip": "Which face of a photo is taken; 0 is the first."}),
-}
-
-
-def _attention(blocks):
-    """The inputs that say where and how attention is patched, with the selection of blocks that the node has by default."""
-    return {
-        "blocks": (list(SELECTIONS), {"default": blocks, "tooltip": (
-            "Which of SDXL's 70 cross-attention blocks see the person. 'as original': the 60 of the input and output side.")}),
-        "block_weights": ("STRING", {"default": "", "tooltip": (
-            "Changes to that, multiplied with the weight, such as: input 4: 0.5, output 1.3: 0, middle: 1")}),
-        "attention": (["exact", "fused"], {"default": "exact", "tooltip": (
-            "'fused' adds all persons in one GPU kernel where Triton is there; last digits differ, so may fine details.")}),
-    }
-
-
-def _no_face(*more):
-    """The input that says what becomes of photos without a face."""
-    tooltip = "If a photo shows no face: leave it out, stop with an error" + (
-        ", or bypass this node, whose inputs then go on unchanged." if more else ".")
-    return (["skip", "error", *more], {"default": "skip", "tooltip": tooltip})
-
-
-APPLY_LINKS = {"instantid": INSTANTID, "insightface": FACE_ANALYSIS, "control_net": CONTROL_NET, "image": PHOTOS,
-               "model": MODEL, "positive": POSITIVE, "negative": NEGATIVE}
-APPLY_OPTIONAL = {"image_kps": KEYPOINTS, "mask": MASK, **FACE_CHOICE, "no_face": _no_face("bypass"),
-                  **_attention("as original"), "replay": REPLAY}
-
-
-def _identity(instantid, insightface, image, model, noise, combine_embeds, choice, require_all):
+def _identity(instantid, insightface, image, model, noise, combine_embeds, options):
     """Photos to the Identity that one model will attend to."""
     check_model(model, instantid.widths)
-    embedding = merge_embeddings(faces.reference_embeddings(insightface, image, choice, require_all), combine_embeds)
+    embedding = merge_embeddings(
+        faces.reference_embeddings(insightface, image, options.choice, options.require_all, options.small_faces),
+        combine_embeds)
     return instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
 
 
-def _patched(model, identity, weight, start_at, end_at, mask, factors, attention):
+def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
     mask = None if mask is None else LatentMask(mask)
-    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=attention == "fused")
+    reason = reason_not_on(model.load_device.type) if options.fused else None
+    if reason:
+        server.say_on_node(f"The attention is 'exact' here instead of 'fused': {reason}.")
+    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=options.fused)
 
 
-def _keypoint_hint(insightface, image, image_kps, choice):
+def _keypoint_hint(insightface, image, image_kps, options):
     """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
 
     Of image_kps, a picture for pose alone, it is always the largest face.
     """
     if image_kps is None:
-        drawn = faces.keypoint_images(insightface, image, choice, first_only=True)
+        drawn = faces.keypoint_images(insightface, image, options.choice, first_only=True, small_faces=options.small_faces)
         return torch.zeros_like(image) if drawn is None else drawn
-    drawn = faces.keypoint_images(insightface, image_kps)
+    drawn = faces.keypoint_images(insightface, image_kps, small_faces=options.small_faces)
     return image_kps if drawn is None else drawn
 
 
+def _say_if_without_effect(start_at, end_at):
+    """Tells the user that a part of the sampling is empty. The original accepts that, and saved workflows may hold it."""
+    reason = inputs.reason_for_no_effect(start_at, end_at)
+    if reason:
+        server.say_on_node(f"{reason} Set start_at below end_at.")
+
+
 class InstantIDModelLoader:
-    DESCRIPTION = "Loads InstantID's adapter (ip-adapter.bin) from models/instantid."
+    DESCRIPTION = "Loads InstantID's adapter, the file ip-adapter.bin, from the folder models/instantid."
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["ip-adapter face", "instantid loader", "face id model", "likeness", "consistent character"]
     RETURN_TYPES = ("INSTANTID",)
+    OUTPUT_TOOLTIPS = ("The adapter, for Apply InstantID.",)
     FUNCTION = "load_model"
 
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"instantid_file": (folder_paths.get_filename_list("instantid"), {
-            "tooltip": "A file in models/instantid: ip-adapter.bin, or the same as safetensors."})}}
+            "tooltip": "A file in models/instantid: ip-adapter.bin, or the same weights as .safetensors."})}}
 
     @classmethod
     def IS_CHANGED(cls, instantid_file):
@@ -138,57 +107,73 @@ class InstantIDModelLoader:
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)
         if path is None:
-            raise FileNotFoundError(f"The adapter {instantid_file} is not in {folder_paths.get_folder_paths('instantid')}. "
-                                    f"{EXPECTED}")
+            raise FileNotFoundError(f"The adapter {instantid_file} was not found. {EXPECTED} Looked in: "
+                                    f"{', '.join(folder_paths.get_folder_paths('instantid'))}.")
         return (load_adapter(path),)
 
 
 class InstantIDFaceAnalysis:
-    DESCRIPTION = "Opens InsightFace's antelopev2 networks from models/insightface/models/antelopev2."
+    DESCRIPTION = ("Opens the networks that find and recognise faces: InsightFace's antelopev2, from the folder "
+                   "models/insightface/models/antelopev2.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["insightface", "antelopev2", "face detection", "face recognition", "face loader"]
     RETURN_TYPES = ("FACEANALYSIS",)
+    OUTPUT_TOOLTIPS = ("The face networks, for the inputs `insightface` and `faceanalysis`.",)
     FUNCTION = "load_insight_face"
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {
-            "required": {"provider": (PROVIDERS, {
-                "tooltip": "The hardware that finds faces. What onnxruntime does not offer falls back to the CPU."})},
-            "optional": {"small_faces": ("BOOLEAN", {"default": False, "tooltip": (
-                "Looks again and closer at big pictures in which no face was found at first. Takes longer.")})},
-        }
+        return {"required": {"provider": (PROVIDERS, {"tooltip": (
+            "The hardware that finds faces. CPU is right for most users: a photo is analysed once, and the result is kept. "
+            "Choose another one for many photos in one run. If it is not available, the CPU is used.")})}}
 
     @classmethod
     def IS_CHANGED(cls, **inputs):
         """Other networks of the same names are other networks."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
-    def load_insight_face(self, provider, small_faces=False):
-        return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider, small_faces),)
+    def load_insight_face(self, provider):
+        return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
 
 
 class FaceKeypointsPreprocessor:
-    DESCRIPTION = "Draws eyes, nose and mouth of the largest face the way IdentityNet reads them."
+    DESCRIPTION = ("Draws the eyes, the nose and the mouth of the largest face as the coloured points that IdentityNet reads. "
+                   "Connect the result to `image_kps` to take the pose from this photo.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["kps", "face keypoints", "face landmarks", "face pose", "five points", "head pose"]
     RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The drawn points on black, as large as the photo. Photos without a face are left out; without any face "
+                       "the picture is black.",)
     FUNCTION = "preprocess_image"
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"faceanalysis": FACE_ANALYSIS, "image": ("IMAGE", {"tooltip": "Photos with a face."})},
-                "optional": {**FACE_CHOICE, "no_face": _no_face()}}
+        return {"required": {"faceanalysis": inputs.FACE_ANALYSIS,
+                             "image": ("IMAGE", {"tooltip": "One or more photos that show a face in the wanted pose."})},
+                "optional": {"options": inputs.OPTIONS}}
 
     @timing.staged("draw keypoints")
-    def preprocess_image(self, faceanalysis, image, face="largest", face_index=0, no_face="skip"):
-        drawn = faces.keypoint_images(faceanalysis, image, FaceChoice(face, face_index), require_all=no_face == "error")
+    def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
+        try:
+            drawn = faces.keypoint_images(faceanalysis, image, options.choice, options.require_all,
+                                          small_faces=options.small_faces)
+        except faces.NoFaceError as error:
+            if not options.bypass:
+                raise
+            server.tell(f"Bypassed: the photos go on as they are. {error}")
+            return (image,)
         return (torch.zeros_like(image) if drawn is None else drawn,)
 
 
 class ApplyInstantID:
-    DESCRIPTION = "Puts the person of the photos into the pictures of an SDXL model."
+    DESCRIPTION = ("Puts the person of the photos into the pictures of an SDXL model. The adapter gives the likeness; "
+                   "IdentityNet, InstantID's ControlNet, the place and the pose of the face. A cfg of 4 to 5 works best.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["likeness", "face swap", "portrait", "consistent character", "face id", "faceid", "same person",
+                      "identity", "reference face", "avatar"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
+    OUTPUT_TOOLTIPS = APPLIED
     FUNCTION = "apply_instantid"
 
     @classmethod
@@ -196,8 +181,10 @@ class ApplyInstantID:
         return {
             "required": {
                 **APPLY_LINKS,
-                "weight": _number(0.8, 0.0, 5.0, 0.01, "Strength of likeness and of IdentityNet."),
-                "start_at": START, "end_at": END,
+                "weight": inputs.number(0.8, 0.0, 5.0, 0.01, (
+                    "How strongly the person is put into the picture: the strength of the likeness and of IdentityNet. Lower "
+                    "it if colours look burnt or the prompt is ignored.")),
+                **SAMPLING_PART,
             },
             "optional": APPLY_OPTIONAL,
         }
@@ -205,124 +192,141 @@ class ApplyInstantID:
     @timing.staged("apply")
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
-                        combine_embeds="average", face="largest", face_index=0, no_face="skip", blocks="as original",
-                        block_weights="", attention="exact", replay=False):
+                        combine_embeds="average", options=DEFAULTS):
         check_control_net(control_net)
-        factors = factors_of_blocks(blocks, block_weights)
-        choice = FaceChoice(face, face_index)
+        factors = options.factors("as original")
+        _say_if_without_effect(start_at, end_at)
         try:
-            identity = _identity(instantid, insightface, image, model, noise, combine_embeds, choice, no_face != "skip")
+            identity = _identity(instantid, insightface, image, model, noise, combine_embeds, options)
         except faces.NoFaceError as error:
-            if no_face != "bypass":
+            if not options.bypass:
                 raise
-            log.warning("InstantID: bypassed. %s", error)
+            server.tell(f"Bypassed: this node changes nothing. {error}")
             return model, positive, negative
         patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors,
-                           attention)
-        hint = _keypoint_hint(insightface, image, image_kps, choice)
+                           options)
+        hint = _keypoint_hint(insightface, image, image_kps, options)
         positive, negative = apply_identity_net(
             positive, negative, control_net, hint, *identity.tokens(instantid.device),
             weight if cn_strength is None else cn_strength, start_at, end_at, mask)
-        return InstantIDReplay().replay(patched, positive, negative) if replay else (patched, positive, negative)
+        return patched, positive, negative
 
 
 class ApplyInstantIDAdvanced(ApplyInstantID):
-    DESCRIPTION = "Apply InstantID with likeness and IdentityNet apart, noise, and ways to combine several photos."
+    DESCRIPTION = ("Apply InstantID with more sliders: the strength of the likeness and of IdentityNet apart, noise in the "
+                   "negative pass, and ways to combine several photos of one person.")
+    SEARCH_ALIASES = [*ApplyInstantID.SEARCH_ALIASES, "several photos", "combine faces", "blend faces"]
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
             "required": {
                 **APPLY_LINKS,
-                "ip_weight": _number(0.8, 0.0, 3.0, 0.01, "Strength of likeness."),
-                "cn_strength": _number(0.8, 0.0, 10.0, 0.01, "Strength of IdentityNet: pose and place of the face."),
-                "start_at": START, "end_at": END, "noise": NOISE,
-                "combine_embeds": (["average", "norm average", "concat"], {
-                    "default": "average", "tooltip": "How several photos become one person."}),
+                "ip_weight": inputs.number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness."),
+                "cn_strength": inputs.number(0.8, 0.0, 10.0, 0.01, (
+                    "The strength of IdentityNet: how closely place and pose of the face are followed.")),
+                **SAMPLING_PART, "noise": inputs.NOISE,
+                "combine_embeds": (["average", "norm average", "concat"], {"default": "average", "tooltip": (
+                    "How several photos become one person. average: the mean of the faces. norm average: a mean in which "
+                    "every number of a face is scaled first. concat: the model sees every photo.")}),
             },
             "optional": APPLY_OPTIONAL,
         }
 
 
 class InstantIDAttentionPatch:
-    DESCRIPTION = "The likeness alone, without IdentityNet: use InstantID Apply ControlNet for that."
+    DESCRIPTION = ("Gives the model the likeness of the person, without IdentityNet: the prompt decides where the face is and "
+                   "how it looks. Add InstantID Apply ControlNet if the pose should be followed, too.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["likeness without pose", "face id", "free pose", "same person", "patch attention"]
     RETURN_TYPES = ("MODEL", "FACE_EMBEDS")
+    OUTPUT_TOOLTIPS = ("The model with the person. Connect it to the sampler.",
+                       "The face as IdentityNet reads it, for InstantID Apply ControlNet.")
     FUNCTION = "patch_attention"
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "instantid": INSTANTID, "insightface": FACE_ANALYSIS, "image": PHOTOS, "model": MODEL,
-                "weight": _number(1.0, -1.0, 3.0, 0.01, "Strength of likeness."),
-                "start_at": START, "end_at": END, "noise": NOISE,
+                "instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS,
+                "model": inputs.MODEL,
+                "weight": inputs.number(1.0, -1.0, 3.0, 0.01, "The strength of the likeness."),
+                **SAMPLING_PART, "noise": inputs.NOISE,
             },
-            "optional": {"mask": MASK, **FACE_CHOICE, "no_face": _no_face(), **_attention("all 70")},
+            "optional": {"mask": inputs.MASK, "options": inputs.OPTIONS},
         }
 
     @timing.staged("apply")
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
-                        face="largest", face_index=0, no_face="skip", blocks="all 70", block_weights="", attention="exact"):
-        factors = factors_of_blocks(blocks, block_weights)
-        identity = _identity(instantid, insightface, image, model, noise, "average", FaceChoice(face, face_index),
-                             no_face == "error")
+                        options=DEFAULTS):
+        factors = options.factors("all 70")
+        _say_if_without_effect(start_at, end_at)
+        try:
+            identity = _identity(instantid, insightface, image, model, noise, "average", options)
+        except faces.NoFaceError as error:
+            if not options.bypass:
+                raise
+            server.tell(f"Bypassed: this node changes nothing. {error}")
+            return model, None
         if weight != 0:
-            model = _patched(model, identity, weight, start_at, end_at, mask, factors, attention)
+            model = _patched(model, identity, weight, start_at, end_at, mask, factors, options)
         cond, uncond = identity.tokens(instantid.device)
         return model, {"cond": cond, "uncond": uncond}
 
 
 class ApplyInstantIDControlNet:
-    DESCRIPTION = "IdentityNet alone, for the face of InstantID Patch Attention."
+    DESCRIPTION = ("Adds IdentityNet alone, for the face of InstantID Patch Attention: the place and the pose of the face come "
+                   "from the drawn keypoints.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["identitynet", "face controlnet", "kps", "face pose"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = APPLIED[1:]
     FUNCTION = "apply_controlnet"
 
     @classmethod
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "face_embeds": ("FACE_EMBEDS", {"tooltip": "The face, from InstantID Patch Attention."}),
-                "control_net": CONTROL_NET,
-                "image_kps": ("IMAGE", {"tooltip": "Drawn keypoints, from Face Keypoints Preprocessor."}),
-                "positive": POSITIVE, "negative": NEGATIVE,
-                "strength": _number(1.0, 0.0, 10.0, 0.01, "Strength of IdentityNet: pose and place of the face."),
-                "start_at": START, "end_at": END,
+                "face_embeds": ("FACE_EMBEDS", {"tooltip": "The face. Connect InstantID Patch Attention."}),
+                "control_net": inputs.CONTROL_NET,
+                "image_kps": ("IMAGE", {"tooltip": "Drawn keypoints. Connect Face Keypoints Preprocessor."}),
+                "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                "strength": inputs.number(1.0, 0.0, 10.0, 0.01, (
+                    "The strength of IdentityNet: how closely place and pose of the face are followed.")),
+                **SAMPLING_PART,
             },
-            "optional": {"mask": MASK},
+            "optional": {"mask": inputs.MASK},
         }
 
     @timing.staged("apply")
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
-        if strength == 0:
+        if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed
             return positive, negative
         check_control_net(control_net)
-        return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"],
-                                               face_embeds["uncond"], strength, start_at, end_at, mask)
+        _say_if_without_effect(start_at, end_at)
+        return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
+                                  strength, start_at, end_at, mask)
 
 
-NODE_CLASS_MAPPINGS = {node.__name__: node for node in (
-    InstantIDModelLoader, InstantIDFaceAnalysis, ApplyInstantID, ApplyInstantIDAdvanced, FaceKeypointsPreprocessor,
-    InstantIDAttentionPatch, ApplyInstantIDControlNet, InstantIDReplay, InstantIDStepReuse,
-    InstantIDCache, InstantIDPerformanceReport)}
-NODE_DISPLAY_NAME_MAPPINGS = {
-    "InstantIDModelLoader": "Load InstantID Model",
-    "InstantIDFaceAnalysis": "InstantID Face Analysis",
-    "ApplyInstantID": "Apply InstantID",
-    "ApplyInstantIDAdvanced": "Apply InstantID Advanced",
-    "FaceKeypointsPreprocessor": "Face Keypoints Preprocessor",
-    "InstantIDAttentionPatch": "InstantID Patch Attention",
-    "ApplyInstantIDControlNet": "InstantID Apply ControlNet",
-    "InstantIDReplay": "InstantID Replay",
-    "InstantIDStepReuse": "InstantID Step Reuse",
-    "InstantIDCache": "InstantID Cache",
-    "InstantIDPerformanceReport": "InstantID Performance Report",
+NODES = {
+    InstantIDModelLoader: "Load InstantID Model",
+    InstantIDFaceAnalysis: "InstantID Face Analysis",
+    ApplyInstantID: "Apply InstantID",
+    ApplyInstantIDAdvanced: "Apply InstantID Advanced",
+    FaceKeypointsPreprocessor: "Face Keypoints Preprocessor",
+    InstantIDAttentionPatch: "InstantID Patch Attention",
+    ApplyInstantIDControlNet: "InstantID Apply ControlNet",
+    InstantIDOptions: "InstantID Options",
+    InstantIDReplay: "InstantID Replay",
+    InstantIDStepReuse: "InstantID Step Reuse",
+    InstantIDCache: "InstantID Cache",
+    InstantIDPerformanceReport: "InstantID Performance Report",
 }
+NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}
+NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items()}
 
-
-server.warn_of_twins(__name__, NODE_CLASS_MAPPINGS)
 server.listen()
+twins.watch(NODE_CLASS_MAPPINGS)
 server.when_asked_to_free(caches.clear)
 server.when_asked_to_free(replay.drop_all)

@@ -5,6 +5,7 @@ from ..resampler import CONTEXT_WIDTH
 
 class ControlNetError(ValueError):
     """The ControlNet is missing or not made for SDXL; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def check_control_net(control_net):

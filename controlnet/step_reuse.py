@@ -6,6 +6,7 @@ import torch
 
 from .. import timing
 from ..caches import tensor_key
+from ..host.server import say_on_node
 from .constants import Memory, with_options
 
 log = logging.getLogger(__name__)
@@ -77,8 +78,10 @@ class StepReuse:
             return None
         kept = of_hint.setdefault(key, ResidualRecord())
         if kept.asked == self._step:
-            log.info("InstantID: no step reuse: IdentityNet is asked several times at one noise level (tiles, context windows, "
-                     "a sampler such as Heun). It is evaluated at every call from here on.")
+            reason = ("No step reuse: IdentityNet is asked several times at one noise level (tiles, context windows, a sampler "
+                      "such as Heun). It runs at every step from here on.")
+            log.info("InstantID: %s", reason)
+            say_on_node(reason)
             self._repeated = True
             self._kept.clear()
             return None

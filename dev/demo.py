@@ -27,7 +27,7 @@ class DemoError(Exception):
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
-        description="Runs an InstantID workflow three times in a real ComfyUI and writes pictures to demo-output/.")
+        description="Runs an InstantID workflow three times in a real ComfyUI and writes what it shows to demo-output/.")
     parser.add_argument("--photo", type=Path, help="a picture with at least one face (default: insightface's t1.jpg)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: 8, with a real model 20)")
     own = parser.add_argument_group("your own ComfyUI and models, instead of the miniature")
@@ -136,6 +136,7 @@ def run_workflow(options: argparse.Namespace) -> None:
             workflow = wf.build(client.upload_image(photo), miniature.ADAPTER, None, None, size=512,
                                 steps=options.steps or 8)
         titles, runs, changes = [], [], []
+        looks = -client.get("/instantid_swift/caches")["faces"]["misses"]
         for number, (title, variant) in enumerate(wf.variants(workflow), 1):
             print(f"Run {number} of 3: {title}", flush=True)
             before = client.get("/instantid_swift/caches")
@@ -146,19 +147,22 @@ def run_workflow(options: argparse.Namespace) -> None:
                 progress.end_line()
             titles.append(title)
             changes.append(wf.cache_changes(before, client.get("/instantid_swift/caches")))
+        looks += client.get("/instantid_swift/caches")["faces"]["misses"]
         OUTPUT.mkdir(exist_ok=True)
-        for node, name in wf.RESULTS.items():
+        for node, name in wf.results(real=bool(options.comfyui)).items():
             (OUTPUT / name).write_bytes(client.file(runs[0].outputs[node]["images"][0]))
     count = runs[0].outputs["numbered"]["faces"][0]
     print(f"\n{wf.table(workflow, titles, runs, changes)}\n")
     print("`cached`: ComfyUI still had the node's result. `hit`: InstantID Swift had it, though the node ran again.\n")
     print(f"In {OUTPUT}:\n"
-          f"    faces.png      {photo.name} with its {count} detected faces; InstantID takes face 1, the largest\n"
-          "    keypoints.png  the five points that IdentityNet follows\n"
-          "    picture.png    what the first run sampled")
-    if not options.comfyui:
-        print("The picture is abstract: the miniature's weights are random. Detection, identity and timing of caches "
-              "are real.\nFor real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
+          f"    faces.png      {photo.name} with its {count} detected faces; InstantID takes face 0, the largest\n"
+          "    keypoints.png  the five points that IdentityNet follows")
+    if options.comfyui:
+        print("    picture.png    what the first run sampled")
+    else:
+        print("There is no picture of a person: the miniature SDXL has random weights and makes noise. Faces, keypoints and "
+              "times are real.\nFor real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
+    print(f"\n{wf.point(runs, looks)}")
 
 
 def main() -> int:

@@ -4,7 +4,6 @@ The detector and the embedder are opened; what else lies in the folder (landmark
 for it.
 """
 
-import copy
 import functools
 import os
 import threading
@@ -21,42 +20,33 @@ from .providers import import_packages, open_session
 GIVES = {RECOGNITION: ("embedding",), "genderage": ("gender", "age"), "landmark_3d_68": ("landmark_3d_68", "pose")}
 
 
-def open_face_analysis(roots, provider, small_faces=False):
+def open_face_analysis(roots, provider):
     """FACEANALYSIS: the networks of antelopev2 on the given provider, or on the CPU without it.
 
-    roots: folders of ComfyUI's kind insightface. small_faces: it is to look for small faces in big pictures, too. The same
-    object as long as it is in use and its files are the same. FaceModelError if something is missing.
+    roots: folders of ComfyUI's kind insightface. The same object as long as it is in use and its files are the same.
+    FaceModelError if something is missing.
     """
     import_packages()
     paths = find_networks(roots)
     key = (provider, *(caches.file_key(path) for path in paths.values()))
-    analysis = caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
-    return analysis.looking_for_small_faces() if small_faces else analysis
+    return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
 
 
 class FaceAnalysis:
     """What insightface's class of this name does for its users: get, det_model, models, prepare.
 
-    key: the identity of files and settings, for caches. small_faces: whether our nodes look at big pictures enlarged. bytes: of
-    the networks' files, as a measure of what they take once opened.
+    key: the identity of files and settings, for caches. bytes: of the networks' files, as a measure of what they take once
+    opened.
     """
 
     def __init__(self, paths, provider, key):
         """paths: {task: ONNX file}, as `find_networks` gives it. provider: one of PROVIDERS."""
         self.key = key
         self.bytes = sum(map(os.path.getsize, paths.values()))
-        self.small_faces = False
         self.det_model = DetectionModel(_open_detector(paths[DETECTION], provider))
         opened = {DETECTION: self.det_model,
                   RECOGNITION: RecognitionModel(paths[RECOGNITION], open_session(paths[RECOGNITION], provider))}
         self.models = Networks(opened, {task: path for task, path in paths.items() if task not in opened}, provider)
-
-    def looking_for_small_faces(self):
-        """The same networks, with small_faces."""
-        other = copy.copy(self)
-        other.key = (*self.key, "small faces")
-        other.small_faces = True
-        return other
 
     def prepare(self, ctx_id=0, det_thresh=THRESHOLD, det_size=(640, 640)):
         """ctx_id is ignored: the node has chosen the hardware."""

@@ -13,6 +13,7 @@ DETECTION_OUTPUTS = (9, 15)
 
 class FaceModelError(RuntimeError):
     """The face networks cannot be used; the message says what is missing, where it was looked for, and what to do."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Network(NamedTuple):

@@ -4,7 +4,6 @@ One look at each photo gives all of them: what it found is kept, and the three p
 """
 
 import functools
-import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +11,12 @@ import torch
 
 from .. import caches
 from ..host.progress import progress_bar, throw_if_interrupted
+from ..host.server import tell
 from ..utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
 from .model_files import RECOGNITION, FaceModelError
-
-log = logging.getLogger(__name__)
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
@@ -28,6 +26,7 @@ CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds 
 
 class NoFaceError(Exception):
     """A picture has no face that the detector can find, or none of a batch has."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class DetectionPass(NamedTuple):
@@ -58,7 +57,8 @@ def detection_passes(detector, small_faces):
 class Photos:
     """A batch of photos, IMAGE [n, h, w, c], under a FACEANALYSIS of ours or insightface's. Lives for one call."""
 
-    def __init__(self, analysis, images):
+    def __init__(self, analysis, images, small_faces=False):
+        """small_faces: look closer at big pictures in which no face was found at first."""
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
             raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
@@ -67,10 +67,10 @@ class Photos:
         self.analysis, self.images = analysis, images
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
-        self.passes = detection_passes(self.detector, ours and analysis.small_faces)
+        self.passes = detection_passes(self.detector, small_faces)
         others = model, getattr(analysis, "models", {}).get(RECOGNITION)
         networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, others)))
-        self.key = (caches.tensor_key(images), networks, self.thresholds)
+        self.key = (caches.tensor_key(images), networks, self.thresholds, small_faces)
 
     @functools.cached_property
     def pictures(self):
@@ -103,13 +103,13 @@ class Photos:
         """NoFaceError, which says what was tried."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
-            advice += " For a small face in a big picture, turn on small_faces in InstantID Face Analysis."
-        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)} that the detector finds at the sizes "
-                          f"{', '.join(map(str, self.passes))}. {advice}")
+            advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
+        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)}. {advice} "
+                          f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 
     def report_missing(self, chosen):
         if None in chosen:
-            log.warning("InstantID: %s: left out.", self.nobody(chosen))
+            tell(f"{self.nobody(chosen)}: left out.")
 
     def embed(self, chosen):
         """Embeddings of the chosen faces, float32 [N, 1, 512]."""
@@ -149,21 +149,22 @@ def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
     return tuple(found)
 
 
-def find_faces(analysis, images):
+def find_faces(analysis, images, small_faces=False):
     """All faces of each photo, as found by the first look that finds any: a tuple of tuples of `Face`, most certain first.
 
-    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c].
+    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. small_faces: look closer at big pictures in
+    which no face was found at first.
     """
-    return Photos(analysis, images).found
+    return Photos(analysis, images, small_faces).found
 
 
-def reference_embeddings(analysis, images, choice=LARGEST, require_all=False):
+def reference_embeddings(analysis, images, choice=LARGEST, require_all=False, small_faces=False):
     """ArcFace embeddings of the chosen face of each photo: float32 [N, 1, 512] on the CPU, not normalised.
 
     Photos without a face are left out. NoFaceError if that leaves none, or with require_all if any has none; FaceIndexError
     where there are too few.
     """
-    photos = Photos(analysis, images)
+    photos = Photos(analysis, images, small_faces)
     chosen = photos.chosen(choice)
     if not any(chosen) or require_all and None in chosen:
         photos.refuse_missing(chosen)
@@ -171,13 +172,13 @@ def reference_embeddings(analysis, images, choice=LARGEST, require_all=False):
     return caches.embeddings.get_or_make((*photos.key, choice), lambda: photos.embed(chosen)).clone()
 
 
-def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False):
+def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False, small_faces=False):
     """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
 
     Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError with
     require_all if any has no face; FaceIndexError where there are too few.
     """
-    photos = Photos(analysis, images)
+    photos = Photos(analysis, images, small_faces)
     chosen = photos.chosen(choice)
     if require_all and None in chosen:
         photos.refuse_missing(chosen)

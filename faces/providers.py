@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..host.server import say_on_node
 from .model_files import FaceModelError
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,7 @@ def open_session(network, provider):
     session = onnxruntime.InferenceSession(network, options, providers=[
         (_name(choice), dict(_KNOWN[choice].options)) for choice in choices])
     if _name(provider) not in session.get_providers():
-        warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider"))
+        say_on_node(warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider")))
     return session
 
 
@@ -101,9 +102,11 @@ def _preload_cuda():
 
 @functools.cache  # one warning per provider and process
 def warn_of_fallback(provider, instead):
+    """Logs that another provider is used, why, and what to do about it. Returns the text."""
     reason, remedy = fallback_reason(provider)
-    log.warning("InstantID: the provider %s is not available, faces are analysed on the %s: %s %s", provider, instead, reason,
-                remedy)
+    text = f"The provider {provider} is not available, faces are analysed on the {instead}: {reason} {remedy}"
+    log.warning("InstantID: %s", text)
+    return text
 
 
 def fallback_reason(provider):

@@ -1,4 +1,4 @@
-"""The adapter of ComfyUI's server: requests to free memory, the prompt that is running, packs that register the same nodes.
+"""The adapter of ComfyUI's server: requests to free memory, the prompt that is running, texts on its nodes.
 
 ComfyUI unloads models by itself, an adapter's weights among them. It has no way to tell node packs that node outputs are to go,
 so a middleware of the server listens to POST /free, which the button "Free model and node cache" sends.
@@ -6,10 +6,12 @@ so a middleware of the server listens to POST /free, which the button "Free mode
 
 import logging
 import sys
+from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
 
 _releases = []  # functions without arguments that give memory back
+_said = SimpleNamespace(node=None, lines=[])  # what was said on the node (prompt_id, node_id) that spoke last
 
 
 def when_asked_to_free(release):
@@ -36,24 +38,40 @@ release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorat
 
 def listen():
     """Installs the middleware in ComfyUI's server, where there is one that has not started yet."""
-    import server
-    instance = getattr(server.PromptServer, "instance", None)
-    if instance is not None and not instance.app.frozen:
-        instance.app.middlewares.append(release_memory_with_comfyui)
+    server = instance()
+    if server is not None and not server.app.frozen:
+        server.app.middlewares.append(release_memory_with_comfyui)
+
+
+def instance():
+    """ComfyUI's server; None where there is none."""
+    return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
+
+
+def say_on_node(text):
+    """Shows a text on the node that ComfyUI is executing in this thread, below what was said on it in the same run.
+
+    Does nothing outside of a node, or without a server that can show text. web/js takes the text off when the node runs again.
+    """
+    server, node = instance(), getattr(sys.modules.get("comfy_execution.utils"), "get_executing_context", lambda: None)()
+    if node is None or not hasattr(server, "send_progress_text"):
+        return
+    if _said.node != node[:2]:
+        _said.node, _said.lines = node[:2], []
+    if text not in _said.lines:
+        _said.lines.append(text)
+        server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
+
+
+def tell(text):
+    """Logs a text as a warning, and shows it on the node that ComfyUI is executing. text: a sentence or more."""
+    log.warning("InstantID: %s", text)
+    say_on_node(text)
 
 
 def running_prompt():
     """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
-    server = getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
-    queue = getattr(server, "prompt_queue", None)
+    queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     return running[0][1:3] if running else (None, None)
 
-
-def warn_of_twins(own_module, node_ids):
-    """Logs a warning where other packs have registered nodes with the same ids: ComfyUI silently keeps the one loaded last."""
-    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
-    twins = {registered[name].__module__ for name in node_ids if name in registered} - {own_module}
-    if twins:
-        log.warning("InstantID Swift: %s has registered the same nodes. Keep one of the two packs in custom_nodes: whichever "
-                    "is loaded last is used.", " and ".join(sorted(twins)))

@@ -16,6 +16,7 @@ EXPECTED = ("InstantID's adapter is the file ip-adapter.bin (1.7 GB) of InstantX
 
 class AdapterFileError(ValueError):
     """The file is not an InstantID adapter; the message says what it is and what to do."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Adapter(torch.nn.Module):

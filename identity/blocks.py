@@ -30,6 +30,7 @@ SELECTIONS = {
 
 class BlockWeightError(ValueError):
     """A line of block weights names no block of SDXL, or no number."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def factors_of_blocks(selection, text=""):

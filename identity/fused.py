@@ -61,11 +61,12 @@ def why_not(q, out, dtype, heads):
         return f"it does not take q in {q.dtype}, a sum in {out.dtype} and an identity in {dtype}"
     if q.shape[2] // heads not in HEAD_WIDTHS:
         return f"it does not take heads {q.shape[2] // heads} wide"
-    return _reason_not_on(q.device.type)
+    return reason_not_on(q.device.type)
 
 
 @functools.cache
-def _reason_not_on(device_type):
+def reason_not_on(device_type):
+    """Why the kernel cannot run on a kind of device, as words for the log; None where it can."""
     if device_type != "cuda":
         return f"it needs a CUDA device, and this is {device_type}"
     try:
@@ -105,7 +106,7 @@ class FusedTerm:
     def steps(self, call):
         terms = tuple(term for term in self.terms if call.is_in(term.window))
         used = "torch.compile" if call.compiled else "replay" if call.replayed else None
-        reason = f"{used} is used" if used else _reason_not_on(call.device.type)
+        reason = f"{used} is used" if used else reason_not_on(call.device.type)
         if terms and reason is None:
             return [FusedStep(terms, call)]
         if terms:

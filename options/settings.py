@@ -20,6 +20,21 @@ class Options(NamedTuple):
     attention: str = "exact"         # one of ATTENTION
     each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
 
+    @property
+    def require_all(self):
+        """Whether every photo must show a face."""
+        return self.no_face != "skip"
+
+    @property
+    def bypass(self):
+        """Whether a node is to hand on its inputs unchanged where a photo shows no face."""
+        return self.no_face == "bypass"
+
+    @property
+    def fused(self):
+        """Whether all persons are added in one GPU kernel."""
+        return self.attention == "fused"
+
     def factors(self, selection):
         """Returns what the weight is multiplied by at each block, {Block: factor}.
 

@@ -2,16 +2,20 @@
 
 from . import identity_net, unet
 
-CATEGORY = "InstantID"
+CATEGORY = "InstantID/speed"
 
 
 class InstantIDReplay:
-    DESCRIPTION = ("Replays the steps of the sampling as CUDA graphs: the same picture, in less time where the GPU waits for "
-                   "Python, at the cost of memory. Place it after the last Apply InstantID. Where that cannot be right, or "
-                   "without a CUDA GPU, sampling goes on as ever and the log says why.")
+    DESCRIPTION = ("Saves time by replaying the steps of the sampling as CUDA graphs: the same picture, in less time where the "
+                   "GPU waits for Python, in exchange for some GPU memory. Place it after the last Apply InstantID. Where it "
+                   "cannot be used, such as without an NVIDIA GPU, the sampling works as usual and a text on the sampler says "
+                   "why.")
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["cuda graph", "cuda graphs", "faster sampling", "speed up"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
+    OUTPUT_TOOLTIPS = ("The model. Connect it to the sampler.", "The prompt. Connect it to the sampler.",
+                       "The negative prompt. Connect it to the sampler.")
     FUNCTION = "replay"
 
     @classmethod
@@ -19,13 +23,13 @@ class InstantIDReplay:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "An SDXL model, with InstantID or without."}),
-                "positive": ("CONDITIONING", {"tooltip": "From Apply InstantID."}),
-                "negative": ("CONDITIONING", {"tooltip": "From Apply InstantID."}),
+                "positive": ("CONDITIONING", {"tooltip": "The output `positive` of Apply InstantID."}),
+                "negative": ("CONDITIONING", {"tooltip": "The output `negative` of Apply InstantID."}),
             },
             "optional": {
                 "trust_other_patches": ("BOOLEAN", {"default": False, "tooltip": (
-                    "Replay other packs' changes of the model, too. Right only if they do the same at every step, as FreeU "
-                    "does; otherwise the pictures are wrong.")}),
+                    "Also replays what other packs changed in the model. Turn it on only for changes that do the same at every "
+                    "step, such as FreeU. With others the pictures are wrong.")}),
             },
         }
 

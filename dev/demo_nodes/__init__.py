@@ -28,7 +28,7 @@ class DemoCheckpoint:
     """Takes the place of Load Checkpoint."""
 
     CATEGORY = "InstantID/demo"
-    DESCRIPTION = "A miniature SDXL with random weights. Its pictures are abstract."
+    DESCRIPTION = "A miniature SDXL with random weights. Its pictures are noise."
     RETURN_TYPES = ("MODEL", "CLIP", "VAE")
     FUNCTION = "load"
 
@@ -63,7 +63,7 @@ class DemoNumberFaces:
     """Shows what the face detector finds."""
 
     CATEGORY = "InstantID/demo"
-    DESCRIPTION = "Boxes and numbers the faces of an image, largest first. InstantID uses face 1."
+    DESCRIPTION = "Boxes and numbers the faces of an image, largest first. InstantID uses face 0."
     RETURN_TYPES = ("IMAGE",)
     FUNCTION = "draw"
 
@@ -79,8 +79,8 @@ class DemoNumberFaces:
         boxes = [face.bbox for face in faceanalysis.get(picture)]
         boxes.sort(key=lambda b: -(b[2] - b[0]) * (b[3] - b[1]))
         unit = max(1, round(max(picture.shape[:2]) / 600))
-        for number, (left, top, right, bottom) in enumerate((map(int, box) for box in boxes), 1):
-            colour = (80, 220, 80) if number == 1 else (60, 170, 255)
+        for number, (left, top, right, bottom) in enumerate(map(int, box) for box in boxes):
+            colour = (80, 220, 80) if number == 0 else (60, 170, 255)
             cv2.rectangle(picture, (left, top), (right, bottom), colour, unit)
             (width, height), _ = cv2.getTextSize(str(number), cv2.FONT_HERSHEY_SIMPLEX, 0.5 * unit, unit)
             cv2.rectangle(picture, (left, top), (left + width + 4 * unit, top + height + 4 * unit), colour, -1)

@@ -1,6 +1,7 @@
 """What fails, fails before the sampling, in a sentence that says what was found and what to do."""
 
 import re
+import sys
 
 import pytest
 import safetensors.torch
@@ -189,7 +190,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 
 def test_a_file_that_has_gone(nodes):
-    with pytest.raises(FileNotFoundError, match="The adapter gone.bin is not in .*instantid.*ip-adapter.bin"):
+    with pytest.raises(FileNotFoundError, match="The adapter gone.bin was not found. .*ip-adapter.bin.*Looked in: .*instantid"):
         cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
 
 
@@ -199,3 +200,21 @@ def test_a_file_that_has_gone(nodes):
 def test_a_mask_that_is_an_image(nodes, world):
     with pytest.raises(ValueError, match=r"A mask must be \[masks, height, width\]; this one is \[1, 320, 320, 3\]"):
         cases.apply(nodes, world, mask=fx.portrait("a"))
+
+
+# ---- names
+
+
+def exceptions():
+    """The exception classes of the pack."""
+    modules = [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "instantid_swift"]
+    return {kind for module in modules for kind in vars(module).values()
+            if isinstance(kind, type) and issubclass(kind, Exception) and kind.__name__ in vars(module)
+            and (kind.__module__ == module.__name__ or kind.__module__ == "InstantID")}
+
+
+def test_exceptions_have_short_names():
+    """The editor shows the module before the class, and ComfyUI's name of a pack's module is its whole path."""
+    assert len(exceptions()) > 5
+    long = [kind.__name__ for kind in exceptions() if kind.__module__ != "InstantID" and not kind.__name__.startswith("_")]
+    assert long == [], 'write __module__ = "InstantID" into these classes'

@@ -15,23 +15,25 @@ APPLY = [("instantid", "INSTANTID"), ("insightface", "FACEANALYSIS"), ("control_
          ("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING")]
 WINDOW = [("start_at", START), ("end_at", END)]
 
-# id: (display name, required inputs, optional inputs, output types, output names)
+OPTIONS = ("options", "INSTANTID_OPTIONS")
+# id: (display name, required inputs, optional inputs, output types, output names); of the optional ones OPTIONS is ours
 NODES = {
     "InstantIDModelLoader": ("Load InstantID Model", [("instantid_file", list)], [], ["INSTANTID"], ["INSTANTID"]),
     "InstantIDFaceAnalysis": ("InstantID Face Analysis", [("provider", list)], [], ["FACEANALYSIS"], ["FACEANALYSIS"]),
-    "FaceKeypointsPreprocessor": ("Face Keypoints Preprocessor", [("faceanalysis", "FACEANALYSIS"), ("image", "IMAGE")], [],
-                                  ["IMAGE"], ["IMAGE"]),
-    "ApplyInstantID": ("Apply InstantID", [*APPLY, ("weight", WEIGHT), *WINDOW], [("image_kps", "IMAGE"), ("mask", "MASK")],
+    "FaceKeypointsPreprocessor": ("Face Keypoints Preprocessor", [("faceanalysis", "FACEANALYSIS"), ("image", "IMAGE")],
+                                  [OPTIONS], ["IMAGE"], ["IMAGE"]),
+    "ApplyInstantID": ("Apply InstantID", [*APPLY, ("weight", WEIGHT), *WINDOW],
+                       [("image_kps", "IMAGE"), ("mask", "MASK"), OPTIONS],
                        ["MODEL", "CONDITIONING", "CONDITIONING"], ["MODEL", "positive", "negative"]),
     "ApplyInstantIDAdvanced": (
         "Apply InstantID Advanced",
         [*APPLY, ("ip_weight", IP_WEIGHT), ("cn_strength", CN_STRENGTH), *WINDOW, ("noise", NOISE), ("combine_embeds", list)],
-        [("image_kps", "IMAGE"), ("mask", "MASK")],
+        [("image_kps", "IMAGE"), ("mask", "MASK"), OPTIONS],
         ["MODEL", "CONDITIONING", "CONDITIONING"], ["MODEL", "positive", "negative"]),
     "InstantIDAttentionPatch": (
         "InstantID Patch Attention",
         [("instantid", "INSTANTID"), ("insightface", "FACEANALYSIS"), ("image", "IMAGE"), ("model", "MODEL"),
-         ("weight", PATCH_WEIGHT), *WINDOW, ("noise", NOISE)], [("mask", "MASK")],
+         ("weight", PATCH_WEIGHT), *WINDOW, ("noise", NOISE)], [("mask", "MASK"), OPTIONS],
         ["MODEL", "FACE_EMBEDS"], ["MODEL", "FACE_EMBEDS"]),
     "ApplyInstantIDControlNet": (
         "InstantID Apply ControlNet",
@@ -65,9 +67,9 @@ def test_node(info, node):
     assert found["display_name"] == name and found["category"] == "InstantID"
     assert found["output"] == types and found["output_name"] == names
     assert found["output_is_list"] == [False] * len(types)
-    # workflows store values by position: the old inputs come first, in their order; new ones are optional and last
+    # workflows store values by position: the original's inputs come first, in its order, and no widget of ours follows
     assert found["input_order"]["required"] == [key for key, _ in required]
-    assert found["input_order"].get("optional", [])[:len(optional)] == [key for key, _ in optional]
+    assert found["input_order"].get("optional", []) == [key for key, _ in optional]
     inputs = {**found["input"]["required"], **found["input"].get("optional", {})}
     for key, wanted in [*required, *optional]:
         assert same(inputs[key], wanted), key

@@ -4,7 +4,8 @@ Skipped where there is no Chromium.
 """
 
 import pytest
-from browser import editor
+
+pytestmark = pytest.mark.newest     # the editor is one for all versions
 
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
@@ -38,10 +39,10 @@ def old_workflow():
 
 
 @pytest.fixture(scope="module")
-def loaded(client, tmp_path_factory):
+def loaded(client, editor):
     """What the editor made of the old workflow: its nodes."""
-    with editor(client, tmp_path_factory.mktemp("browser")) as page:
-        return page.evaluate(LOAD, old_workflow())
+    editor.open(client)
+    return editor.evaluate(LOAD, old_workflow())
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ import urllib.parse
 import miniature
 import numpy as np
 import pytest
-from browser import editor
 from conftest import CHECKOUT
 from demo_workflow import node
 from oracle import fixtures as fx
@@ -75,21 +74,18 @@ def upload(client, name, path):
 
 
 @pytest.fixture(scope="module")
-def loaded(client, tmp_path_factory):
+def loaded(client, editor, tmp_path_factory):
     """What the editor made of each: {name: {"nodes": [...], "grown": the same with previews, "prompt": the API form}}."""
     photos = tmp_path_factory.mktemp("photos")
     for name in {entry["widgets_values"][0] for title in TEMPLATES for entry in template(title)["nodes"]
                  if entry["type"] == "LoadImage"}:
         upload(client, name, photos)
     load = LOAD.replace("PICTURE", json.dumps(picture_of("png")))
-    with editor(client, tmp_path_factory.mktemp("browser")) as page:
-        said = []
-        page.on("pageerror", lambda error: said.append(str(error)))
-        reports = {}
-        for title in TEMPLATES:
-            reports[title] = {**page.evaluate(load, template(title)), "errors": list(said)}
-            said.clear()
-        reports[NAME, "blueprint"] = page.evaluate(load, json.loads(files()[f"subgraphs/{NAME}.json"]))
+    editor.open(client)
+    editor.evaluate("() => { globalThis.said = []; addEventListener('error', (event) => said.push(event.message)) }")
+    reports = {title: {**editor.evaluate(load, template(title)), "errors": editor.evaluate("() => said.splice(0)")}
+               for title in TEMPLATES}
+    reports[NAME, "blueprint"] = editor.evaluate(load, json.loads(files()[f"subgraphs/{NAME}.json"]))
     return reports
 
 

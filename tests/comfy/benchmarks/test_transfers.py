@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from instantid_swift.options import Options
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
@@ -115,7 +116,7 @@ def test_the_profiler_counts_the_same_host_reads(nodes, world):
     def counted(model):
         return profiled(lambda: fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8)))["profiler: host reads"]
 
-    model, _ = cases.patch(nodes, world, blocks="as original")
+    model, _ = cases.patch(nodes, world, options=Options(block_weights="middle: 0"))
     sixty = model.model_options["transformer_options"]["patches_replace"]["attn2"]
     identity = sixty["input", 4, 0].terms[0].identity
     plain = counted(world.model)

@@ -1,35 +1,19 @@
-"""The nodes' inputs about faces: which one is taken, and what becomes of photos without one."""
+"""The options about faces, in each node that looks at photos: which one is taken, and what becomes of photos without one."""
 
 import logging
 
 import pytest
 import torch
 from instantid_swift import faces
-from instantid_swift.faces.choice import ORDERS, FaceChoice, FaceIndexError
+from instantid_swift.faces.choice import FaceChoice, FaceIndexError
+from instantid_swift.options import Options
 from oracle import cases
 from oracle import fixtures as fx
-from photos import bgr
-
-FACE_NODES = ["ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "FaceKeypointsPreprocessor"]
-
-
-def optional(nodes, node):
-    return nodes[node].INPUT_TYPES()["optional"]
-
-
-@pytest.mark.parametrize("node", FACE_NODES)
-def test_the_new_inputs_are_optional_and_default_to_what_was(nodes, node):
-    inputs = optional(nodes, node)
-    assert inputs["face"][0] == ORDERS and inputs["face"][1]["default"] == ORDERS[0] == "largest"
-    assert inputs["face_index"][0] == "INT" and inputs["face_index"][1]["default"] == 0
-    assert inputs["no_face"][0] == ["skip", "error"] + ["bypass"] * node.startswith("Apply")
-    assert inputs["no_face"][1]["default"] == "skip"
-    known = [key for key in inputs if key in ("image_kps", "mask")]
-    assert list(inputs)[:len(known)] == known
+from photos import bgr, read_image
 
 
 def drawn(nodes, world, **inputs):
-    return cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.photo(), **inputs)[0]
+    return cases.call(nodes, "FaceKeypointsPreprocessor", **{"faceanalysis": world.analysis, "image": fx.photo(), **inputs})[0]
 
 
 def people(world):
@@ -46,7 +30,7 @@ def test_the_chosen_face_gives_the_embedding(nodes, world):
 
 def test_the_chosen_face_gives_the_keypoints(nodes, world):
     for index, person in enumerate(people(world)):
-        picture = drawn(nodes, world, face="left to right", face_index=index)
+        picture = drawn(nodes, world, options=Options(FaceChoice("left to right", index)))
         nose_x, nose_y = person.kps[2].astype(int)
         assert picture[0, nose_y, nose_x].tolist() == [0, 0, 1]
         rows, columns = picture[0].amax(-1).nonzero().T
@@ -60,7 +44,7 @@ def hint(conditioning):
 
 @pytest.mark.parametrize("apply", [cases.apply, cases.advanced])
 def test_apply_takes_embedding_and_keypoints_of_one_face(nodes, world, apply):
-    choice = {"face": "right to left", "face_index": 1}
+    choice = {"options": Options(FaceChoice("right to left", 1))}
     model, positive, _ = apply(nodes, world, image=fx.photo(), **choice)
     assert torch.equal(hint(positive).movedim(1, -1), drawn(nodes, world, **choice))
     _, embeds = cases.patch(nodes, world, image=fx.photo(), **choice)
@@ -71,7 +55,8 @@ def test_apply_takes_embedding_and_keypoints_of_one_face(nodes, world, apply):
 
 def test_the_choice_is_about_the_photos_of_the_person_only(nodes, world):
     """A picture for pose has one face, while the photo has six."""
-    _, positive, _ = cases.apply(nodes, world, image=fx.photo(), image_kps=fx.portrait("b"), face="top to bottom", face_index=4)
+    _, positive, _ = cases.apply(nodes, world, image=fx.photo(), image_kps=fx.portrait("b"),
+                                 options=Options(FaceChoice("top to bottom", 4)))
     pose, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("b"))
     assert torch.equal(hint(positive).movedim(1, -1), pose)
 
@@ -79,12 +64,12 @@ def test_the_choice_is_about_the_photos_of_the_person_only(nodes, world):
 @pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
 def test_a_face_that_is_not_there(nodes, world, node):
     with pytest.raises(FaceIndexError, match="no face 6 in the image at index 0: it shows 6 faces, so there are faces 0 to 5"):
-        node(nodes, world, image=fx.photo(), face_index=6)
+        node(nodes, world, image=fx.photo(), options=Options(FaceChoice(index=6)))
     two_people = fx.photo()[:, 180:580, 380:960]
     one_of_them = two_people.clone()
     one_of_them[:, :, 280:] = 0
     with pytest.raises(FaceIndexError, match="no face 1 in the image at index 1: it shows 1 face, so there is only face 0"):
-        node(nodes, world, image=torch.cat([two_people, one_of_them]), face_index=1)
+        node(nodes, world, image=torch.cat([two_people, one_of_them]), options=Options(FaceChoice(index=1)))
 
 
 BLANK = torch.full((1, 320, 320, 3), 0.5)
@@ -98,7 +83,7 @@ def one_blank():
 def test_a_photo_without_a_face_is_an_error_if_wanted(nodes, world, node):
     node(nodes, world, image=one_blank())
     with pytest.raises(faces.NoFaceError, match="No face detected. The image at index 1 of a batch of 3, whose first is at 0,"):
-        node(nodes, world, image=one_blank(), no_face="error")
+        node(nodes, world, image=one_blank(), options=Options(no_face="error"))
 
 
 def test_keypoints_of_a_batch_with_a_photo_without_a_face(nodes, world):
@@ -106,21 +91,54 @@ def test_keypoints_of_a_batch_with_a_photo_without_a_face(nodes, world):
         return cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, **inputs)[0]
     assert draw(image=one_blank()).shape[0] == 2
     with pytest.raises(faces.NoFaceError, match="at index 1 of a batch of 3"):
-        draw(image=one_blank(), no_face="error")
+        draw(image=one_blank(), options=Options(no_face="error"))
     with pytest.raises(faces.NoFaceError, match="The image"):
-        draw(image=BLANK, no_face="error")
+        draw(image=BLANK, options=Options(no_face="error"))
 
 
 @pytest.mark.parametrize("apply", [cases.apply, cases.advanced])
 @pytest.mark.parametrize("image", [BLANK, one_blank()])
 def test_bypass_returns_the_inputs(nodes, world, apply, image, caplog):
-    result = apply(nodes, world, image=image, no_face="bypass")
+    result = apply(nodes, world, image=image, options=Options(no_face="bypass"))
     assert all(a is b for a, b in zip(result, (world.model, world.positive, world.negative), strict=True))
     message, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
-    assert "bypassed" in message and "No face detected" in message
+    assert message.startswith("InstantID: Bypassed") and "No face detected" in message
 
 
 @pytest.mark.parametrize("apply", [cases.apply, cases.advanced])
 def test_bypass_changes_nothing_where_all_have_faces(nodes, world, apply):
-    model, positive, negative = apply(nodes, world, no_face="bypass")
+    model, positive, negative = apply(nodes, world, options=Options(no_face="bypass"))
     assert model is not world.model and "control" in positive[0][1]
+
+
+def test_bypass_of_the_likeness_bypasses_identity_net(nodes, world):
+    model, embeds = cases.patch(nodes, world, image=BLANK, options=Options(no_face="bypass"))
+    assert model is world.model
+    wired = cases.call(nodes, "ApplyInstantIDControlNet", face_embeds=embeds, control_net=world.net, image_kps=BLANK,
+                       positive=world.positive, negative=world.negative, strength=1.0, start_at=0.0, end_at=1.0)
+    assert wired[0] is world.positive and wired[1] is world.negative
+
+
+def test_bypass_of_the_keypoints_hands_on_the_photos(nodes, world):
+    image = one_blank()
+    assert drawn(nodes, world, image=image, options=Options(no_face="bypass")) is image
+
+
+def small_face():
+    image = torch.full((1, 2000, 2400, 3), 0.4)
+    image[0, 1500:1560, 700:760] = read_image(fx.portrait("a")[0], (60, 60))[0]
+    return image
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
+def test_small_faces_are_found_if_wanted(nodes, world, node):
+    with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
+        node(nodes, world, image=small_face())
+    node(nodes, world, image=small_face(), options=Options(small_faces=True))
+
+
+@pytest.mark.newest
+def test_keypoints_of_a_small_face(nodes, world):
+    assert not drawn(nodes, world, image=small_face()).any()
+    assert drawn(nodes, world, image=small_face(), options=Options(small_faces=True)).any()

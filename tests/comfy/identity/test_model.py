@@ -9,6 +9,7 @@ import pytest
 import torch
 from instantid_swift.CrossAttentionPatch import AttentionPatch
 from instantid_swift.identity.blocks import SDXL_BLOCKS, BlockWeightError
+from instantid_swift.options import Options
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.foreign import KEYS, WithoutAdd, apply_foreign
@@ -241,27 +242,27 @@ def test_patches_stand_where_comfyui_looks(nodes, world):
 
 
 @pytest.mark.parametrize("node, over, count", [
-    (cases.apply, {"blocks": "all 70"}, 70), (cases.advanced, {"blocks": "output only"}, 36),
-    (cases.patch, {"blocks": "as original", "block_weights": "input 4: 0, middle: 1"}, 68),
+    (cases.apply, {"blocks": "all 70"}, 70), (cases.advanced, {"blocks": "output only"}, 36), (cases.patch, {}, 70),
+    (cases.apply, {"block_weights": "input 4: 0, middle: 1"}, 68), (cases.patch, {"block_weights": "input 4: 0"}, 68),
 ])
 def test_a_choice_of_blocks(nodes, world, node, over, count):
-    assert len(patches(node(nodes, world, **over)[0])) == count
+    assert len(patches(node(nodes, world, options=Options(**over))[0])) == count
 
 
 def test_block_weights_multiply_the_weight(nodes, world):
-    patched = patches(cases.patch(nodes, world, weight=0.5, block_weights="output 1.3: 0.5")[0])
+    patched = patches(cases.patch(nodes, world, weight=0.5, options=Options(block_weights="output 1.3: 0.5"))[0])
     assert patched["output", 1, 3].terms[0].weight == 0.25
     assert patched["output", 1, 2].terms[0].weight == 0.5
 
 
 def test_all_weights_one_is_the_default(nodes, world):
-    same = cases.apply(nodes, world, block_weights="input: 1, output: 1")[0]
+    same = cases.apply(nodes, world, options=Options(block_weights="input: 1, output: 1"))[0]
     assert torch.equal(latents(same, world), latents(cases.apply(nodes, world)[0], world))
 
 
 def test_block_weights_that_cannot_be_read(nodes, world):
     with pytest.raises(BlockWeightError, match="'outer 3: 1' cannot be read"):
-        cases.apply(nodes, world, block_weights="outer 3: 1")
+        cases.apply(nodes, world, options=Options(block_weights="outer 3: 1"))
 
 
 def test_fused_without_a_gpu_is_exact(nodes, world):
@@ -270,4 +271,4 @@ def test_fused_without_a_gpu_is_exact(nodes, world):
         model = cases.apply(nodes, world, mask=cases.left_half(), **over)[0]
         model = cases.apply(nodes, world, image=fx.portrait("b"), model=model, **over)[0]
         return latents(cases.apply(nodes, world, model=apply_foreign(model, 0.2), **over)[0], world)
-    assert torch.equal(chain(attention="fused"), chain())
+    assert torch.equal(chain(options=Options(attention="fused")), chain())

@@ -13,6 +13,7 @@ import torch
 from comfy.patcher_extension import WrappersMP
 from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch
 from instantid_swift.host import server
+from instantid_swift.options import Options
 from instantid_swift.replay import graphs, unet
 from instantid_swift.replay.memory import CapturesAsModel
 from oracle import cases
@@ -36,10 +37,17 @@ def captured():
     return sum(replays.captured for replays in graphs._of_modules.values())
 
 
+def apply(nodes, world, replay=False, attention="exact", **over):
+    """Apply InstantID, and InstantID Replay after it where wanted."""
+    wired = cases.apply(nodes, world, options=Options(attention=attention), **over)
+    return cases.call(nodes, "InstantIDReplay", **dict(zip(("model", "positive", "negative"), wired, strict=True))) \
+        if replay else wired
+
+
 def pair(nodes, world, sampling=None, **over):
     """(latents of an ordinary run, latents of a replayed one)."""
     sampling = {**SMALL, **(sampling or {})}
-    return [fx.sample(*cases.apply(nodes, world, replay=replay, **over), **sampling) for replay in (False, True)]
+    return [fx.sample(*apply(nodes, world, replay, **over), **sampling) for replay in (False, True)]
 
 
 # ---- the same latents
@@ -70,18 +78,10 @@ def test_two_identities_behind_each_other(nodes, world):
     latents = []
     for replay in (False, True):
         model, positive, negative = cases.apply(nodes, world, mask=cases.left_half())
-        latents.append(fx.sample(*cases.apply(nodes, world, model=model, positive=positive, negative=negative,
-                                              image=fx.portrait("b"), replay=replay), **SMALL))
+        latents.append(fx.sample(*apply(nodes, world, model=model, positive=positive, negative=negative,
+                                        image=fx.portrait("b"), replay=replay), **SMALL))
     assert torch.equal(*latents)
     assert captured() == 2, "both IdentityNets are one layout of the same weights"
-
-
-def test_the_node_does_what_the_option_does(nodes, world):
-    option = cases.apply(nodes, world, replay=True)
-    node = cases.call(nodes, "InstantIDReplay", **dict(zip(("model", "positive", "negative"), cases.apply(nodes, world),
-                                                           strict=True)))
-    assert torch.equal(*(fx.sample(*wired, **SMALL) for wired in (option, node)))
-    assert captured() == 2
 
 
 def test_a_model_without_an_identity(nodes, world):
@@ -115,7 +115,7 @@ def test_other_weights_are_captured_anew(nodes, world):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_in_the_sampling_drops_captures(nodes, world, error):
-    model, positive, negative = cases.apply(nodes, world, replay=True)
+    model, positive, negative = apply(nodes, world, replay=True)
     calls = []
 
     def fail(executor, *args, **kwargs):
@@ -136,7 +136,7 @@ def test_captures_go_on_request_and_with_the_model(nodes, world):
 
     def run(model):
         """As ComfyUI does: what the run before had made is gone when this one's is made."""
-        fx.sample(*cases.apply(nodes, world, model=model, replay=True), **SMALL)
+        fx.sample(*apply(nodes, world, model=model, replay=True), **SMALL)
         gc.collect()
         return graphs.statistics()["captures"]
     assert run(model) == 2
@@ -233,7 +233,7 @@ def test_hooks(world):
 def test_no_room(nodes, world, caplog, monkeypatch):
     monkeypatch.setattr(comfy.model_management, "minimum_inference_memory", lambda: 1e15)
     with caplog.at_level(logging.INFO):
-        latents = [fx.sample(*cases.apply(nodes, world, replay=True), **SMALL)]
+        latents = [fx.sample(*apply(nodes, world, replay=True), **SMALL)]
     monkeypatch.undo()
     latents.append(fx.sample(*cases.apply(nodes, world), **SMALL))
     assert torch.equal(*latents) and captured() == 0

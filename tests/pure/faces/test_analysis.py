@@ -216,11 +216,6 @@ def test_a_face_read_as_a_whole_is_complete(ours):
 def test_the_same_files_are_opened_once(root):
     analysis = open_face_analysis([str(root)], "CPU")
     assert open_face_analysis([str(root)], "CPU") is analysis
-    closer = open_face_analysis([str(root)], "CPU", small_faces=True)
-    assert closer is not analysis and closer.det_model is analysis.det_model and closer.models is analysis.models
-    assert closer.small_faces and not analysis.small_faces
-    del analysis
-    assert open_face_analysis([str(root)], "CPU").models is closer.models
 
 
 # ---- another pack's object in our nodes

@@ -37,16 +37,15 @@ def test_any_picture(ours, height, width, channels, dtype, content, small_faces)
     image = picture(height, width, content)
     image = torch.cat((image, image[..., :1]), dim=-1)[..., :channels].to(dtype)
     before = image.clone()
-    analysis = ours.looking_for_small_faces() if small_faces else ours
-    found, = faces.find_faces(analysis, image)
-    drawn = faces.keypoint_images(analysis, image)
+    found, = faces.find_faces(ours, image, small_faces)
+    drawn = faces.keypoint_images(ours, image, small_faces=small_faces)
     if found:
-        embedding = faces.reference_embeddings(analysis, image)
+        embedding = faces.reference_embeddings(ours, image, small_faces=small_faces)
         assert embedding.shape == (1, 1, 512) and embedding.dtype == torch.float32 and embedding.isfinite().all()
         assert drawn.shape == (1, height, width, 3) and 0 <= drawn.min() and drawn.max() <= 1
     else:
         with pytest.raises(faces.NoFaceError, match=rf"The image \({width}x{height} pixels\) shows no face"):
-            faces.reference_embeddings(analysis, image)
+            faces.reference_embeddings(ours, image, small_faces=small_faces)
         assert drawn is None
     if (height, width, content, channels) == (886, 1280, "faces", 4):
         assert len(found) == 6

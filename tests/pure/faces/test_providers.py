@@ -59,7 +59,7 @@ def test_a_package_is_missing(face_root, provider, package, caplog):
         caches.clear()
     assert analysis.det_model.session.get_providers() == CPU
     warning, = (record.getMessage() for record in caplog.records)
-    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert f"The provider {provider} is not available, faces are analysed on the CPU" in warning
     assert f"the Python package {package} is missing; onnxruntime cannot do it" in warning
     assert f"Run `python -m pip uninstall -y onnxruntime`, then `python -m pip install {package}`" in warning
 
@@ -98,7 +98,7 @@ def test_the_session_is_asked_what_it_runs_on(network, promising, provider, capl
     assert open_session(network, provider).get_providers() == CPU
     warning, = (record.getMessage() for record in caplog.records)
     provider = "CUDA" if provider == "Auto" else provider
-    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert f"The provider {provider} is not available, faces are analysed on the CPU" in warning
     assert "there is no CUDA device that torch could use" in warning
 
 

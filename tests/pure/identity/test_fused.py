@@ -90,7 +90,7 @@ def test_without_the_kernel_the_exact_terms_run_and_it_is_said_once(terms, rando
 def test_identities_share_one_pass(terms, random, monkeypatch):
     """What reaches the kernel: one call, with both identities stacked, weights and masks beside them."""
     calls = []
-    monkeypatch.setattr(fused_attention, "_reason_not_on", lambda device: None)
+    monkeypatch.setattr(fused_attention, "reason_not_on", lambda device: None)
     monkeypatch.setattr(fused_attention, "add_identities", lambda out, *given: calls.append(given))
     patch = AttentionPatch(terms=with_fused(with_fused((), terms[0]), terms[1]))
     q, k, v = random(2, 64, WIDTH), random(2, 77, WIDTH), random(2, 77, WIDTH)

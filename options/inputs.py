@@ -1,0 +1,39 @@
+"""Inputs that several nodes share, in the form of ComfyUI's INPUT_TYPES, and the check of the part of the sampling."""
+
+INSTANTID = ("INSTANTID", {"tooltip": "The adapter. Connect Load InstantID Model."})
+FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks. Connect InstantID Face Analysis."})
+CONTROL_NET = ("CONTROL_NET", {"tooltip": (
+    "IdentityNet, InstantID's own ControlNet for SDXL. Connect Load ControlNet Model with InstantID's ControlNet file.")})
+PHOTOS = ("IMAGE", {"tooltip": (
+    "One or more photos of the person. If a photo shows several faces, the largest one is used; InstantID Options can choose "
+    "another one.")})
+MODEL = ("MODEL", {"tooltip": "An SDXL model."})
+POSITIVE = ("CONDITIONING", {"tooltip": "The prompt. Connect CLIP Text Encode."})
+NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt. Connect CLIP Text Encode."})
+MASK = ("MASK", {"tooltip": "The part of the picture in which the person appears. Without a mask: the whole picture."})
+OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
+    "Further settings from InstantID Options: which face of a photo, what to do without a face, which blocks of the model. "
+    "Without it, the node works as the original does.")})
+
+
+def number(default, low, high, step, tooltip):
+    """A FLOAT input."""
+    return ("FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip})
+
+
+START = number(0.0, 0.0, 1.0, 0.001, (
+    "When InstantID begins to act, as a part of the sampling from 0 to 1. A later start leaves the prompt more freedom in the "
+    "composition."))
+END = number(1.0, 0.0, 1.0, 0.001, "When InstantID stops acting, as a part of the sampling from 0 to 1.")
+NOISE = number(0.0, 0.0, 1.0, 0.1, (
+    "Gives the negative pass random noise instead of an empty face. A value around 0.35 helps against burnt colours."))
+
+
+def reason_for_no_effect(start_at, end_at):
+    """Returns a sentence where a part of the sampling is empty because it begins after its end; else an empty string.
+
+    start_at, end_at: parts of the sampling, 0 to 1; None where they are not known yet.
+    """
+    if start_at is None or end_at is None or start_at <= end_at:
+        return ""
+    return f"InstantID has no effect here, because start_at ({start_at:g}) is later than end_at ({end_at:g})."

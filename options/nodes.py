@@ -1,0 +1,53 @@
+"""The node that holds the settings beside the original's widgets."""
+
+from ..faces import ORDERS, FaceChoice
+from ..identity import SELECTIONS, factors_of_blocks
+from .settings import AS_ORIGINAL, ATTENTION, NO_FACE, Options
+
+
+class InstantIDOptions:
+    DESCRIPTION = ("Further settings of InstantID: which face of a photo is used, what happens if a photo shows no face, and "
+                   "which parts of the model see the person. Connect it to the input `options` of a node of InstantID. "
+                   "Unchanged, it changes nothing.")
+    CATEGORY = "InstantID/advanced"
+    SEARCH_ALIASES = ["instantid settings", "face index", "select face", "which face", "no face", "small face", "block weights",
+                      "person on the left", "layer weights"]
+    RETURN_TYPES = ("INSTANTID_OPTIONS",)
+    RETURN_NAMES = ("options",)
+    OUTPUT_TOOLTIPS = ("The settings, for the input `options` of any node of InstantID.",)
+    FUNCTION = "collect"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {
+            "face_order": (ORDERS, {"default": ORDERS[0], "tooltip": (
+                "The order in which the faces of a photo are counted. Together with face_index it says whose face is used.")}),
+            "face_index": ("INT", {"default": 0, "min": 0, "max": 999, "tooltip": (
+                "Which face of a photo is used, counted in face_order. 0 is the first one.")}),
+            "no_face": (list(NO_FACE), {"default": NO_FACE[0], "tooltip": (
+                "What happens if a photo shows no face. skip: the photo is left out, as long as another one shows a face. "
+                "error: the run stops. bypass: the node does nothing and hands on its inputs unchanged.")}),
+            "small_faces": ("BOOLEAN", {"default": False, "tooltip": (
+                "Looks again and more closely at big pictures in which no face was found at first. This takes longer.")}),
+            "blocks": (list(SELECTIONS), {"default": AS_ORIGINAL, "tooltip": (
+                "Which of SDXL's 70 cross-attention blocks see the person. 'as original' keeps what the node does: Apply "
+                "InstantID uses the 60 blocks of the input and the output side, InstantID Patch Attention uses all 70.")}),
+            "block_weights": ("STRING", {"default": "", "tooltip": (
+                "Changes the strength of single blocks. Each number is multiplied by the node's weight. Example: "
+                "input 4: 0.5, output 1.3: 0, middle: 1")}),
+            "attention": (list(ATTENTION), {"default": ATTENTION[0], "tooltip": (
+                "exact: the same picture as the original. fused: adds all persons in one GPU kernel where Triton is installed, "
+                "which can change fine details.")}),
+        }}
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, block_weights):
+        """ComfyUI asks this when a prompt is queued. block_weights is None where the widget is an input from another node."""
+        try:
+            factors_of_blocks(AS_ORIGINAL, block_weights or "")
+        except ValueError as error:
+            return str(error)
+        return True
+
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention):
+        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, attention),)
