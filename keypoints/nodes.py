@@ -202,7 +202,8 @@ class InstantIDRandomPose:
     @classmethod
     def INPUT_TYPES(cls):
         def both(name, low, high, make, text):
-            return {f"{name}_from": make(f"{text} At least.", default=low), f"{name}_to": make(f"{text} At most.", default=high)}
+            return {f"{name}_from": make(f"{text} At least.", default=low),
+                    f"{name}_to": make(f"{text} At most.", default=high)}
 
         def part(text, default):
             return number(default, -1.0, 4.0, 0.01, text)

@@ -38,8 +38,8 @@ TYPES = {
     "PreviewImage": ("images:IMAGE", "", "", (320, 320)),
     "MarkdownNote": ("", "text:NOTE", "", (400, 420)),
     "InstantIDModelLoader": ("", "instantid_file:COMBO", "INSTANTID:INSTANTID", (340, 58)),
-    "InstantIDFaceAnalysis": ("", "provider:COMBO", "FACEANALYSIS:FACEANALYSIS", (340, 82)),
-    "FaceKeypointsPreprocessor": ("faceanalysis:FACEANALYSIS image:IMAGE", "", "IMAGE:IMAGE", (320, 126)),
+    "InstantIDFaceAnalysis": ("", "provider:COMBO", "FACEANALYSIS:FACEANALYSIS", (340, 58)),
+    "FaceKeypointsPreprocessor": ("faceanalysis:FACEANALYSIS image:IMAGE", "", "IMAGE:IMAGE", (320, 66)),
     "ApplyInstantID": (APPLY, "weight:FLOAT start_at:FLOAT end_at:FLOAT", APPLIED, (320, 290)),
     "ApplyInstantIDAdvanced": (APPLY, "ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT "
                                "combine_embeds:COMBO", APPLIED, (320, 362)),

@@ -165,7 +165,7 @@ def lightning():
     """InstantID Lightning 8 steps"""
     world, person, latent = World(), photo(), empty_latent()
     lora = Node("LoraLoaderModelOnly", [LIGHTNING["name"], 1], models=[LIGHTNING]).joined(model=world.checkpoint[0])
-    applied = world.apply("ApplyInstantIDAdvanced", (0.8, 0.6, 0, 1, 0.35, "average"), image=person[0], model=lora[0])
+    applied = world.apply("ApplyInstantIDAdvanced", ADVANCED, image=person[0], model=lora[0])
     world.sample(applied, latent)
     world.sampler.values = sampler(8, 1.5, "euler", "sgm_uniform").values
     return workflow([note(f"""
@@ -173,7 +173,7 @@ A portrait in eight steps, with the LoRA of SDXL-Lightning.
 
 - **steps** 8, **sampler** euler, **scheduler** sgm_uniform: the LoRA was made for these.
 - **cfg**: 1 to 2. At exactly 1 the negative prompt and the noise have no effect, and each step does half the work.
-- **cn_strength** 0.6: with few steps a strong IdentityNet makes hard edges.
+- **cn_strength**: lower it if edges look hard.
 - The [LoRA]({LIGHTNING['url']}) goes to `ComfyUI/models/loras`.""")],
         [world.checkpoint, lora, world.control_net, world.adapter, world.analysis], [person], [world.positive, world.negative],
         [latent, applied],
