@@ -14,6 +14,7 @@ import xxhash
 from . import timing
 from .identity.attention import attention_dtype, own_attention
 from .identity.blocks import SDXL_BLOCKS
+from .identity.each_latent import spread_over_latents
 from .identity.fused import with_fused
 from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window
 from .resampler import CONTEXT_WIDTH
@@ -128,11 +129,12 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 
-def open_sampling_cache(executor, *args, **kwargs):
-    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
-    # the sampler has its own copy of the options
+def open_sampling_cache(executor, noise, *args, **kwargs):
+    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it, and each latent gets its own tokens."""
+    # the sampler has its own copy of the options and of the conds
     executor.class_obj.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache()
-    return executor(*args, **kwargs)
+    spread_over_latents(getattr(executor.class_obj, "conds", {}), len(noise))
+    return executor(noise, *args, **kwargs)
 
 
 def structure(steps, patches):

@@ -67,6 +67,10 @@ class Identity:
         """cond and uncond on a device: copies, which are their user's."""
         return self.cond.to(device, copy=True), self.uncond.to(device, copy=True)
 
+    def on(self, device, dtype):
+        """(keys, values) of all pairs on a device, in views of one copy."""
+        return self._views(self._bank.to(device, dtype))
+
     def laid_out(self, call):
         """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
 
@@ -75,8 +79,8 @@ class Identity:
         def lay_out():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
-            bank = self._bank.to(call.device, call.dtype)
-            return tuple((_rows(keys, rows), _rows(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
+            return tuple((_rows(keys, rows), _rows(values, rows))
+                         for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
 
