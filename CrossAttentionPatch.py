@@ -12,21 +12,25 @@ import torch
 import xxhash
 
 from . import timing
-from .identity.attention import attention_dtype, own_attention
+from .identity.attention import attention_dtype, is_compiled, own_attention
+from .identity.bank import COND
 from .identity.blocks import SDXL_BLOCKS
-from .identity.each_latent import spread_over_latents
+from .identity.each_latent import with_tokens_for_each_latent
 from .identity.fused import with_fused
-from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window
+from .identity.masks import with_a_mask_for_each_latent
+from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
 SAMPLING_CACHE_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
+POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
 REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
 
 class ModelError(ValueError):
     """The model is not one that this adapter works with; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def check_model(model, widths):
@@ -74,18 +78,22 @@ class AttentionPatch:
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
         out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
-        may_write = self.base is None
+        # whoever has computed it for us may keep it: another pack below, or one that replaces ComfyUI's attention
+        may_write = self.base is None and not extra_options.get("optimized_attention_override")
         for step in self._steps(q, extra_options):
             out = step(out, may_write, q, k, v, extra_options)
             may_write = True
         return out.to(q.dtype)
 
     def _steps(self, q, extra_options):
-        prepared = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
-        if prepared is not None:
-            return prepared
-        # called outside of ComfyUI's own sampling, where `prepare_call` has not run
-        return self.steps(UNetCall.of(q, extra_options, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
+        batch = extra_options.get("original_shape", q.shape)[0]
+        steps = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
+        if steps is None:  # called outside of ComfyUI's own sampling, where `prepare_call` has not run
+            steps = self.steps(UNetCall.of(q, extra_options, count=batch, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
+        if len(q) == batch:
+            return steps
+        rows = rows_of_enlarged(len(q), extra_options)
+        return tuple(again for step in steps for again in step.for_rows(rows))
 
     def steps(self, call):
         """The steps of all terms for a UNet call."""
@@ -116,10 +124,13 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
     options = dict(transformer_options or {})
     sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
+    positive = options.pop(POSITIVE_KEY, (COND,))
     patches = options.get("patches_replace", {}).get("attn2", {})
-    compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {})
-    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), compiled=compiled,
-                       replayed=replay is not None and not compiled, sampling_cache=sampling_cache)
+    compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
+        executor.class_obj, sampling_cache)
+    replayed = replay is not None and replay.allows(executor.class_obj, options, compiled)
+    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
+                       compiled=compiled, replayed=replayed, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)
@@ -129,12 +140,39 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 
-def open_sampling_cache(executor, noise, *args, **kwargs):
-    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it, and each latent gets its own tokens."""
-    # the sampler has its own copy of the options and of the conds
-    executor.class_obj.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache()
-    spread_over_latents(getattr(executor.class_obj, "conds", {}), len(noise))
-    return executor(noise, *args, **kwargs)
+def _has_compiled_parts(model, sampling_cache):
+    """Whether nodes of other packs have compiled a model (ComfyUI's BaseModel); looked up once in a sampling."""
+    unet = getattr(model, "diffusion_model", None)
+    if not isinstance(unet, torch.nn.Module):
+        return False
+    return is_compiled(unet) if sampling_cache is None else sampling_cache.get_or_make("compiled", lambda: is_compiled(unet))
+
+
+def open_sampling_cache(executor, *args, **kwargs):
+    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
+    guider = executor.class_obj
+    latents = args[0].shape[0]
+    guider.conds = with_tokens_for_each_latent(with_a_mask_for_each_latent(guider.conds, latents), latents)
+    positive = {cond.get("uuid") for cond in getattr(guider, "conds", {}).get("positive") or ()}
+    # the sampler has its own copy of the options
+    guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)
+    return executor(*args, **kwargs)
+
+
+def find_positive(executor, model, conds, x, timestep, model_options):
+    """ComfyUI wrapper around an evaluation of conds: finds the positive pass among three or more.
+
+    ComfyUI numbers them as its guider orders them: DualCFGGuider's positive one is 2, PerpNegGuider's 0. The original knows the
+    numbers 0 and 1 only, so that up to two conds keep their meaning: 0 is the positive pass, whatever it is.
+    """
+    options = model_options.get("transformer_options", {})
+    if len(conds) > 2 and SAMPLING_CACHE_KEY in options:
+        # the first, because ComfyUI appends those of other passes that have an area
+        positive = tuple(number for number, entries in enumerate(conds)
+                         if entries and entries[0].get("uuid") in options[SAMPLING_CACHE_KEY].positive)
+        if positive:
+            model_options = {**model_options, "transformer_options": {**options, POSITIVE_KEY: positive}}
+    return executor(model, conds, x, timestep, model_options)
 
 
 def structure(steps, patches):
@@ -205,7 +243,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
 def install_wrappers(model):
     """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
     from comfy.patcher_extension import WrappersMP
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.APPLY_MODEL, prepare_call),
-                          (WrappersMP.DIFFUSION_MODEL, guard_structure)):
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.CALC_COND_BATCH, find_positive),
+                          (WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)

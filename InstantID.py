@@ -14,8 +14,9 @@ from .controlnet import apply_identity_net, check_control_net
 from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
 from .faces import PROVIDERS
-from .host import server
-from .identity import LatentMask, load_adapter
+from .host import server, twins
+from .host.inputs import checked
+from .identity import LatentMask, load_adapter, usable_adapter
 from .identity.adapter import EXPECTED
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
@@ -104,8 +105,8 @@ class InstantIDModelLoader:
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)
         if path is None:
-            raise FileNotFoundError(f"The adapter {instantid_file} is not in {folder_paths.get_folder_paths('instantid')}. "
-                                    f"{EXPECTED}")
+            raise FileNotFoundError(f"The adapter {instantid_file} was not found. {EXPECTED} Looked in: "
+                                    f"{', '.join(folder_paths.get_folder_paths('instantid'))}.")
         return (load_adapter(path),)
 
 
@@ -122,13 +123,15 @@ class InstantIDFaceAnalysis:
     def INPUT_TYPES(cls):
         return {"required": {"provider": (PROVIDERS, {"tooltip": (
             "The hardware that finds faces. CPU is right for most users: a photo is analysed once, and the result is kept. "
-            "Choose another one for many photos in one run. If it is not available, the CPU is used.")})}}
+            "Choose another one for many photos in one run; CUDA takes longer in the first run, for each size of picture. If "
+            "it is not available, the CPU is used.")})}}
 
     @classmethod
     def IS_CHANGED(cls, **inputs):
         """Other networks of the same names are other networks."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
+    @checked
     def load_insight_face(self, provider):
         return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
 
@@ -150,6 +153,7 @@ class FaceKeypointsPreprocessor:
                 "optional": {"options": inputs.OPTIONS}}
 
     @timing.staged("draw keypoints")
+    @checked
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         try:
             drawn = faces.keypoint_images(faceanalysis, image, options.choice, options.require_all,
@@ -187,10 +191,12 @@ class ApplyInstantID:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
         check_control_net(control_net)
+        instantid = usable_adapter(instantid)
         factors = options.factors("as original")
         _say_if_without_effect(start_at, end_at)
         try:
@@ -254,8 +260,10 @@ class InstantIDAttentionPatch:
         }
 
     @timing.staged("apply")
+    @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
+        instantid = usable_adapter(instantid)
         factors = options.factors("all 70")
         _say_if_without_effect(start_at, end_at)
         try:
@@ -297,6 +305,7 @@ class ApplyInstantIDControlNet:
         }
 
     @timing.staged("apply")
+    @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed
             return positive, negative
@@ -324,7 +333,7 @@ NODES = {
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}
 NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items()}
 
-server.warn_of_twins(__name__, NODE_CLASS_MAPPINGS)
 server.listen()
+twins.watch(NODE_CLASS_MAPPINGS)
 server.when_asked_to_free(caches.clear)
 server.when_asked_to_free(replay.drop_all)

@@ -2,14 +2,14 @@
 
 | cache      | kept                                     | key                                              | budget   |
 |------------|------------------------------------------|--------------------------------------------------|----------|
-| adapters   | opened adapter files                     | real path, size, mtime                           | 2048 MiB |
-| analyses   | opened face networks                     | real paths, sizes, mtimes, provider              | 1024 MiB |
+| adapters   | opened adapter files                     | `file_key`                                       | 2048 MiB |
+| analyses   | opened face networks                     | a `file_key` for each file, provider             | 1024 MiB |
 | faces      | detections of a picture batch            | content of the batch, networks, thresholds       | 16 MiB   |
 | embeddings | embeddings of the chosen faces           | the same, and the choice                         | 16 MiB   |
 | identities | tokens, K and V of all blocks, on the CPU | adapter, content of the embeddings, device, dtype | 256 MiB  |
 
-All in the computer's own memory: nothing here holds memory of the GPU, but for an adapter's weights, which ComfyUI loads and
-unloads as it does any model's. Keys are content, never an address or a name: memory is reused, and files are replaced.
+All of it lies in the computer's own memory: nothing here holds memory of the GPU.
+Keys are content, never an address or a name: memory is reused, and files are replaced.
 Nothing is kept that its user may change: arrays are read-only, tensors are copied when they are handed out.
 Drawings of keypoints are not kept: a copy, which each user would need, takes more than half the time of drawing anew.
 """
@@ -179,16 +179,20 @@ def clear():
 def tensor_key(tensor):
     """A tensor's content as a key: 128-bit hash of its bytes, shape, dtype."""
     with timing.stage("hash"):
-        contiguous = tensor.detach().cpu().contiguous()
+        contiguous = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous()  # views may negate only when they are read
         digest = xxhash.xxh3_128_digest(contiguous.flatten().view(torch.uint8).numpy()) if contiguous.numel() else b""
     return digest, tuple(tensor.shape), tensor.dtype
 
 
 def file_key(path):
-    """A file's identity as a key: real path, size, time of its last change in ns. OSError if there is no such file."""
+    """A file's identity as a key: its real path, inode and size, and when content and inode last changed, in ns.
+
+    OSError if there is no such file. The inode and its time tell apart what copying tools can make equal: a file of the
+    same size whose time of modification was set back.
+    """
     path = os.path.realpath(path)
     status = os.stat(path)
-    return path, status.st_size, status.st_mtime_ns
+    return path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 _serials = itertools.count()

@@ -45,8 +45,7 @@ class PerceiverAttention(torch.nn.Module):
 class Resampler(torch.nn.Module):
     """Face embeddings [b, m, 512] to identity tokens [b, 16, 2048], in the embeddings' dtype and on their device.
 
-    operations: the module that gives Linear and LayerNorm; ComfyUI's `comfy.ops.manual_cast` lets the weights stay in
-    the precision of their file, and where its memory management puts them.
+    operations: the module that gives Linear and LayerNorm.
     """
 
     def __init__(self, operations=torch.nn):
@@ -64,9 +63,22 @@ class Resampler(torch.nn.Module):
             ))) for _ in range(LAYERS))
 
     def forward(self, embeddings):
-        latents = self.latents.to(embeddings).repeat(embeddings.shape[0], 1, 1)
-        embeddings = self.proj_in(embeddings)
+        tokens, = self.tokens_of_each(embeddings)
+        return tokens
+
+    def tokens_of_each(self, *embeddings, on_device=lambda part: part):
+        """A list with the tokens of each of several embeddings, which are not batched together.
+
+        on_device(part) returns a part of this module with its weights on the embeddings' device. It is called once for each
+        part, which then serves all embeddings: one part's weights at a time need to be there.
+        """
+        latents = [self.latents.to(each).repeat(each.shape[0], 1, 1) for each in embeddings]
+        embeddings = _each(on_device(self.proj_in), embeddings)
         for attention, feed_forward in self.layers:
-            latents = attention(embeddings, latents) + latents
-            latents = feed_forward(latents) + latents
-        return self.norm_out(self.proj_out(latents))
+            latents = [new + old for new, old in zip(_each(on_device(attention), embeddings, latents), latents, strict=True)]
+            latents = [new + old for new, old in zip(_each(on_device(feed_forward), latents), latents, strict=True)]
+        return _each(on_device(self.norm_out), _each(on_device(self.proj_out), latents))
+
+
+def _each(function, *inputs):
+    return [function(*of_one) for of_one in zip(*inputs, strict=True)]

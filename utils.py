@@ -12,6 +12,49 @@ NOSE = 2
 STICK_HALF_WIDTH = 4
 STICK_DIMMING = 0.6
 POINT_RADIUS = 10
+LONGEST_SIDE = 32766  # pixels: OpenCV's warping counts them in 16 bits
+THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a hint to the latent's shape
+
+
+class ImageError(ValueError):
+    """An image that nothing can be made of; the message says what was found."""
+
+
+def holds_numbers(tensor):
+    """Whether a tensor has real numbers in memory: not those of a sparse, complex or meta tensor."""
+    return tensor.layout == torch.strided and not tensor.is_complex() and tensor.device.type != "meta"
+
+
+def check_photos(images):
+    """ImageError if something is no IMAGE batch [n, h, w, 1, 3 or 4 channels] of one picture at least, of pictures that fit."""
+    if not isinstance(images, torch.Tensor):
+        raise ImageError(f"An image must be a batch of pictures, this one is of the type {type(images).__name__}. Connect an "
+                         "IMAGE, such as that of Load Image.")
+    if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel():
+        raise ImageError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, this "
+                         f"one is {list(images.shape)}.")
+    if not holds_numbers(images):
+        raise ImageError(f"An image must hold real numbers, this one is {images.layout} {images.dtype} on {images.device}.")
+    if max(images.shape[1:3]) > LONGEST_SIDE:
+        raise ImageError(f"The image has {image_size(images)} pixels: scale it down to {LONGEST_SIDE} at most on each side.")
+
+
+def usable_hint(images):
+    """Drawn keypoints as IdentityNet can read them: IMAGE [n, h, w, 3], finite. What is usable is returned as it is.
+
+    Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped, NaN and infinite numbers become black. ImageError
+    for what is no IMAGE, and for strips of which ComfyUI's cropping to the latent's shape would leave nothing.
+    """
+    check_photos(images)
+    sides = sorted(images.shape[1:3])
+    if sides[0] < THINNEST_STRIP and sides[1] >= THINNEST_STRIP * sides[0]:
+        raise ImageError(f"The image for IdentityNet has {image_size(images)} pixels, too narrow a strip. Use one that has "
+                         "about the shape of the picture.")
+    if not images.is_floating_point():
+        images = images.to(torch.float32)
+    if images.shape[3] != 3:
+        images = images[..., :3].expand(*images.shape[:3], 3)
+    return images if images.isfinite().all() else images.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def image_to_bgr(image):
@@ -21,7 +64,7 @@ def image_to_bgr(image):
     Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.numel():
-        raise ValueError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
+        raise ImageError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
     import cv2
     rgb = image.detach().to("cpu", torch.float32)[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
@@ -67,5 +110,10 @@ def paint_keypoints(canvas, points, opacities=ALL_VISIBLE):
 
 
 def pictures_to_image(pictures):
-    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1."""
-    return torch.from_numpy(np.stack(pictures)).to(torch.float32).div_(255)
+    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1.
+
+    Its memory is planar: [n, 3, h, w], seen as [n, h, w, 3]. The original's drawings lie so, and convolutions give other last
+    bits for interleaved memory.
+    """
+    planes = np.stack([picture.transpose(2, 0, 1) for picture in pictures])  # (n, 3, h, w)
+    return torch.from_numpy(np.ascontiguousarray(planes)).to(torch.float32).div_(255).movedim(1, -1)

@@ -1,7 +1,7 @@
 """python -m benchmarks STAGE [options]: measures; tables on the terminal, and JSON with --output FILE.
 
-`all` runs every stage, each in a process of its own, into one file; `report` makes tables and charts of files, and fills
-figures into documents. README.md in this folder says more.
+`all` runs every stage, each in a process of its own, into one file; `report` makes tables and charts of files, and
+documents from templates. README.md in this folder says more.
 
 Without --comfyui it runs in the environment of `python dev/test.py`, which it makes first, on ComfyUI 0.30.0. With
 --comfyui PATH it runs in the Python that was called, on that ComfyUI: the way to measure one's own GPU.

@@ -1,11 +1,14 @@
 """The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
 
 from ..identity.each_latent import EACH_LATENT
+from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
+from ..utils import usable_hint
 
 
 class ControlNetError(ValueError):
     """The ControlNet is missing or not made for SDXL; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def check_control_net(control_net):
@@ -48,7 +51,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     to all further ones; otherwise ComfyUI begins again with the first.
     """
     from .constants import with_cached_constants
-    hint = hint.movedim(-1, 1)
+    hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
+    cond, uncond = cond.to(hint.dtype), uncond.to(hint.dtype)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 
     def controlled(previous):

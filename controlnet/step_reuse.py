@@ -6,12 +6,14 @@ import torch
 
 from .. import timing
 from ..caches import tensor_key
+from ..host.server import say_on_node
 from .constants import Memory, with_options
 
 log = logging.getLogger(__name__)
 
-NEVER_ASKED = 1.0  # most_drift that allows any
-MOST_KEPT = 8      # residuals of one size of the latents; further calls are always evaluated
+NEVER_ASKED = 1.0     # most_drift that allows any
+ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
+MOST_KEPT = 8         # residuals of one size of the latents; further calls are always evaluated
 
 
 def with_step_reuse(*conditionings, every, most_drift=NEVER_ASKED):
@@ -21,16 +23,18 @@ def with_step_reuse(*conditionings, every, most_drift=NEVER_ASKED):
 
 
 class StepReuse:
-    """Which steps of one IdentityNet are evaluated: the first that ask for it, and then at most each `every`-th.
+    """Which steps of one IdentityNet are evaluated: the first two, and from there on at most each `every`-th.
 
     most_drift: residuals are reused only while the last two evaluations differed by no more than this part of the norm of the
-    last, hence not before there have been two; 1.0 reuses them unasked.
+    last; 1.0 reuses them unasked.
 
-    A step is a noise level; one that rises begins another run. Within a step the IdentityNet is called once for each layout of
-    the batch, and for each area. What tells these calls apart is the hint, the latents' shape, and the content of the identity
-    tokens and the pooled text. Two calls of one step that agree in all of them may be of different latents: tiles, areas of one
-    size, context windows; or Heun's corrections, or steps so close that ComfyUI rounds them to the same timestep. From there on
-    all calls are evaluated until the run ends.
+    A step is a noise level. Within a step the IdentityNet is called once for each layout of the batch, for each area, and for
+    each tile that has a hint of its own. What tells these calls apart is the hint, the latents' shape, and the content of the
+    identity tokens and the pooled text. Two calls of one step that agree in all of them may be of different latents: tiles or
+    areas of one hint, context windows, Heun's corrections, or steps so close that ComfyUI rounds them to the same timestep.
+    From there on all calls are evaluated until the run ends. Heun asks for the second noise level twice, as its first
+    correction and as its second step: that is why the second level is always evaluated. All calls are evaluated, too, once a
+    sampler has gone back to a higher noise level. Without a known run, a level that rises begins another one.
 
     Read from the device at each call are the timestep, the tokens and the pooled text, 71 KB for each pass, at a moment when
     ComfyUI has just waited for the noise level; and, if asked for, the drift, which was computed in an earlier step. Kept until
@@ -46,14 +50,15 @@ class StepReuse:
 
     def _begin(self, run):
         self._run, self._step, self._level = run, 0, None
-        self._repeated = False
+        self._is_off = False
         self._kept = Memory()  # hint: {what tells calls apart: ResidualRecord}
 
     def residuals(self, net, x, hint, timesteps, context, others):
         """net.evaluate(x, hint, timesteps, context, **others), or what it gave at an earlier step; the caller may change it."""
         self._go_to(float(timesteps[0]), net.hints.run)
-        kept = None if self._repeated else self._record_of(hint, x, context, others)
-        reused = kept is not None and kept.may_be_reused(self._step, self.every, self.most_drift)
+        kept = None if self._is_off else self._record_of(hint, x, context, others)
+        reused = kept is not None and self._step >= ALWAYS_EVALUATED and kept.may_be_reused(
+            self._step, self.every, self.most_drift)
         timing.cache_result("IdentityNet steps", reused)
         if reused:
             return copy_of(kept.residuals)
@@ -63,8 +68,11 @@ class StepReuse:
         return residuals
 
     def _go_to(self, level, run):
-        if run is not self._run or (self._level is not None and level > self._level):
+        rises = self._level is not None and level > self._level
+        if run is not self._run or (rises and run is None):
             self._begin(run)
+        elif rises:
+            self._turn_off("the sampler goes back to a higher noise level")
         elif self._level is not None and level < self._level:
             self._step += 1
         self._level = level
@@ -77,13 +85,20 @@ class StepReuse:
             return None
         kept = of_hint.setdefault(key, ResidualRecord())
         if kept.asked == self._step:
-            log.info("InstantID: no step reuse: IdentityNet is asked several times at one noise level (tiles, context windows, "
-                     "a sampler such as Heun). It is evaluated at every call from here on.")
-            self._repeated = True
-            self._kept.clear()
+            self._turn_off("IdentityNet is asked several times at one noise level for one hint (tiles, context windows, a "
+                           "sampler such as Heun)")
             return None
         kept.asked = self._step
         return kept
+
+    def _turn_off(self, reason):
+        """Evaluates all calls until the run ends."""
+        if not self._is_off:
+            text = f"No step reuse: {reason}. IdentityNet runs at every step from here on."
+            log.info("InstantID: %s", text)
+            say_on_node(text)
+        self._is_off = True
+        self._kept.clear()
 
 
 class ResidualRecord:

@@ -117,8 +117,8 @@ def serve(options: argparse.Namespace):
 
 def run_workflow(options: argparse.Namespace) -> None:
     """Start ComfyUI, queue the workflow three times, write the pictures, print the table."""
-    import demo_workflow as wf
     import miniature
+    from serving import demo_workflow as wf
     photo = options.photo or default_photo()
     what = str(options.comfyui) if options.comfyui else f"{pins.NEWEST_COMFYUI} with a miniature SDXL (random weights)"
     print(f"Starting ComfyUI: {what} ...", flush=True)

@@ -48,13 +48,24 @@ class Clip:
 
 
 class Vae:
-    """Stands in for the decoder: the latent itself as colours, 8 x 8 pixels per cell."""
+    """Stands in for encoder and decoder: the latent itself as colours, 8 x 8 pixels per cell."""
 
-    def decode(self, latent):
+    def _format(self):
+        """SDXL's latent format, and its colours, (4, 3)."""
         import comfy.latent_formats
         import torch
         known = comfy.latent_formats.SDXL()
-        factors = torch.tensor(known.latent_rgb_factors)                                    # (4, 3)
+        return known, torch.tensor(known.latent_rgb_factors)
+
+    def encode(self, picture):
+        import torch
+        known, factors = self._format()
+        cells = torch.nn.functional.avg_pool2d(picture[..., :3].movedim(-1, 1).float().cpu(), 8)
+        return known.process_out(torch.einsum("bchw,cr->brhw", 2 * cells - 1, torch.linalg.pinv(factors)))  # (B, 4, h, w)
+
+    def decode(self, latent):
+        import torch
+        known, factors = self._format()
         picture = torch.einsum("bchw,cr->bhwr", known.process_in(latent.float().cpu()), factors)
         # untrained weights know no range of colours: stretch what there is
         low, high = (torch.quantile(picture.flatten(1), q, dim=1).view(-1, 1, 1, 1) for q in (0.01, 0.99))

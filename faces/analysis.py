@@ -12,8 +12,11 @@ from collections.abc import MutableMapping
 import numpy as np
 
 from .. import caches
+from ..files.keys import get_or_read
+from ..files.networks import read_network, with_free_batch
+from ..resampler import EMBEDDING_WIDTH
 from .detector import OVERLAP, THRESHOLD, Detector
-from .model_files import DETECTION, RECOGNITION, find_networks, read_network, with_free_batch
+from .model_files import DETECTION, PACKAGE, RECOGNITION, FaceModelError, find_networks
 from .providers import import_packages, open_session
 
 # what the networks of a task write into a face, where it is not the task's name
@@ -28,8 +31,7 @@ def open_face_analysis(roots, provider):
     """
     import_packages()
     paths = find_networks(roots)
-    key = (provider, *(caches.file_key(path) for path in paths.values()))
-    return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
+    return get_or_read(caches.analyses, list(paths.values()), lambda key: FaceAnalysis(paths, provider, key), provider)
 
 
 class FaceAnalysis:
@@ -45,7 +47,7 @@ class FaceAnalysis:
         self.bytes = sum(map(os.path.getsize, paths.values()))
         self.det_model = DetectionModel(_open_detector(paths[DETECTION], provider))
         opened = {DETECTION: self.det_model,
-                  RECOGNITION: RecognitionModel(paths[RECOGNITION], open_session(paths[RECOGNITION], provider))}
+                  RECOGNITION: RecognitionModel(paths[RECOGNITION], _open_network(paths[RECOGNITION], provider))}
         self.models = Networks(opened, {task: path for task, path in paths.items() if task not in opened}, provider)
 
     def prepare(self, ctx_id=0, det_thresh=THRESHOLD, det_size=(640, 640)):
@@ -71,17 +73,35 @@ class FaceAnalysis:
         return found
 
 
+def _open_network(path, provider):
+    """A session of a network's file. FaceModelError where onnxruntime cannot open it."""
+    try:
+        return open_session(path, provider)
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise FaceModelError(f"The face network {os.path.basename(path)} cannot be opened ({type(error).__name__}: "
+                             f"{str(error)[:200]}). It is damaged or of another kind: unpack InsightFace's {PACKAGE}.zip "
+                             "again.") from error
+
+
 def _open_detector(path, provider):
     """A session that takes batches where the network can, even if its file says that it takes one picture at a time.
 
     It replaces the file's own session: for one picture it computes the same, and two would hold the weights twice.
     """
-    if read_network(path).inputs[0][0]:
+    if any(network_input[:1] != [0] for network_input in read_network(path).inputs):
         try:
             return open_session(with_free_batch(path), provider)
         except Exception:  # onnxruntime's errors have no common class; the file as it is says what is wrong, if it is wrong
             pass
-    return open_session(path, provider)
+    return _open_network(path, provider)
+
+
+def size_in_pixels(size):
+    """(width, height) of a detector's input, as insightface takes it: a pair, a list of pairs of which the last counts, or a
+    number for a square."""
+    size = np.asarray(size, int)
+    width, height = np.broadcast_to(size.reshape(-1, 2)[-1] if size.ndim else size, 2).tolist()
+    return width, height
 
 
 class DetectionModel:
@@ -102,14 +122,14 @@ class DetectionModel:
         self.det_thresh = self.det_thresh if det_thresh is None else det_thresh
         self.nms_thresh = self.nms_thresh if nms_thresh is None else nms_thresh
         if input_size is not None and not self.detector.fixed_size:
-            self.input_size = tuple(input_size)
+            self.input_size = size_in_pixels(input_size)
 
     def detect(self, img, input_size=None, max_num=0, metric="default", det_thresh=None):
         """Boxes with scores [k, 5] and points [k, 5, 2] of a picture, best first.
 
         max_num: no more than these; by metric the largest ("max"), or large ones near the middle.
         """
-        size = self.detector.fixed_size or tuple(input_size or self.input_size)
+        size = self.detector.fixed_size or size_in_pixels(self.input_size if input_size is None else input_size)
         (boxes, points), = self.detector.detect([img], size, self.det_thresh if det_thresh is None else det_thresh,
                                                 self.nms_thresh)
         if 0 < max_num < len(boxes):
@@ -135,6 +155,12 @@ class RecognitionModel:
         self.input_name, self.input_shape = network_input.name, network_input.shape
         self.input_size = tuple(network_input.shape[2:4][::-1])
         self.output_names = [output.name for output in session.get_outputs()]
+        width = (None, *session.get_outputs()[0].shape)[-1]
+        if not isinstance(width, int):  # the file does not say
+            width = self.get_feat(np.zeros((*self.input_size[::-1], 3), np.uint8)).shape[-1]
+        if width != EMBEDDING_WIDTH:
+            raise FaceModelError(f"The embedder {os.path.basename(path)} gives {width} numbers for a face, where InstantID "
+                                 f"needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
 
     def prepare(self, ctx_id=0, **kwargs):
         pass
@@ -149,7 +175,11 @@ class RecognitionModel:
         import cv2
         blob = cv2.dnn.blobFromImages(imgs if isinstance(imgs, list) else [imgs], 1.0 / self.input_std, self.input_size,
                                       (self.input_mean,) * 3, swapRB=True)
-        return self.session.run(self.output_names, {self.input_name: blob})[0]
+        try:
+            return self.session.run(self.output_names, {self.input_name: blob})[0]
+        except Exception as error:  # onnxruntime's errors have no common class
+            raise FaceModelError(f"The embedder {os.path.basename(self.model_file)} fails ({type(error).__name__}: "
+                                 f"{str(error)[:200]}). Use antelopev2's glintr100.onnx.") from error
 
 
 class Networks(MutableMapping):
@@ -170,7 +200,7 @@ class Networks(MutableMapping):
     def _open(self, task, path):
         from insightface.model_zoo import attribute, landmark
         kind = attribute.Attribute if task == "genderage" else landmark.Landmark
-        return kind(model_file=path, session=open_session(path, self._provider))
+        return kind(model_file=path, session=_open_network(path, self._provider))
 
     def __setitem__(self, task, model):
         self._closed.pop(task, None)

@@ -7,6 +7,7 @@ import numpy as np
 
 class FaceIndexError(Exception):
     """A picture has fewer faces than were counted on; the message says how many."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Face(NamedTuple):

@@ -9,26 +9,43 @@ import functools
 
 import numpy as np
 
+from .model_files import FaceModelError
+
 PIXEL_MEAN = 127.5
 PIXEL_STD = 128.0
 STRIDES = {9: (8, 16, 32), 15: (8, 16, 32, 64, 128)}  # by the number of outputs: score, box, points for each stride
 ANCHORS = {9: 2, 15: 1}
 THRESHOLD, OVERLAP = 0.5, 0.4        # insightface's defaults: least certainty of a face, most overlap of two
+VALUES = 1, 4, 10                    # of a score, a box, five points
 PIXELS_AT_ONCE = 16 * 640 * 640      # of one run: bounds its memory
+MOST_CANDIDATES = 4096               # boxes of which those that overlap are left out: bounds the time
+FARTHEST = 1e6                       # pixels from the picture's corner: what lies beyond is no face
+ADVICE = "Use antelopev2's scrfd_10g_bnkps.onnx."
 
 
 class Detector:
     """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
     def __init__(self, session):
+        """FaceModelError if the network's inputs or outputs are not those of an SCRFD network with five points."""
         self.session = session
-        outputs = session.get_outputs()
+        outputs, inputs = session.get_outputs(), session.get_inputs()
         if len(outputs) not in STRIDES:
-            raise ValueError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, nose "
-                             "and mouth has 9 or 15. Use antelopev2's scrfd_10g_bnkps.onnx.")
+            raise FaceModelError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, "
+                                 f"nose and mouth has 9 or 15. {ADVICE}")
         self.strides = STRIDES[len(outputs)]
         self.anchors = ANCHORS[len(outputs)]
-        network_input = session.get_inputs()[0]
+        network_input = inputs[0]
+        if len(inputs) != 1 or len(network_input.shape) != 4 or (
+                isinstance(network_input.shape[1], int) and network_input.shape[1] != 3):
+            raise FaceModelError(f"The face detector takes {[value.shape for value in inputs]} where an SCRFD network takes "
+                                 f"[n, 3, height, width]. {ADVICE}")
+        widths = [value for value in VALUES for _ in self.strides]
+        if {len(output.shape) for output in outputs} not in ({2}, {3}) or any(
+                isinstance(output.shape[-1], int) and output.shape[-1] != width
+                for output, width in zip(outputs, widths, strict=True)):
+            raise FaceModelError(f"The face detector's outputs are {[output.shape for output in outputs]}; those of an SCRFD "
+                                 f"network end in {', '.join(map(str, widths))}. {ADVICE}")
         self.input_name = network_input.name
         batch, _, height, width = network_input.shape
         self.free_batch = not isinstance(batch, int)
@@ -76,13 +93,26 @@ class Detector:
                 yield self._suppress(scores, (boxes - np.tile(corner, 2)) / scale, (points - corner) / scale, overlap)
 
     def _run(self, blob):
-        """Each output as [pictures, rows, values], for normalised pictures [n, 3, height, width]."""
-        outputs = self.session.run(None, {self.input_name: blob})
-        if self.separate_outputs:
-            return outputs
-        # exports for one picture end in (height, width, picture, anchor and value), flattened
-        return [output.reshape(-1, len(blob), self.anchors, output.shape[-1]).swapaxes(0, 1)
-                .reshape(len(blob), -1, output.shape[-1]) for output in outputs]
+        """Each output as [pictures, rows, values], for normalised pictures [n, 3, height, width].
+
+        FaceModelError if the network cannot run, or gives arrays of other shapes.
+        """
+        pictures, _, height, width = blob.shape
+        try:
+            outputs = self.session.run(None, {self.input_name: blob})
+            if not self.separate_outputs:
+                # exports for one picture end in (height, width, picture, anchor and value), flattened
+                outputs = [output.reshape(-1, pictures, self.anchors, output.shape[-1]).swapaxes(0, 1)
+                           .reshape(pictures, -1, output.shape[-1]) for output in outputs]
+        except Exception as error:  # onnxruntime's errors have no common class
+            raise FaceModelError(f"The face detector fails on a picture of {width}x{height} pixels "
+                                 f"({type(error).__name__}: {str(error)[:200]}). {ADVICE}") from error
+        wanted = [(pictures, (height // stride) * (width // stride) * self.anchors, values)
+                  for values in VALUES for stride in self.strides]
+        if [output.shape for output in outputs] != wanted:
+            raise FaceModelError(f"The face detector gives arrays {[output.shape for output in outputs]} for a picture of "
+                                 f"{width}x{height} pixels, where an SCRFD network gives {wanted}. {ADVICE}")
+        return outputs
 
     @staticmethod
     def _letterbox(picture, size, margins):
@@ -115,12 +145,14 @@ class Detector:
             scores.append(score[sure].ravel())
             boxes.append(np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1))
             points.append(centres[:, None] + (point[sure] * stride).reshape(-1, 5, 2))
-        return np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
+        scores, boxes, points = np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
+        sane = (np.abs(boxes).max(axis=1, initial=0) < FARTHEST) & (np.abs(points).max(axis=(1, 2), initial=0) < FARTHEST)
+        return scores[sane], boxes[sane], points[sane]
 
     @staticmethod
     def _suppress(scores, boxes, points, overlap):
         """Of boxes that overlap, keeps the best; best first."""
-        order = np.argsort(-scores, kind="stable")
+        order = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
         boxes, points, scores = boxes[order].astype(np.float32), points[order].astype(np.float32), scores[order]
         left, top, right, bottom = boxes.T
         areas = (right - left + 1) * (bottom - top + 1)

@@ -4,7 +4,6 @@ One look at each photo gives all of them: what it found is kept, and the three p
 """
 
 import functools
-import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -12,13 +11,13 @@ import torch
 
 from .. import caches
 from ..host.progress import progress_bar, throw_if_interrupted
-from ..utils import draw_keypoints, image_size, image_to_bgr, pictures_to_image
+from ..host.server import tell
+from ..resampler import EMBEDDING_WIDTH
+from ..utils import check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
 from .model_files import RECOGNITION, FaceModelError
-
-log = logging.getLogger(__name__)
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
@@ -28,6 +27,7 @@ CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds 
 
 class NoFaceError(Exception):
     """A picture has no face that the detector can find, or none of a batch has."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class DetectionPass(NamedTuple):
@@ -60,6 +60,7 @@ class Photos:
 
     def __init__(self, analysis, images, small_faces=False):
         """small_faces: look closer at big pictures in which no face was found at first."""
+        check_photos(images)
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
             raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
@@ -105,12 +106,12 @@ class Photos:
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
-        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)} that the detector finds at the sizes "
-                          f"{', '.join(map(str, self.passes))}. {advice}")
+        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)}. {advice} "
+                          f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 
     def report_missing(self, chosen):
         if None in chosen:
-            log.warning("InstantID: %s: left out.", self.nobody(chosen))
+            tell(f"{self.nobody(chosen)}: left out.")
 
     def embed(self, chosen):
         """Embeddings of the chosen faces, float32 [N, 1, 512]."""
@@ -118,14 +119,22 @@ class Photos:
         if RECOGNITION not in self.analysis.models:
             raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
         recognition = self.analysis.models[RECOGNITION]
-        crops = [face_align.norm_crop(picture, face.points, recognition.input_size[0])
+        side = recognition.input_size[0]
+        if side % 112 and side % 128:
+            raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
+                                 "Analysis.")
+        crops = [face_align.norm_crop(picture, face.points, side)
                  for picture, face in zip(self.pictures, chosen, strict=True) if face]
         at_once = 1 if isinstance(recognition.input_shape[0], int) else CROPS_AT_ONCE
         vectors = []
         for start in range(0, len(crops), at_once):
             throw_if_interrupted()
             vectors.append(recognition.get_feat(crops[start:start + at_once]))
-        return torch.from_numpy(np.concatenate(vectors).astype(np.float32))[:, None]
+        vectors = np.concatenate(vectors).astype(np.float32)
+        if vectors.shape[1:] != (EMBEDDING_WIDTH,) or not np.isfinite(vectors).all():
+            raise FaceModelError(f"The embedder gives {list(vectors.shape[1:])} numbers for a face, or some that are not "
+                                 f"finite; InstantID needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
+        return torch.from_numpy(vectors)[:, None]
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import torch
 
+from ..host.server import say_on_node
 from .model_files import FaceModelError
 
 log = logging.getLogger(__name__)
@@ -30,8 +31,10 @@ class Provider(NamedTuple):
 
 _KNOWN = {
     "CPU": Provider("CPU", "onnxruntime"),
-    # by default every new size of input starts a search that takes longer than the run
-    "CUDA": Provider("CUDA", "onnxruntime-gpu", (("cudnn_conv_algo_search", "HEURISTIC"),), "cuda"),
+    # Convolutions are searched as onnxruntime does by default, and so the original: another way to search may choose others,
+    # and change the last bits of embeddings. ComfyUI does not see onnxruntime's memory: it takes no more than it needs.
+    # No gpu_mem_limit: it would make runs fail for which there is memory.
+    "CUDA": Provider("CUDA", "onnxruntime-gpu", (("arena_extend_strategy", "kSameAsRequested"),), "cuda"),
     "ROCM": Provider("ROCM", "onnxruntime-rocm", (), "rocm"),
     # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
     "CoreML": Provider("CoreML", "onnxruntime", (("MLComputeUnits", "CPUAndGPU"),)),
@@ -76,11 +79,23 @@ def open_session(network, provider):
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
     options.enable_mem_pattern = provider != "DirectML"  # which cannot do with it
+    if "CUDA" in choices:  # weights outside of the arena, which can then be given back whole
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     session = onnxruntime.InferenceSession(network, options, providers=[
         (_name(choice), dict(_KNOWN[choice].options)) for choice in choices])
     if _name(provider) not in session.get_providers():
-        warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider"))
+        say_on_node(warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider")))
+    if _name("CUDA") in session.get_providers():
+        _give_memory_back_after_each_run(session)
     return session
+
+
+def _give_memory_back_after_each_run(session):
+    """Makes each run end with the arena's memory given back to the GPU, where ComfyUI samples next."""
+    import onnxruntime
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "gpu:0")
+    session.run = functools.partial(session.run, run_options=options)
 
 
 def _name(choice):
@@ -101,9 +116,11 @@ def _preload_cuda():
 
 @functools.cache  # one warning per provider and process
 def warn_of_fallback(provider, instead):
+    """Logs that another provider is used, why, and what to do about it. Returns the text."""
     reason, remedy = fallback_reason(provider)
-    log.warning("InstantID: the provider %s is not available, faces are analysed on the %s: %s %s", provider, instead, reason,
-                remedy)
+    text = f"The provider {provider} is not available, faces are analysed on the {instead}: {reason} {remedy}"
+    log.warning("InstantID: %s", text)
+    return text
 
 
 def fallback_reason(provider):

@@ -1,4 +1,4 @@
-"""The adapter of ComfyUI's server: requests to free memory, the prompt that is running, packs that register the same nodes.
+"""The adapter of ComfyUI's server: requests to free memory, the prompt that is running, texts on its nodes.
 
 ComfyUI unloads models by itself, an adapter's weights among them. It has no way to tell node packs that node outputs are to go,
 so a middleware of the server listens to POST /free, which the button "Free model and node cache" sends.
@@ -6,6 +6,7 @@ so a middleware of the server listens to POST /free, which the button "Free mode
 
 import logging
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
@@ -28,9 +29,17 @@ def release_memory():
 async def release_memory_with_comfyui(request, handler):
     """Middleware of the server: after a request to free memory the pack keeps nothing either."""
     response = await handler(request)
-    if request.method == "POST" and request.path in ("/free", "/api/free") and (await request.json()).get("free_memory"):
+    if request.method == "POST" and request.path in ("/free", "/api/free") and await _asks_for_memory(request):
         release_memory()
     return response
+
+
+async def _asks_for_memory(request):
+    try:
+        asked = await request.json()
+    except ValueError:
+        return False
+    return isinstance(asked, dict) and bool(asked.get("free_memory"))
 
 
 release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorator would set
@@ -38,36 +47,29 @@ release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorat
 
 def listen():
     """Installs the middleware in ComfyUI's server, where there is one that has not started yet."""
-    import server
-    instance = getattr(server.PromptServer, "instance", None)
-    if instance is not None and not instance.app.frozen:
-        instance.app.middlewares.append(release_memory_with_comfyui)
+    server = instance()
+    if server is not None and not server.app.frozen:
+        server.app.middlewares.append(release_memory_with_comfyui)
 
 
-def _instance():
+def instance():
     """ComfyUI's server; None where there is none."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
-def executing_node():
-    """Returns ComfyUI's (prompt_id, node_id, list_index) of the node that runs in this thread; None outside of one."""
-    context = getattr(sys.modules.get("comfy_execution.utils"), "get_executing_context", lambda: None)
-    return context()
-
-
 def say_on_node(text):
-    """Shows a text on the node that ComfyUI is executing, below what was said on it in the same run.
+    """Shows a text on the node that ComfyUI is executing in this thread, below what was said on it in the same run.
 
-    Does nothing outside of a node, or without a server that can show text.
+    Does nothing outside of a node, or without a server that can show text. web/js takes the text off when the node runs again.
     """
-    server, node = _instance(), executing_node()
+    server, node = instance(), getattr(sys.modules.get("comfy_execution.utils"), "get_executing_context", lambda: None)()
     if node is None or not hasattr(server, "send_progress_text"):
         return
     if _said.node != node[:2]:
         _said.node, _said.lines = node[:2], []
     if text not in _said.lines:
         _said.lines.append(text)
-    server.send_progress_text("\n".join(_said.lines), node.node_id, server.client_id)
+        server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
 
 
 def tell(text):
@@ -78,15 +80,36 @@ def tell(text):
 
 def running_prompt():
     """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
-    queue = getattr(_instance(), "prompt_queue", None)
+    queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
-    return running[0][1:3] if running else (None, None)
+    if not running:
+        return None, None
+    prompt_id, prompt = running[0][1:3]
+    _undo_settings_of_missing_nodes(prompt_id, prompt)
+    return prompt_id, prompt
 
 
-def warn_of_twins(own_module, node_ids):
-    """Logs a warning where other packs have registered nodes with the same ids: ComfyUI silently keeps the one loaded last."""
-    registered = getattr(sys.modules.get("nodes"), "NODE_CLASS_MAPPINGS", {})
-    twins = {registered[name].__module__ for name in node_ids if name in registered} - {own_module}
-    if twins:
-        log.warning("InstantID Swift: %s has registered the same nodes. Keep one of the two packs in custom_nodes: whichever "
-                    "is loaded last is used.", " and ".join(sorted(twins)))
+_undo = {}             # class type of a node: function that undoes what the node has set for the whole process
+_looked_at = [None]    # id of the last prompt whose nodes were looked at
+
+
+def when_missing(class_type, undo):
+    """Registers a function without arguments, which is called for each prompt that has no node of a class type. It is called
+    when the pack's first stage in the prompt begins, and so before anything is computed."""
+    _undo[class_type] = undo
+
+
+def _undo_settings_of_missing_nodes(prompt_id, prompt):
+    if prompt_id != _looked_at[0]:
+        _looked_at[0] = prompt_id
+        present = {node.get("class_type") for node in prompt.values()}
+        for class_type, undo in _undo.items():
+            if class_type not in present:
+                undo()
+
+
+def pack_of(thing):
+    """Returns the name of the node pack that an object's class comes from: its folder in custom_nodes, or its module's name."""
+    module = type(thing).__module__
+    parts = Path(getattr(sys.modules.get(module), "__file__", None) or "").parts
+    return parts[parts.index("custom_nodes") + 1] if "custom_nodes" in parts else module

@@ -2,7 +2,7 @@
 `Identity` (tokens, K and V of SDXL's 70 cross-attention blocks) and the terms that blocks add of it. Imports without ComfyUI.
 """
 
-from .adapter import load_adapter
+from .adapter import load_adapter, usable_adapter
 from .attention import attention_dtype
 from .bank import Identity, merge_embeddings, unconditional_embedding
 from .blocks import SDXL_BLOCKS, SELECTIONS, factors_of_blocks
@@ -10,4 +10,4 @@ from .each_latent import EachLatent
 from .masks import LatentMask
 
 __all__ = ["SDXL_BLOCKS", "SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks",
-           "load_adapter", "merge_embeddings", "unconditional_embedding"]
+           "load_adapter", "merge_embeddings", "unconditional_embedding", "usable_adapter"]

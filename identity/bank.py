@@ -1,8 +1,10 @@
 """From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
 
+import mmap
+
 import torch
 
-COND = 0  # ComfyUI's number of the positive pass in transformer_options["cond_or_uncond"]
+COND, UNCOND = 0, 1  # ComfyUI's numbers of the two passes in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
 
 
@@ -44,9 +46,12 @@ class Identity:
     """
 
     def __init__(self, cond, uncond, keys, values):
-        self.cond, self.uncond = cond.cpu(), uncond.cpu()
         self._shapes = [tensor.shape for tensor in (*keys, *values)]
-        self._bank = torch.cat([tensor.flatten() for tensor in (*keys, *values)]).cpu()
+        parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
+        memory = mapped_memory(sum(map(len, parts)), parts[0].dtype)
+        torch.cat([part.cpu() for part in parts], out=memory)
+        self._bank = memory[:sum(shape.numel() for shape in self._shapes)]
+        self.cond, self.uncond = (side.view(cond.shape) for side in memory[len(self._bank):].chunk(2))
         self.keys, self.values = self._views(self._bank)
 
     def __deepcopy__(self, memo):
@@ -79,11 +84,22 @@ class Identity:
         def lay_out():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
-            return tuple((_rows(keys, rows), _rows(values, rows))
+            return tuple((rows_of(keys, rows), rows_of(values, rows))
                          for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
 
 
-def _rows(tensor, rows):
-    return tensor if rows == [0, 1] else torch.stack([tensor[row] for row in rows])
+def mapped_memory(count, dtype):
+    """An empty tensor [count] on the CPU, whose memory the operating system maps for it alone and takes back with it.
+
+    A bank of 10 MB that is kept in the heap, among blocks that a sampling frees, keeps the heap from shrinking. The process
+    would grow by gigabytes as persons change.
+    """
+    with torch.inference_mode(False):
+        return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
+
+
+def rows_of(tensor, rows):
+    """The rows of a tensor that a list numbers; an index list would have to be copied to the device."""
+    return tensor if rows == list(range(len(tensor))) else torch.stack([tensor[row] for row in rows])

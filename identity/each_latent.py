@@ -43,15 +43,17 @@ class EachLatent:
         return call.sampling_cache.get_or_make(key, lay_out)
 
 
-def spread_over_latents(conds, latents):
-    """Gives each latent its row of the tokens that are marked so, and the last row to all further ones.
+def with_tokens_for_each_latent(conditions, latents):
+    """ComfyUI's conditions of a sampling, in which tokens of one row for each latent are completed by repeating the last row.
 
-    conds: a sampler's {name: [cond]}, whose lists and dictionaries are the sampler's own. ComfyUI would begin again with the
-    first row.
+    conditions: {name: list of dictionaries}, read only; those that are meant have EACH_LATENT. latents: their number. ComfyUI
+    would begin again with the first row.
     """
-    for listed in conds.values():
-        for number, cond in enumerate(listed):
-            tokens = cond.get("cross_attn_controlnet") if EACH_LATENT in cond else None
-            if tokens is not None and len(tokens) < latents:
-                missing = tokens[-1:].expand(latents - len(tokens), -1, -1)
-                listed[number] = {**cond, "cross_attn_controlnet": torch.cat([tokens, missing])}
+    def completed(condition):
+        tokens = condition.get("cross_attn_controlnet") if EACH_LATENT in condition else None
+        if tokens is None or len(tokens) >= latents:
+            return condition
+        missing = tokens[-1:].expand(latents - len(tokens), -1, -1)
+        return {**condition, "cross_attn_controlnet": torch.cat([tokens, missing])}
+
+    return {name: entries and [completed(entry) for entry in entries] for name, entries in conditions.items()}

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import torch
 
+from ..utils import holds_numbers
+
 
 def block_grid(tokens, height, width):
     """Rows and columns of an attention block's token grid, from the latent's height and width.
@@ -25,21 +27,56 @@ def mask_weights(mask, tokens, height, width):
     return torch.nn.functional.pad(weights, (before, missing - before))[:, :, None]
 
 
+class MaskError(ValueError):
+    """A mask cannot be used; the message says what was found."""
+
+
+def usable_mask(mask):
+    """The one form in which a user's masks reach attention and conditioning: float32 [m, H, W].
+
+    mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. One that has the form is returned as it is. MaskError for anything
+    else, and for numbers that are not finite.
+    """
+    if not isinstance(mask, torch.Tensor):
+        raise MaskError(f"A mask must be a tensor, this one is of the type {type(mask).__name__}. Connect a MASK.")
+    shape = list(mask.shape)
+    if mask.ndim == 2:
+        mask = mask[None]
+    elif mask.ndim == 4 and mask.shape[1] == 1:
+        mask = mask[:, 0]
+    if mask.ndim != 3 or mask.numel() == 0 or not holds_numbers(mask):
+        raise MaskError(f"A mask must be [masks, height, width]; this one is {shape}. "
+                        "Connect a MASK, or convert the image to one first.")
+    mask = mask.to(torch.float32)
+    if not mask.isfinite().all():
+        raise MaskError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 to 1.")
+    return mask
+
+
+def with_a_mask_for_each_latent(conditions, latents):
+    """ComfyUI's conditions of a sampling, in which masks that do not fit the batch are completed by repeating the last one.
+
+    conditions: {name: list of dictionaries}, read only. latents: their number. ComfyUI repeats masks as a whole and fails where
+    the number of latents is no multiple of theirs; where it is one, its own way stays.
+    """
+    def completed(condition):
+        mask = condition.get("mask")
+        if "cross_attn_controlnet" not in condition or mask is None or mask.ndim != 3 or not len(mask) < latents or not (
+                latents % len(mask)):
+            return condition
+        return {**condition, "mask": torch.cat([mask, mask[-1:].expand(latents - len(mask), -1, -1)])}
+
+    return {name: entries and [completed(entry) for entry in entries] for name, entries in conditions.items()}
+
+
 class LatentMask:
     """A user's masks, brought to each resolution once in a sampling. Read-only.
 
-    mask: float [m, H, W], one per latent of a batch: the last serves all further latents, extra ones are dropped.
+    mask: any that `usable_mask` takes, one per latent of a batch: the last serves all further latents, extra ones are dropped.
     """
 
     def __init__(self, mask):
-        if mask.ndim == 2:
-            mask = mask[None]
-        elif mask.ndim == 4 and mask.shape[1] == 1:
-            mask = mask[:, 0]
-        if mask.ndim != 3 or mask.numel() == 0:
-            raise ValueError(f"A mask must be [masks, height, width]; this one is {list(mask.shape)}. "
-                             "Connect a MASK, or convert the image to one first.")
-        self._masks = mask.detach().to("cpu", torch.float32, copy=True)
+        self._masks = usable_mask(mask).detach().to("cpu", copy=True)
 
     def __deepcopy__(self, memo):
         return self
@@ -72,3 +109,7 @@ class CallMask(NamedTuple):
         if torch.compiler.is_compiling():  # what a trace does must not depend on what the cache holds
             return on_grid()
         return self.sampling_cache.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)
+
+    def for_rows(self, rows):
+        """The same for a batch whose entries repeat those of this one, as a list numbers them."""
+        return self._replace(chosen=tuple(self.chosen[row] for row in rows))

@@ -11,7 +11,7 @@ import torch
 
 from ..caches import RecentCache
 from .attention import attention
-from .bank import COND
+from .bank import COND, UNCOND, rows_of
 from .masks import LatentMask
 
 BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
@@ -21,11 +21,13 @@ MOST_ENTRIES = 1024           # layouts and grids; fused, each of 70 blocks has 
 class SamplingCache(RecentCache):
     """What the UNet calls of one sampling share on the device: K and V laid out for a batch, masks at each resolution.
 
-    It is made when the sampling begins and goes when the sampling ends.
+    It is made when the sampling begins and goes when the sampling ends. positive: the ids that ComfyUI has given to the conds
+    of the positive pass.
     """
 
-    def __init__(self):
+    def __init__(self, positive=frozenset()):
         super().__init__(MOST_ENTRIES)
+        self.positive = frozenset(positive)
 
 
 class Window(NamedTuple):
@@ -61,11 +63,16 @@ class UNetCall:
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, dtype=None, **more):
-        """The call of a batch (a tensor on its device) with ComfyUI's transformer_options. dtype: default: the batch's."""
+    def of(cls, batch, options, dtype=None, count=None, positive=(COND,), **more):
+        """The call of a batch, a tensor on its device, with ComfyUI's transformer_options.
+
+        dtype, count: of the attention's tensors and of the call's entries; default: the batch's. positive: the numbers of the
+        conds that are the positive pass.
+        """
         sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
-        return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch),
-                   options.get("cond_or_uncond", (COND,)), sub_idxs, **more)
+        chunks = [COND if number in positive else UNCOND for number in options.get("cond_or_uncond", (COND,))]
+        return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch) if count is None else count, chunks,
+                   sub_idxs, **more)
 
     def scalar(self, value):
         """The number itself, or a tensor without dimensions where it must not become a constant."""
@@ -80,6 +87,37 @@ class UNetCall:
         if self._sigma is None:
             self._sigma = BEFORE_ANY_STEP if self._sigmas is None else self._sigmas[0].item()
         return window.end <= self._sigma <= window.start
+
+
+# what Attention Couple packs leave at a block: one number for each equal part of the batch that they have enlarged
+COUPLED_CHUNKS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple")
+
+
+def rows_of_enlarged(count, options):
+    """For each of the `count` entries of an enlarged batch, the number of the UNet call's entry that it repeats: a list.
+
+    Packs such as Attention Couple repeat q for each region of the picture. Where such a pack does not say which part is what,
+    the batch is divided as the original divides it: into equal parts, one for each chunk. Where that leaves a rest, at which
+    the original fails, the repeated entries are taken for those of the positive pass.
+
+    options: what ComfyUI hands to a block, with cond_or_uncond and original_shape.
+    """
+    chunks, batch = options.get("cond_or_uncond", (COND,)), options["original_shape"][0]
+    per_chunk = batch // len(chunks)
+    coupled = next((options[key] for key in COUPLED_CHUNKS if options.get(key)), ())
+    if coupled and count == len(coupled) * per_chunk and set(coupled) <= set(chunks):
+        parts = [(chunks.index(number), per_chunk) for number in coupled]
+    elif count % len(chunks) == 0:
+        parts = [(chunk, count // len(chunks)) for chunk in range(len(chunks))]
+    else:
+        positive = chunks.count(COND)
+        more, rest = divmod(count - batch, positive * per_chunk) if positive else (0, 1)
+        if rest or more < 0:
+            raise ValueError(f"Another node pack gives the attention {count} entries where the sampling has {batch}, and "
+                             "InstantID cannot tell which of them belong to the person. Remove that pack's node or "
+                             "InstantID's.")
+        parts = [(index, per_chunk * (1 + more if number == COND else 1)) for index, number in enumerate(chunks)]
+    return [chunk * per_chunk + entry % per_chunk for chunk, entries in parts for entry in range(entries)]
 
 
 def add(out, term, may_write):
@@ -110,20 +148,28 @@ class IdentityStep(NamedTuple):
     keys: torch.Tensor
     values: torch.Tensor
     weight: object  # float, or a tensor without dimensions
-    mask: object    # None, or a function of (tokens, latent height, latent width) to weights [b, tokens, 1]
+    mask: object    # masks.CallMask, or None
 
     def __call__(self, out, may_write, q, k, v, extra_options):
-        term = attention(q, self.keys.to(q.dtype), self.values.to(q.dtype), extra_options["n_heads"])
+        term = self._weighted(attention(q, self.keys.to(q.dtype), self.values.to(q.dtype), extra_options["n_heads"]))
         if self.mask is not None:
-            term = self.weight * self.mask(q.shape[1], *extra_options["original_shape"][2:4]) * term
-        elif term.requires_grad:
-            term = self.weight * term
-        elif isinstance(self.weight, torch.Tensor) and self.weight.device == term.device:
-            # rounded once, as with a number; without float() the weight would be rounded to the term's 16 bits first
-            term = (self.weight * term.float()).to(term.dtype)
-        else:
-            term = term.mul_(self.weight)
+            # the mask is float32, and so is the product; the sum stays in q's dtype
+            term = (term * self.mask(q.shape[1], *extra_options["original_shape"][2:4])).to(q.dtype)
         return add(out, term, may_write)
+
+    def _weighted(self, term):
+        """weight * term in the term's dtype, in which it is rounded before a mask is multiplied."""
+        if term.requires_grad:
+            return self.weight * term
+        if isinstance(self.weight, torch.Tensor) and self.weight.device == term.device:
+            # rounded once, as with a number; without float() the weight would be rounded to the term's 16 bits first
+            return (self.weight * term.float()).to(term.dtype)
+        return term.mul_(self.weight)
+
+    def for_rows(self, rows):
+        """The same for a batch whose entries repeat those of the UNet call, as `rows_of_enlarged` numbers them."""
+        yield self._replace(keys=rows_of(self.keys, rows), values=rows_of(self.values, rows),
+                            mask=None if self.mask is None else self.mask.for_rows(rows))
 
 
 class ForeignTerm(NamedTuple):
@@ -143,3 +189,7 @@ class ForeignStep(NamedTuple):
 
     def __call__(self, out, may_write, q, k, v, extra_options):
         return out + self.callback(out, q, k, v, extra_options, **self.kwargs)
+
+    def for_rows(self, rows):
+        """The same: the callback sees the batch for itself."""
+        yield self

@@ -41,14 +41,18 @@ def identity_of(instantid, model, references, noise, combine_embeds="average", e
     return EachLatent(identities) if each_latent else identities[0]
 
 
+def check_list(people):
+    """PersonError if there is nobody in a list of people, or if it is none."""
+    if not isinstance(people, tuple) or not people or not all(isinstance(one, PersonInPicture) for one in people):
+        raise PersonError("There are no people. Connect InstantID People to the input people.")
+
+
 def apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height):
     """(model, positive, negative) with several people, by one IdentityNet; for one person, what `apply_person` makes.
 
     With `options.each_latent` the n-th person belongs to the n-th latent of a batch, alone. people: PersonInPicture objects.
     width, height: of the drawing of all faces, where nothing else tells it.
     """
-    if not people or not all(isinstance(one, PersonInPicture) for one in people):
-        raise PersonError("There are no people. Connect InstantID People to the input people.")
     if len(people) == 1:
         return apply_person(instantid, control_net, model, positive, negative, people[0], noise, "average", image_kps, options)
     check_control_net(control_net)

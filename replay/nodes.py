@@ -1,17 +1,23 @@
 """The node that replays the steps of a sampling as CUDA graphs."""
 
-from . import identity_net, unet
+from ..host.inputs import checked
+from .calls import with_replay
 
-CATEGORY = "InstantID"
+CATEGORY = "InstantID/speed"
 
 
 class InstantIDReplay:
-    DESCRIPTION = ("Replays the steps of the sampling as CUDA graphs: the same picture, in less time where the GPU waits for "
-                   "Python, at the cost of memory. Place it after the last Apply InstantID. Where that cannot be right, or "
-                   "without a CUDA GPU, sampling goes on as ever and the log says why.")
+    DESCRIPTION = ("Saves time by replaying the steps of the sampling as CUDA graphs: the same picture, in less time where the "
+                   "GPU waits for Python, in exchange for some GPU memory. Place it after the last Apply InstantID. Where it "
+                   "cannot be used, such as without an NVIDIA GPU, the sampling works as usual and a text on the sampler says "
+                   "why.")
+    EXPERIMENTAL = True  # has not run on a GPU
     CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["cuda graph", "cuda graphs", "faster sampling", "speed up"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
+    OUTPUT_TOOLTIPS = ("The model. Connect it to the sampler.", "The prompt. Connect it to the sampler.",
+                       "The negative prompt. Connect it to the sampler.")
     FUNCTION = "replay"
 
     @classmethod
@@ -19,16 +25,11 @@ class InstantIDReplay:
         return {
             "required": {
                 "model": ("MODEL", {"tooltip": "An SDXL model, with InstantID or without."}),
-                "positive": ("CONDITIONING", {"tooltip": "From Apply InstantID."}),
-                "negative": ("CONDITIONING", {"tooltip": "From Apply InstantID."}),
-            },
-            "optional": {
-                "trust_other_patches": ("BOOLEAN", {"default": False, "tooltip": (
-                    "Replay other packs' changes of the model, too. Right only if they do the same at every step, as FreeU "
-                    "does; otherwise the pictures are wrong.")}),
+                "positive": ("CONDITIONING", {"tooltip": "The output `positive` of Apply InstantID."}),
+                "negative": ("CONDITIONING", {"tooltip": "The output `negative` of Apply InstantID."}),
             },
         }
 
-    def replay(self, model, positive, negative, trust_other_patches=False):
-        positive, negative = identity_net.with_replay(positive, negative)
-        return unet.with_replay(model, trust_other_patches), positive, negative
+    @checked
+    def replay(self, model, positive, negative):
+        return tuple(with_replay(model, positive, negative))

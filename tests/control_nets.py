@@ -10,6 +10,7 @@ from instantid_swift.controlnet.constants import MemoizedLayer
 from oracle import fixtures as fx
 
 STEPS = {"steps": 2, "size": (16, 16)}
+SIX = {"steps": 6, "size": (8, 8)}
 
 
 def randn(seed, *shape):
@@ -116,3 +117,45 @@ def net_config(**over):
     kept = {key: value for key, value in fx.SDXL_MINI.items()
             if key not in ("out_channels", "transformer_depth_output", "use_temporal_attention")}
     return {**kept, "hint_channels": 3, "dtype": torch.float32, "operations": comfy.ops.disable_weight_init, **over}
+
+
+def evaluate(model, hint, context, width=16):
+    """A step of latents [2, 4, 16, width]."""
+    return model(x=randn(51, 2, 4, 16, width), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
+                 y=randn(52, 2, 2816))
+
+
+def control_of(conditionings):
+    return conditionings[0][0][1]["control"]
+
+
+def kept(control):
+    """How many evaluations are kept for a control."""
+    return sum(len(calls) for calls in control.control_model.reuse._kept.values())
+
+
+@contextlib.contextmanager
+def controls(model):
+    """The list of (latents' shape, residuals as they were) that the UNet gets at each call."""
+    seen = []
+
+    def note(unet, arguments, named):
+        residuals = named["control"]["output"] + named["control"]["middle"]
+        seen.append((arguments[0].shape, [tensor.clone() for tensor in residuals]))
+
+    hook = model.model.diffusion_model.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield seen
+    finally:
+        hook.remove()
+
+
+def alike(a, b):
+    return a[0] == b[0] and all(torch.equal(*pair) for pair in zip(a[1], b[1], strict=True))
+
+
+def step(net, number, width=8, hint=None, context=None, level=500.0, **others):
+    """A call of an IdentityNet with latents of that number."""
+    with torch.inference_mode():
+        return net(x=randn(number, 1, 4, 8, width), hint=hint, timesteps=torch.tensor([level]), context=context,
+                   **{"y": randn(52, 1, 2816), **others})

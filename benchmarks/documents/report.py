@@ -2,9 +2,11 @@
 
     python -m benchmarks report FILE...                     tables in Markdown, on the terminal
     python -m benchmarks report FILE... --charts FOLDER     the charts, too, as PNG
-    python -m benchmarks report --update DOCUMENT...        fills the figures into documents (README.md says how)
+    python -m benchmarks report --update [DOCUMENT...]      makes the documents anew from templates and figures
+    python -m benchmarks report --check [DOCUMENT...]       fails where a document is not what it would be made
 
-Several files stand side by side, each figure with its ratio to the first file's. They must be of one machine.
+Several files stand side by side, each figure with its ratio to the first file's. They must be of one machine. Without a
+DOCUMENT, --update and --check take all documents that hold figures; README.md of the benchmarks says which these are.
 """
 
 import sys
@@ -20,7 +22,8 @@ SUMMARY = "tables and charts of files of figures, and the figures in documents"
 def add_arguments(parser):
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="JSON that a stage or `all` has written")
     parser.add_argument("--charts", type=Path, metavar="FOLDER", help="write charts of the files there")
-    parser.add_argument("--update", nargs="+", type=Path, metavar="DOCUMENT", default=[], help="fill in these documents")
+    parser.add_argument("--update", nargs="*", type=Path, metavar="DOCUMENT", help="make these documents anew")
+    parser.add_argument("--check", nargs="*", type=Path, metavar="DOCUMENT", help="compare these documents with their figures")
 
 
 def run(arguments):
@@ -33,7 +36,9 @@ def run(arguments):
                 from . import charts
                 for path in charts.write(contents, arguments.charts):
                     print(f"Written to {path}.", file=sys.stderr)
-        wrong = [f"{path}: {problem}" for path in arguments.update for problem in rendering.update(path)]
+        wrong = [f"{path}: {problem}" for paths, function in ((arguments.update, rendering.update),
+                                                              (arguments.check, rendering.check)) if paths is not None
+                 for path in paths or rendering.documents() for problem in function(path)]
     except files.FileError as error:
         print(error, file=sys.stderr)
         return 1

@@ -27,7 +27,9 @@ class Patch:
 
 
 def identity_term(out, q, k, v, extra_options, *, to_k, to_v, cond, uncond, weight, mask, **window):
-    """weight * mask * attention to an identity. to_k, to_v: weights [width, 2048] in dtype and on the device of the tokens
+    """attention to an identity, times weight, times mask: in this order, and the last product in float32.
+
+    to_k, to_v: weights [width, 2048] in dtype and on the device of the tokens
     cond, uncond [N, 16, 2048]. mask: MASK or None."""
     chunks = extra_options["cond_or_uncond"]
     repeats = q.shape[0] // len(chunks)
@@ -37,12 +39,12 @@ def identity_term(out, q, k, v, extra_options, *, to_k, to_v, cond, uncond, weig
                               for tokens in (cond, uncond))
         return torch.cat([of_uncond if chunk else of_cond for chunk in chunks])
 
-    term = optimized_attention(q, project(to_k), project(to_v), extra_options["n_heads"])
+    term = optimized_attention(q, project(to_k), project(to_v), extra_options["n_heads"]) * weight
     if mask is None:
-        return weight * term
+        return term
     frames = (extra_options.get("ad_params") or {}).get("sub_idxs") or range(repeats)
     masks = mask[[min(frame, len(mask) - 1) for frame in frames] * len(chunks)].to(q.device)
-    return weight * mask_weights(masks, q.shape[1], *extra_options["original_shape"][2:4]) * term
+    return (term * mask_weights(masks, q.shape[1], *extra_options["original_shape"][2:4])).to(q.dtype)
 
 
 def patch_model(model, projections, cond, uncond, weight, start_at=0.0, end_at=1.0, mask=None):

@@ -4,6 +4,7 @@ start    before the first picture: importing the pack, opening the adapter
 photos   faces found and embedded
 steps    sampling: time, host reads, copies, clones, replay
 server   whole workflows on a real ComfyUI server
+hostile  inputs that nobody should send
 
 A further stage is one module in such a folder and one line in STAGES; README.md of the benchmarks says more.
 """
@@ -31,4 +32,6 @@ STAGES = {  # in the order in which `all` runs them
                     ("--baseline",)),
     "transfers": Stage("steps.transfers", "what is copied between host and device, and read back",
                        ("--resolution", "--dtype", "--device")),
+    "hostile": Stage("hostile", "inputs that nobody should send: each must be taken, or refused in a sentence"),
+    "soak": Stage("steps.soak", "memory of a process in which persons change, with a sampling after each"),
 }

@@ -9,7 +9,8 @@ from statistics import median
 
 import torch
 
-PACKAGES = ("numpy", "insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "triton")
+PACKAGES = ("numpy", "insightface", "onnxruntime", "onnxruntime-gpu", "opencv-python", "opencv-python-headless",
+            "triton")
 PAUSE = 0.3  # after a run, onnxruntime's threads wait spinning by default, and slow down whoever is next
 
 

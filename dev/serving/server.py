@@ -44,14 +44,19 @@ class Server:
     root: the ComfyUI folder. python: its interpreter; None is the development environment's, where ComfyUI needs
     runtime.prepare(). models: a folder of model folders to be added to its own (instantid, insightface); None: nothing.
     cpu: None finds out whether there is another device. arguments: further ones for ComfyUI. log: the file that gets
-    its output. pack: the folder of the pack in use; None is this checkout.
+    its output. pack: the folder of the pack in use; None is this checkout. before, after: folders of further packs, which
+    ComfyUI imports before that one or after it.
     """
 
     def __init__(self, root: Path, python: Path | None = None, *, models: Path | None = environment.MODELS,
                  cpu: bool | None = None, arguments: tuple[str, ...] = (), log: Path | None = None,
-                 pack: Path | None = None):
+                 pack: Path | None = None, before: tuple[Path, ...] = (), after: tuple[Path, ...] = ()):
         self.root, self.python, self.models = Path(root).resolve(), python, models
-        self.packs = {pack.name if pack else PACK: pack or environment.CHECKOUT, "instantid_demo_nodes": DEMO_NODES}
+        # ComfyUI imports one folder of packs after the other; inside of a folder the order is the file system's
+        self.packs = {"packs_before": {folder.name: folder for folder in before},
+                      "custom_nodes": {pack.name if pack else PACK: pack or environment.CHECKOUT,
+                                       "instantid_demo_nodes": DEMO_NODES},
+                      "packs_after": {folder.name: folder for folder in after}}
         self.cpu, self.arguments = cpu, arguments
         self.log = Path(log or environment.ROOT / "server.log")
         self.process: subprocess.Popen | None = None
@@ -99,11 +104,12 @@ class Server:
         return "\n".join([f"The end of {self.log}:", *("    " + line for line in lines[-LOG_LINES:])])
 
     def _start(self, scratch: Path) -> None:
-        for name in ("input", "output", "user", "temp", "custom_nodes"):
+        for name in ("input", "output", "user", "temp", *self.packs):
             (scratch / name).mkdir()
-        for name, target in self.packs.items():
-            link(scratch / "custom_nodes" / name, target)
-        paths = write_search_paths(scratch / "paths.yaml", scratch / "custom_nodes", self.models)
+        for folder, packs in self.packs.items():
+            for name, target in packs.items():
+                link(scratch / folder / name, target)
+        paths = write_search_paths(scratch / "paths.yaml", [scratch / folder for folder in self.packs], self.models)
         own = self.python is None
         python = environment.PYTHON if own else self.python
         cpu = needs_cpu(python) if self.cpu is None else self.cpu
@@ -111,7 +117,8 @@ class Server:
             else [self.root / "main.py"]
         port = free_port()
         command = [python, *start, "--listen", "127.0.0.1", "--port", port, "--disable-auto-launch",
-                   "--disable-api-nodes", "--disable-all-custom-nodes", "--whitelist-custom-nodes", *self.packs,
+                   "--disable-api-nodes", "--disable-all-custom-nodes", "--whitelist-custom-nodes",
+                   *(name for packs in self.packs.values() for name in packs),
                    "--extra-model-paths-config", paths, "--input-directory", scratch / "input",
                    "--output-directory", scratch / "output", "--user-directory", scratch / "user",
                    "--temp-directory", scratch / "temp", "--database-url", "sqlite:///:memory:",
@@ -143,9 +150,9 @@ class Server:
         raise ServerError(f"ComfyUI did not answer within {patience:.0f} s. {self.last_words()}")
 
 
-def write_search_paths(path: Path, custom_nodes: Path, models: Path | None) -> Path:
-    """ComfyUI's extra_model_paths.yaml: a folder of custom nodes, and model folders."""
-    lines = ["nodes:", f"  custom_nodes: {quoted(custom_nodes)}"]
+def write_search_paths(path: Path, custom_nodes: list[Path], models: Path | None) -> Path:
+    """ComfyUI's extra_model_paths.yaml: folders of custom nodes, in the order in which they are read, and model folders."""
+    lines = ["nodes:", "  custom_nodes: |", *(f"    {folder}" for folder in custom_nodes)]
     if models:
         lines += ["models:", f"  base_path: {quoted(models)}", "  instantid: instantid", "  insightface: insightface"]
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,23 +1,11 @@
 """A loaded workflow: the oracle's miniature SDXL, its IdentityNet, an adapter file, the face networks."""
 
-import os
-
 import instantid_swift
-import pins
 import pytest
 import safetensors.torch
 import torch
 from oracle import fixtures as fx
 from oracle.cases import World
-
-
-def pytest_collection_modifyitems(config, items):
-    """Leaves out, on older versions of ComfyUI, what is marked as the newest's."""
-    if pins.NEWEST_COMFYUI in os.environ["INSTANTID_COMFYUI"]:
-        return
-    left_out = [item for item in items if item.get_closest_marker("newest")]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")

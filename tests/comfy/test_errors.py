@@ -1,6 +1,7 @@
 """What fails, fails before the sampling, in a sentence that says what was found and what to do."""
 
 import re
+import sys
 
 import pytest
 import safetensors.torch
@@ -79,10 +80,12 @@ def transformer_control_net():
     (transformer_control_net, "which is not made for SDXL"),
 ])
 def test_a_control_net_that_does_not_fit(nodes, world, net, found):
-    calls = [lambda net: cases.apply(nodes, world, control_net=net), lambda net: cases.advanced(nodes, world, control_net=net),
-             lambda net: cases.call(nodes, "ApplyInstantIDControlNet", face_embeds={}, control_net=net,
+    calls = [lambda net: cases.apply(nodes, world, control_net=net),
+             lambda net: cases.advanced(nodes, world, control_net=net),
+             lambda net: cases.call(nodes, "ApplyInstantIDControlNet", face_embeds=embeds, control_net=net,
                                     image_kps=fx.portrait("a"), positive=[], negative=[], strength=1.0, start_at=0.0,
                                     end_at=1.0)]
+    embeds = dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 2048))
     for call in calls:
         with pytest.raises(ControlNetError) as error:
             call(net())
@@ -172,8 +175,8 @@ def test_both_forms_of_the_file_hold_the_same(tmp_path, adapter_path, world):
     flat = {f"{top}.{key}": value for top, half in fx.instantid_checkpoint().items() for key, value in half.items()}
     path = tmp_path / "ip-adapter.safetensors"
     safetensors.torch.save_file(flat, path)
-    ours = adapter.load_adapter(str(path)).patcher.model.state_dict()
-    assert all(torch.equal(value, ours[key]) for key, value in world.instantid.patcher.model.state_dict().items())
+    ours = adapter.load_adapter(str(path)).module.state_dict()
+    assert all(torch.equal(value, ours[key]) for key, value in world.instantid.module.state_dict().items())
 
 
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
@@ -189,7 +192,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 
 
 def test_a_file_that_has_gone(nodes):
-    with pytest.raises(FileNotFoundError, match="The adapter gone.bin is not in .*instantid.*ip-adapter.bin"):
+    with pytest.raises(FileNotFoundError, match="The adapter gone.bin was not found. .*ip-adapter.bin.*Looked in: .*instantid"):
         cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
 
 
@@ -199,3 +202,21 @@ def test_a_file_that_has_gone(nodes):
 def test_a_mask_that_is_an_image(nodes, world):
     with pytest.raises(ValueError, match=r"A mask must be \[masks, height, width\]; this one is \[1, 320, 320, 3\]"):
         cases.apply(nodes, world, mask=fx.portrait("a"))
+
+
+# ---- names
+
+
+def exceptions():
+    """The exception classes of the pack."""
+    modules = [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "instantid_swift"]
+    return {kind for module in modules for kind in vars(module).values()
+            if isinstance(kind, type) and issubclass(kind, Exception) and kind.__name__ in vars(module)
+            and (kind.__module__ == module.__name__ or kind.__module__ == "InstantID")}
+
+
+def test_exceptions_have_short_names():
+    """The editor shows the module before the class, and ComfyUI's name of a pack's module is its whole path."""
+    assert len(exceptions()) > 5
+    long = [kind.__name__ for kind in exceptions() if kind.__module__ != "InstantID" and not kind.__name__.startswith("_")]
+    assert long == [], 'write __module__ = "InstantID" into these classes'

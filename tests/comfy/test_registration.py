@@ -1,14 +1,13 @@
 """How the pack arrives in ComfyUI: quickly, under its ids, with a word where another pack has the same ids."""
 
-import logging
 import subprocess
 import sys
 from pathlib import Path
 
 import folder_paths
-import nodes as comfy_nodes
 import pytest
 from conftest import CHECKOUT, COMFYUI
+from instantid_swift.host.twins import warning_of_twins
 from runtime import import_pack
 
 HEAVY = ("insightface", "onnxruntime", "cv2", "skimage", "onnx", "matplotlib", "triton")
@@ -53,23 +52,35 @@ def test_paths_added_by_the_user_stay(tmp_path, monkeypatch):
     assert "ip-adapter.bin" in choices and "readme.md" not in choices
 
 
-@pytest.fixture
-def twin(monkeypatch):
-    """Another pack with one of our ids."""
-    class ApplyInstantID:
-        __module__ = "custom_nodes.ComfyUI_InstantID"
-    monkeypatch.setattr(comfy_nodes, "NODE_CLASS_MAPPINGS", {"ApplyInstantID": ApplyInstantID})
+def node(folder):
+    """A node class as ComfyUI has registered it for a pack in a folder."""
+    return type("Node", (), {"RELATIVE_PYTHON_MODULE": f"custom_nodes.{folder}"})
 
 
-def test_another_pack_with_our_ids_is_named(twin, caplog):
-    with caplog.at_level(logging.WARNING):
-        import_pack("third_import")
-    warning, = (record.getMessage() for record in caplog.records)
-    assert "custom_nodes.ComfyUI_InstantID has registered the same nodes" in warning and "Keep one" in warning
+OURS = {"ApplyInstantID": node("InstantID-Swift"), "InstantIDReplay": node("InstantID-Swift")}
+THEIRS = {"ApplyInstantID": node("ComfyUI_InstantID")}
+
+
+@pytest.mark.parametrize("earlier, now, used", [
+    (THEIRS, OURS, "custom_nodes/InstantID-Swift"), ({}, {**OURS, **THEIRS}, "custom_nodes/ComfyUI_InstantID")])
+def test_another_pack_with_our_ids_is_named(earlier, now, used):
+    """Whichever of the two is imported first."""
+    warning = warning_of_twins(OURS, earlier, now)
+    assert "custom_nodes/ComfyUI_InstantID and custom_nodes/InstantID-Swift" in warning and "Keep one" in warning
+    assert warning.endswith(f"ComfyUI now uses {used} for ApplyInstantID.")
+
+
+def test_two_other_packs():
+    other = {"InstantIDReplay": node("sunxAI")}
+    warning = warning_of_twins(OURS, other, {**OURS, **THEIRS})
+    assert "custom_nodes/ComfyUI_InstantID for ApplyInstantID" in warning
+    assert "custom_nodes/InstantID-Swift for InstantIDReplay" in warning and "custom_nodes/sunxAI" in warning
 
 
 def test_no_warning_without_one(caplog):
-    import_pack("fourth_import")
+    assert warning_of_twins(OURS, {}, {**OURS, "KSampler": node("nodes")}) == ""
+    assert warning_of_twins(OURS, dict(OURS), OURS) == "", "imported once more"
+    import_pack("third_import")
     assert not caplog.records
 
 

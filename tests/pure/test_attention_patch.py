@@ -132,3 +132,13 @@ def test_copies_are_independent_and_copy_no_tensor(identity, copied):
     assert other.terms[0] is patch.terms[0]
     other.add(constant, value=1.0)
     assert len(patch.terms) == 1 and len(other.terms) == 2
+
+
+def test_what_an_attention_override_keeps_is_not_changed(identity, qkv, monkeypatch):
+    """Packs that replace ComfyUI's attention may keep its result, for the next step or another block: adding in place drifted
+    from call to call (1.6, then 3.2)."""
+    kept = plain(*qkv)
+    monkeypatch.setitem(AttentionPatch.__call__.__globals__, "own_attention", lambda *args: kept)
+    before, patch = kept.clone(), AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, None)])
+    first, second = (patch(*qkv, options(optimized_attention_override=lambda *args: kept)) for _ in range(2))
+    assert torch.equal(kept, before) and torch.equal(first, second)

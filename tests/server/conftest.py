@@ -5,6 +5,7 @@ from pathlib import Path
 
 import miniature
 import pytest
+from chromium import BROWSERS, Editor, find_browser
 from conftest import DEV
 from oracle import fixtures as fx
 from photos import write_image
@@ -29,3 +30,14 @@ def client(server):
 def photo(client, tmp_path_factory):
     """Name of a portrait in the server's input folder."""
     return client.upload_image(write_image(tmp_path_factory.mktemp("photos") / "portrait.png", fx.portrait("a")))
+
+
+@pytest.fixture(scope="session")
+def editor(tmp_path_factory):
+    """A browser for all tests of the graph editor, each of which opens the page that it needs. Skipped without a Chromium."""
+    browser = find_browser()
+    if not browser:
+        pytest.skip(f"no Chromium on the PATH ({', '.join(BROWSERS)}): the graph editor cannot be opened")
+    editor = Editor(browser, tmp_path_factory.mktemp("browser"))
+    yield editor
+    editor.close()

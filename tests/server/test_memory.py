@@ -9,9 +9,9 @@ import demo_workflow
 import miniature
 import pytest
 from conftest import DEV
-from demo_workflow import changed
 from oracle import fixtures as fx
 from photos import write_image
+from serving.demo_workflow import changed
 from serving.server import Server
 
 

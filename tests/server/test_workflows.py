@@ -4,8 +4,8 @@ import miniature
 import pytest
 import safetensors.torch
 import torch
-from demo_workflow import changed, node
 from serving.client import PromptError
+from serving.demo_workflow import changed, node
 
 
 @pytest.fixture(scope="module")

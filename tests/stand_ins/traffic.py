@@ -4,10 +4,12 @@
         torch.ones(3).to(device).sum().item()
     assert traffic.counts == {("copies", TO_DEVICE, "tensors"): 1, ("bytes", TO_DEVICE, "tensors"): 12, "host reads": 1}
 
-Seen is what torch does in this thread; other libraries' copies (onnxruntime's) are their own.
+Seen is what torch does in this thread; other libraries' copies (onnxruntime's) are their own. Of the simulated device's memory
+the most is known that was in use at once.
 """
 
 import contextlib
+import weakref
 from collections import Counter
 
 import torch
@@ -23,11 +25,16 @@ TO_DEVICE, FROM_DEVICE = "to the device", "from the device"
 
 class Traffic:
     """Counts of a stretch of work: "host reads", the values that the host waits for; and ("copies" or "bytes", direction,
-    kind) of copies, where kind is what a function says of the tensor copied."""
+    kind) of copies, where kind is what a function says of the tensor copied. most_bytes: that were in use at once on the
+    simulated device, beyond those in use at the beginning; an operator's own temporary memory is not seen."""
 
     def __init__(self, kind):
         self.kind = kind
         self.counts = Counter()
+        self.most_bytes, self._bytes_before = 0, _memory.bytes
+
+    def see_memory(self):
+        self.most_bytes = max(self.most_bytes, _memory.bytes - self._bytes_before)
 
     def see(self, operator, args, result):
         by_mask = operator is aten.index and any(index is not None and index.dtype == torch.bool for index in args[1])
@@ -81,6 +88,33 @@ class Watch(TorchDispatchMode):
         return operator(*args, **kwargs)
 
 
+class Memory:
+    """What the simulated device's tensors take: each storage once, for as long as one of them lives."""
+
+    def __init__(self):
+        self.bytes = 0
+        self._users = Counter()  # address of a storage: tensors in it
+
+    def add(self, tensor):
+        """Counts a SimulatedTensor."""
+        storage = tensor.host.untyped_storage()
+        address, size = storage.data_ptr(), storage.nbytes()
+        self.bytes += size * (not self._users[address])
+        self._users[address] += 1
+        weakref.finalize(tensor, self._remove, address, size)
+        for traffic in _active[-1].counting if _active else ():
+            traffic.see_memory()
+
+    def _remove(self, address, size):
+        self._users[address] -= 1
+        if not self._users[address]:
+            del self._users[address]
+            self.bytes -= size
+
+
+_memory = Memory()
+
+
 class SimulatedTensor(torch.Tensor):
     """A tensor that says it is on the simulated device; `host` has its numbers."""
 
@@ -91,6 +125,7 @@ class SimulatedTensor(torch.Tensor):
 
     def __init__(self, host):
         self.host = host
+        _memory.add(self)
 
     def __repr__(self):
         return f"SimulatedTensor({self.host!r})"

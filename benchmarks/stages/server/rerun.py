@@ -13,8 +13,8 @@ from pathlib import Path
 
 import environment
 import torch
-from demo_workflow import build, changed, node
 from oracle import fixtures as fx
+from serving.demo_workflow import build, changed, node
 from serving.server import Server
 
 from benchmarks.stages.photos import face_networks

@@ -35,7 +35,8 @@ print(time.perf_counter() - start, resident("VmHWM") - before)
 OURS = "loaded = adapter.load_adapter({file!r})"
 DEFAULT = """
 module = adapter.Adapter([width * 320 for width in fx.BLOCK_WIDTHS])
-state = adapter._named_as_parameters(adapter._read_tensors({file!r}))
+tensors = adapter.read_tensors({file!r}, adapter._wanted)
+state = {{adapter._name_of_parameter(key): tensor for key, tensor in tensors.items()}}
 module.load_state_dict(state)
 """
 FIRST_USE = OURS + """

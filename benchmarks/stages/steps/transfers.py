@@ -1,8 +1,8 @@
 """What is copied between host and device, and what is read back: to prepare a person, for a run, for each step.
 
-Counted by the calls of torch's operators (tests/traffic.py); nothing is timed. On a GPU torch's profiler counts once more: it
-sees every copy, whoever makes it. Without a GPU the device is simulated: ComfyUI and the pack then decide and call as they do
-with one, only what a GPU's own libraries might copy does not happen.
+Counted by the calls of torch's operators (tests/stand_ins/traffic.py); nothing is timed. On a GPU torch's profiler counts once
+more: it sees every copy, whoever makes it. Without a GPU the device is simulated: ComfyUI and the pack then decide and call as
+they do with one, only what a GPU's own libraries might copy does not happen.
 """
 
 import contextlib

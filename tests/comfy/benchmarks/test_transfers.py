@@ -1,6 +1,6 @@
 """The benchmarks' command line, and with its figures the rules of what may cross between host and device.
 
-The device is simulated (tests/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
+The device is simulated (tests/stand_ins/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
 """
 
 import json
@@ -118,8 +118,8 @@ def test_the_profiler_counts_the_same_host_reads(nodes, world):
 
     model, _ = cases.patch(nodes, world, options=Options(block_weights="middle: 0"))
     sixty = model.model_options["transformer_options"]["patches_replace"]["attn2"]
-    identity = sixty["input", 4, 0].terms[0].identity
+    tokens = sixty["input", 4, 0].terms[0].identity.tokens(world.instantid.device)
     plain = counted(world.model)
     assert counted(model) == plain
-    assert counted(reference_model(world.model, world.instantid, identity, 1.0, blocks=sixty)) == plain + 2 * 60
+    assert counted(reference_model(world.model, world.instantid, tokens, 1.0, blocks=sixty)) == plain + 2 * 60
     assert counted(cases.patch(nodes, world, start_at=0.1, end_at=0.9)[0]) == plain + 2

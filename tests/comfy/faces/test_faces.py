@@ -114,10 +114,10 @@ def test_pictures_without_a_face_are_left_out_and_said(analysis, caplog):
 def test_no_face_is_said_with_size_and_sizes_tried(analysis):
     blank = torch.full((1, 200, 300, 3), 0.5)
     with pytest.raises(Exception, match=(
-            r"^Reference Image: No face detected\. The image \(300x200 pixels\) shows no face that the detector finds at the "
-            r"sizes 640, 576, 512, 448, 384, 320, 256, 192, 128, 640 with margins\. Use a photo")):
+            r"^Reference Image: No face detected\. The image \(300x200 pixels\) shows no face\. Use a photo in which .*\. "
+            r"The detector looked at the sizes 640, 576, 512, 448, 384, 320, 256, 192, 128, 640 with margins\.$")):
         faces.reference_embeddings(analysis, blank)
-    with pytest.raises(faces.NoFaceError, match=r"None of the 3 images \(300x200 pixels\) shows a face that"):
+    with pytest.raises(faces.NoFaceError, match=r"None of the 3 images \(300x200 pixels\) shows a face\."):
         faces.reference_embeddings(analysis, blank.repeat(3, 1, 1, 1))
 
 

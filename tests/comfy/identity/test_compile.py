@@ -89,3 +89,15 @@ def test_one_block_as_one_graph(nodes, world, mask):
         assert not torch.allclose(compiled, block(x, context, {}), rtol=1e-2, atol=1e-2)
 
 
+def test_a_block_that_another_pack_has_compiled_is_not_compiled_again_for_another_weight(nodes, world):
+    """Such packs compile blocks by themselves: ComfyUI's own wrapper is not there to be seen."""
+    graphs, model = Graphs(), world.model.clone()
+    block = model.model.diffusion_model.input_blocks[4][1].transformer_blocks[0]
+    compiled = torch.compile(block, backend=graphs)
+    model.add_object_patch("diffusion_model.input_blocks.4.1.transformer_blocks.0", compiled)
+    counts = []
+    for weight in (0.3, 0.4, 0.5, 0.6):
+        patched = cases.patch(nodes, world, model=model, weight=weight)[0]
+        fx.sample(patched, world.positive, world.negative, steps=1, size=(8, 8))
+        counts.append(graphs.count)
+    assert counts[0] and set(counts) == {counts[0]}

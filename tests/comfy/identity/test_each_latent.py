@@ -3,7 +3,7 @@
 import pytest
 import torch
 from instantid_swift.identity import EachLatent, unconditional_embedding
-from instantid_swift.identity.each_latent import EACH_LATENT, spread_over_latents
+from instantid_swift.identity.each_latent import EACH_LATENT, with_tokens_for_each_latent
 from instantid_swift.identity.terms import UNetCall
 from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
@@ -111,8 +111,8 @@ def test_tokens_are_spread_over_the_latents():
     tokens = torch.arange(2.0)[:, None, None].expand(2, 16, 4)
     marked, plain = {"cross_attn_controlnet": tokens, EACH_LATENT: True}, {"cross_attn_controlnet": tokens}
     conds = {"positive": [dict(marked), dict(plain)], "negative": [{}]}
-    spread_over_latents(conds, 4)
-    assert conds["positive"][0]["cross_attn_controlnet"][:, 0, 0].tolist() == [0, 1, 1, 1]
-    assert conds["positive"][1] == plain and conds["negative"] == [{}] and marked["cross_attn_controlnet"] is tokens
-    spread_over_latents(conds, 2)
-    assert len(conds["positive"][0]["cross_attn_controlnet"]) == 4, "ComfyUI leaves out what is too much"
+    spread = with_tokens_for_each_latent(conds, 4)
+    assert spread["positive"][0]["cross_attn_controlnet"][:, 0, 0].tolist() == [0, 1, 1, 1]
+    assert spread["positive"][1] == plain and spread["negative"] == [{}]
+    assert conds["positive"][0]["cross_attn_controlnet"] is tokens, "what is given is the sampler's"
+    assert with_tokens_for_each_latent(conds, 1)["positive"][0] is conds["positive"][0], "ComfyUI leaves out what is too much"

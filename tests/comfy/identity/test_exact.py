@@ -3,12 +3,11 @@
 import pytest
 import torch
 from instantid_swift.identity.bank import Identity
-from instantid_swift.identity.blocks import SDXL_BLOCKS
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
 
-SIXTY = [block for block in SDXL_BLOCKS if block.section != "middle"]
+CPU = torch.device("cpu")
 
 
 def ours(nodes, world, model, **over):
@@ -32,7 +31,7 @@ def test_latents_equal_the_formula_bit_for_bit(nodes, world, dtype, over, sampli
     patched, identity = ours(nodes, world, model, **over)
     assert identity.keys[0].dtype == dtype
     window = {key: value for key, value in over.items() if key.endswith("_at")}
-    reference = reference_model(model, world.instantid, identity, over.get("weight", 1.0), **window)
+    reference = reference_model(model, world.instantid, identity.tokens(CPU), over.get("weight", 1.0), **window)
     settings = {"steps": 2, "size": (16, 16), **sampling}
     a, b = (fx.sample(m, world.positive, world.negative, **settings) for m in (patched, reference))
     assert torch.equal(a, b) and a.isfinite().all()
@@ -43,7 +42,7 @@ def count(model, world, adapter):
     """(host reads, projections of identity tokens) of two sampling steps."""
     projections = []
     hooks = [layer.register_forward_hook(lambda *args: projections.append(1))
-             for layers in (adapter.patcher.model.to_k, adapter.patcher.model.to_v) for layer in layers]
+             for layers in (adapter.module.to_k, adapter.module.to_v) for layer in layers]
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8))
     for hook in hooks:
@@ -65,12 +64,12 @@ def test_the_counting_sees_what_it_counts(nodes, world):
     """The formula without caches reads 70 noise levels and runs 280 projections a step."""
     plain = count(world.model, world, world.instantid)
     _, identity = ours(nodes, world, world.model)
-    reference = count(reference_model(world.model, world.instantid, identity, 1.0), world, world.instantid)
+    reference = count(reference_model(world.model, world.instantid, identity.tokens(CPU), 1.0), world, world.instantid)
     assert reference[0] - plain[0] == 2 * 70 and reference[1] - plain[1] == 2 * 280
 
 
 def test_projections_are_done_once_per_identity(nodes, world):
-    module, runs = world.instantid.patcher.model, []
+    module, runs = world.instantid.module, []
     hooks = [layer.register_forward_hook(lambda *args: runs.append(1)) for layer in (*module.to_k, *module.to_v)]
     for weight in (0.5, 0.6, 0.7):
         cases.apply(nodes, world, weight=weight)

@@ -104,14 +104,14 @@ def test_an_earlier_pack_keeps_what_comfyui_does_with_its_patch(nodes, world):
     """Its models are loaded with ours on top of it, and it is moved with the model."""
     class Movable(WithoutAdd):
         def models(self):
-            return [world.instantid.patcher]
+            return [world.net.control_model_wrapped]
 
         def to(self, device_or_dtype):
             return Movable(device_or_dtype)
     model, below = world.model.clone(), Movable(0)
     model.set_model_attn2_replace(below, "input", 4, 0)
     patched = cases.apply(nodes, world, model=model)[0]
-    assert patched.model_patches_models() == [world.instantid.patcher]
+    assert patched.model_patches_models() == [world.net.control_model_wrapped]
     patched.model_patches_to(torch.float32)
     assert patches(patched)["input", 4, 0].base.level == torch.float32
     assert patches(model)["input", 4, 0] is below and below.level == 0
@@ -130,7 +130,7 @@ def test_clone_copies_no_tensor(nodes, world):
 def test_the_patched_model_holds_no_adapter_weight(nodes, world):
     patched = cases.apply(nodes, world)[0]
     held = tensors_reachable([patched.model_options], [world.model.model, patched])
-    weights = {p.untyped_storage().data_ptr() for p in world.instantid.patcher.model.parameters()}
+    weights = {p.untyped_storage().data_ptr() for p in world.instantid.module.parameters()}
     assert weights and not held & weights
 
 

@@ -2,36 +2,49 @@
 
 import re
 import shutil
+import subprocess
+import sys
 
 import pytest
 
-from benchmarks.documents import charts
-from benchmarks.documents import rendering as documents
+from benchmarks import CHECKOUT
+from benchmarks.documents import charts, rendering
 from benchmarks.support import files
 
-DOCUMENTS = documents.documents()
+DOCUMENTS = rendering.documents()
+TEMPLATES = sorted(rendering.TEMPLATES.glob("*.md"))
 FIGURES = {
     "machine": {"processor": "A", "cores": 2, "threads": 1, "gpu": None}, "versions": {"torch": "2.13.0"}, "settings": {},
     "stages": {"speed": {"settings": {}, "seconds": 1.0, "figures": {
         "ways": {"ours, exact": {"ms per step": 12.345, "reads": 0}, "blocks: all 70": {"ms per step": 24.69, "reads": 1200}},
         "bytes": 10649600}}}}
+TEMPLATE = """# Report
+
+A step takes {{speed/ways/ours, exact/ms per step:.1f}} ms, and K and V have
+| some | {{speed/bytes * 1e-6:.1f}} MB |, on {{cpu#machine/cores:d}} cores;
+all blocks {{speed/ways/blocks: all 70/ms per step / speed/ways/ours, exact/ms per step:.2f}} times that.
+
+{{table speed/ways:.1f | ms per step}}
+
+{{quoted}}
+It was said to take 4 to 8 ms, and 200 MB.
+{{end}}
+An identity may keep 12 MB at most. {{specification}}
+There are 70 blocks of 1024x1024 pixels, 16 x 2048 numbers, in fp16, on ComfyUI 0.30.0.
+"""
 DOCUMENT = """# Report
 
-A step takes <!--=cpu#speed/ways/ours, exact/ms per step:.1f-->12.3<!--=--> ms, and K and V have
-| some | <!--=cpu#speed/bytes * 1e-6:.1f-->10.6<!--=--> MB |, on <!--=cpu#machine/cores:d-->2<!--=--> cores;
-all blocks <!--=cpu#speed/ways/blocks: all 70/ms per step / speed/ways/ours, exact/ms per step:.2f-->2.00<!--=--> times that.
+A step takes 12.3 ms, and K and V have
+| some | 10.6 MB |, on 2 cores;
+all blocks 2.00 times that.
 
-<!-- figures: cpu#speed/ways:.1f | ms per step -->
 |  | ms per step |
 | --- | ---: |
 | ours, exact | 12.3 |
 | blocks: all 70 | 24.7 |
-<!-- end -->
 
-<!-- quoted -->
 It was said to take 4 to 8 ms, and 200 MB.
-<!-- end -->
-An identity may keep 12 MB at most. <!-- specification -->
+An identity may keep 12 MB at most.
 There are 70 blocks of 1024x1024 pixels, 16 x 2048 numbers, in fp16, on ComfyUI 0.30.0.
 """
 
@@ -45,81 +58,147 @@ def results(tmp_path):
 
 @pytest.fixture
 def complaints(results):
-    return lambda text, measured=True: documents.problems(text, measured, results)
+    return lambda template: rendering.template_problems(template, results)
+
+
+def digits(text):
+    """Each digit of a text changed in turn: (its position, the changed text)."""
+    for found in re.finditer(r"\d", text):
+        yield found.start(), f"{text[:found.start()]}{2 if found[0] == '1' else 1}{text[found.end():]}"
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_documents_agree_with_the_files(path):
-    assert documents.check(path) == []
+    assert rendering.check(path) == []
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if rendering.template_of(path)], ids=lambda path: path.name)
+def test_every_digit_of_a_generated_document_is_checked(path):
+    right = rendering.generated(path)
+    for position, wrong in digits(right):
+        assert len(rendering.differences(right, wrong)) == 1, right[position - 20:position + 20]
+
+
+@pytest.mark.parametrize("path", [path for path in DOCUMENTS if not rendering.template_of(path)], ids=lambda path: path.name)
+def test_every_digit_of_a_block_is_checked(path, tmp_path):
+    text = path.read_text(encoding="utf-8")
+    copy = tmp_path / path.name
+    for found in rendering.BLOCK.finditer(text):
+        for _, shown in list(digits(found["shown"]))[:12]:
+            copy.write_text(text[:found.start("shown")] + shown + text[found.end("shown"):], encoding="utf-8")
+            complaint, = (said for said in rendering.check(copy) if said.startswith("line"))
+            assert "should be" in complaint
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_every_marked_figure_of_a_document_is_checked(path):
-    """One digit of each changed in turn."""
-    text = path.read_text()
-    for pattern in (documents.INLINE, documents.BLOCK):
-        for found in pattern.finditer(text):
-            digit = found.start("shown") + re.search(r"\d|$", found["shown"]).start()
-            wrong = f"{text[:digit]}{2 if text[digit] == '1' else 1}{text[digit + 1:]}"
-            assert len(documents.problems(wrong, DOCUMENTS[path])) == 1, found["what"]
+def test_a_document_shows_no_marker_but_those_of_its_blocks(path):
+    text = path.read_text(encoding="utf-8")
+    assert "{{" not in text
+    assert "<!--" not in (text if rendering.template_of(path) else rendering.BLOCK.sub("", text))
 
 
-@pytest.mark.parametrize("path", [path for path, measured in DOCUMENTS.items() if measured], ids=lambda path: path.name)
-def test_an_unmarked_figure_in_a_document_is_found(path):
-    assert len(documents.problems(path.read_text() + "\nIt takes 13.9 ms.\n", True)) == 1
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_an_unmarked_figure_in_a_template_is_found(path):
+    template = path.read_text(encoding="utf-8")
+    assert rendering.template_problems(template) == []
+    assert len(rendering.template_problems(template + "\nIt takes 13.9 ms.\n")) == 1
 
 
-def test_a_document_that_agrees(complaints, results):
-    assert complaints(DOCUMENT) == []
-    assert documents.filled(DOCUMENT, results) == DOCUMENT
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_every_template_has_a_document(path):
+    assert path.name in rendering.WHOLE or any(f"<!-- generated: {path.name} -->" in document.read_text(encoding="utf-8")
+                                               for document in DOCUMENTS)
 
 
-def test_a_document_is_filled_in_by_its_path(tmp_path):
-    name = min(path.stem for path in files.RESULTS.glob("*.json"))
-    cores = files.read(files.RESULTS / f"{name}.json")["machine"]["cores"]
-    document = tmp_path / "document.md"
-    document.write_text(f"On <!--={name}#machine/cores:d-->?<!--=--> cores, <!--={name}#nothing:d-->?<!--=-->.\n")
-    assert len(documents.update(document)) == 2  # nothing is written while one figure cannot be had
-    document.write_text(f"On <!--={name}#machine/cores:d-->?<!--=--> cores.\n")
-    assert documents.update(document) == []
-    assert f"-->{cores}<!--=--> cores" in document.read_text()
+def test_an_unmarked_figure_outside_of_a_block_is_found():
+    assert rendering.block_problems("As above.\n<!-- generated: a.md -->\n3 ms\n<!-- end -->\n") == []
+    complaint, = rendering.block_problems("One\nIt takes 13.9 ms.\n")
+    assert complaint == "line 2: '13.9 ms' is a figure outside of a generated block."
+    assert rendering.block_problems("It has 1.7 GB.\n", rendering.TIMING) == []
+    assert len(rendering.block_problems("It takes 13.9 ms and is 3x as fast.\n", rendering.TIMING)) == 2
+    assert "no counterpart" in rendering.block_problems("One\n<!-- generated: a.md -->\n3 reads\n")[0]
 
 
-@pytest.mark.parametrize("right, wrong", [("12.3<", "12.4<"), ("| 24.7 |", "| 24.8 |"), (">10.6<", ">10.7<"),
-                                          ("| ours, exact |", "| ours, fused |")])
-def test_a_changed_figure_is_found_and_filled_in_again(complaints, results, right, wrong):
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_what_a_document_names_exists(path):
+    """Files, tests, and names of modules of the pack, in backquotes."""
+    missing = []
+    for named in re.findall(r"`([\w./]+?(?:\.py)?(?:::\w+)?)`", path.read_text(encoding="utf-8")):
+        file, _, test = named.partition("::")
+        if file.endswith(".py"):
+            source = CHECKOUT / file
+            found = source.is_file() and (not test or f"def {test}(" in source.read_text(encoding="utf-8"))
+        else:
+            *module, name = [part for part in named.split(".") if not part.startswith("__")] or [""]
+            while module and module[-1][:1].isupper() and not (CHECKOUT / f"{module[-1]}.py").is_file():
+                name = module.pop()
+            source = CHECKOUT.joinpath(*module).with_suffix(".py")
+            if not all(module) or not module or not (CHECKOUT / module[0]).is_dir() and not source.is_file():
+                continue
+            found = source.is_file() and re.search(rf"^(?:class |def )?{name}\b", source.read_text(encoding="utf-8"), re.M)
+        if not found:
+            missing.append(named)
+    assert missing == []
+
+
+def test_a_changed_digit_fails_the_command(tmp_path):
+    """`report --check` with a copy of a document, right and wrong."""
+    copy = tmp_path / "PERFORMANCE_REPORT.md"
+
+    def command(text):
+        copy.write_text(text, encoding="utf-8")
+        return subprocess.run([sys.executable, "-m", "benchmarks", "report", "--check", str(copy)], cwd=CHECKOUT,
+                              capture_output=True, text=True)
+
+    text = (CHECKOUT / "PERFORMANCE_REPORT.md").read_text(encoding="utf-8")
+    assert command(text).returncode == 0
+    *_, (_, wrong) = digits(text)
+    done = command(wrong)
+    assert done.returncode == 1 and "should be" in done.stderr
+
+
+def test_a_template_is_filled_in(complaints, results):
+    assert complaints(TEMPLATE) == []
+    assert rendering.render(TEMPLATE, results) == DOCUMENT
+
+
+@pytest.mark.parametrize("right, wrong", [("12.3 ms", "12.4 ms"), ("| 24.7 |", "| 24.8 |"), ("10.6 ", "10.7 "),
+                                          ("4 to 8", "4 to 9"),
+                                          ("| ours, exact |", "| ours, fused |"), ("0.30.0.\n", "0.30.0.\n\nMore.\n"),
+                                          ("0.30.0.\n", "0.30.0.")])
+def test_a_changed_document_is_found(right, wrong):
     changed = DOCUMENT.replace(right, wrong)
-    assert changed != DOCUMENT and len(complaints(changed)) == 1
-    assert documents.filled(changed, results) == DOCUMENT
+    assert changed != DOCUMENT and len(rendering.differences(DOCUMENT, changed)) == 1
 
 
-def test_a_changed_file_is_found(complaints, results):
+def test_a_changed_file_is_found(results):
     figures = (results / "cpu.json").read_text().replace("12.345", "12.445")
     (results / "cpu.json").write_text(figures)
-    assert [complaint.partition(":")[0] for complaint in complaints(DOCUMENT)] == ["line 3", "line 5", "line 7"]
+    changed = rendering.render(TEMPLATE, results).splitlines()
+    assert [number for number, pair in enumerate(zip(DOCUMENT.splitlines(), changed, strict=True), 1) if pair[0] != pair[1]] \
+        == [3, 5, 9]
 
 
 @pytest.mark.parametrize("figure", ["13.9 ms", "13.9ms", "3 s", "1.69 GB", "64 KB", "10.6 MiB", "4 %", "71%", "3 times", "3x",
                                     "2.5 × faster", "1,200 bytes", "20 seconds"])
-def test_an_unmarked_figure_is_found_where_all_must_be_marked(complaints, figure):
-    text = f"{DOCUMENT}\nIt needs {figure}.\n"
-    assert len(complaints(text)) == 1 and complaints(text, measured=False) == []
+def test_an_unmarked_figure_is_found(complaints, figure):
+    assert len(complaints(f"{TEMPLATE}\nIt needs {figure}.\n")) == 1
+    assert len(rendering.block_problems(f"It needs {figure}.\n")) == 1
 
 
-@pytest.mark.parametrize("marker, reason", [
-    ("<!--=cpu#speed/ways/theirs/ms per step:.1f-->1<!--=-->", "no 'theirs'"),
-    ("<!--=gpu#speed/bytes:d-->1<!--=-->", "no file of figures"),
-    ("<!--=cpu#speed/bytes-->1<!--=-->", "lacks a format"),
-    ("<!--=cpu#speed/ways:.1f-->1<!--=-->", "cannot be computed"),
-    ("<!--=cpu#speed/bytes:d-->10649600", "no counterpart"),
-    ("<!--=cpu#speed/ways * 2:d-->10649600<!--=-->", "cannot be computed"),
-    ("\n<!-- quoted -->\n", "no counterpart"),
-    ("\n<!-- figures: cpu#speed/bytes -->\n<!-- end -->", "makes no table"),
-    ("\n<!-- figures: cpu#speed/ways | minutes -->\n<!-- end -->", "no column"),
-    ("\n<!--=cpu#speed/bytes:d-->10649600<!--=--> bytes", "begins with a comment"),
+@pytest.mark.parametrize("field, reason", [
+    ("{{speed/ways/theirs/ms per step:.1f}}", "no 'theirs'"),
+    ("{{gpu#speed/bytes:d}}", "no file of figures"),
+    ("{{speed/bytes}}", "lacks a format"),
+    ("{{speed/ways:.1f}}", "cannot be computed"),
+    ("{{speed/bytes:d", "no counterpart"),
+    ("{{speed/ways * 2:d}}", "cannot be computed"),
+    ("\n{{quoted}}\n", "no counterpart"),
+    ("\n{{table speed/bytes}}", "makes no table"),
+    ("\n{{table speed/ways | minutes}}", "no column"),
 ])
-def test_a_marker_that_cannot_work_is_told_with_its_line(complaints, marker, reason):
-    complaint, = complaints(f"One\ntwo {marker}\n")
+def test_a_field_that_cannot_work_is_told_with_its_line(complaints, field, reason):
+    complaint, = complaints(f"One\ntwo {field}\n")
     assert reason in complaint and re.match(r"line [23]: ", complaint)
 
 

@@ -146,6 +146,20 @@ def test_prepare_is_insightfaces(ours, theirs):
     assert ours.det_model.input_size == (640, 640) and len(ours.get(bgr(fx.photo()))) == 6
 
 
+def test_a_detectors_size_may_be_a_number(ours):
+    """Set or handed over, as newer versions of insightface take it; of several sizes the last one counts."""
+    wanted = ours.det_model.detect(bgr(fx.photo()), input_size=(320, 320))
+    try:
+        for size in (320, np.int64(320), [320, 320], np.array([320, 320]), [(640, 640), (320, 320)]):
+            ours.det_model.input_size = size
+            for found in (ours.det_model.detect(bgr(fx.photo())), ours.det_model.detect(bgr(fx.photo()), input_size=size)):
+                assert all(map(np.array_equal, found, wanted)) and len(found[0])
+            ours.det_model.prepare(input_size=size)
+            assert ours.det_model.input_size == (320, 320)
+    finally:
+        ours.det_model.input_size = (640, 640)
+
+
 def test_a_changed_threshold_is_not_answered_from_the_cache(ours):
     counts = []
     for threshold in (0.5, 0.84, 0.5):

@@ -5,6 +5,7 @@ import sys
 
 import pytest
 from instantid_swift.faces import analysis, model_files
+from instantid_swift.files import networks
 from messages import one_sentence_of_advice
 
 
@@ -90,4 +91,4 @@ def test_the_weights_are_not_read_to_know_what_a_file_is(tmp_path, package):
     path = tmp_path / "network.onnx"
     path.write_bytes(whole[:start] + bytes(len(largest)) + whole[start + len(largest):])
     assert model_files.network_task(path) == "recognition"
-    assert model_files.read_network(path) == model_files.read_network(package / "w600k_mbf.onnx")
+    assert networks.read_network(path) == networks.read_network(package / "w600k_mbf.onnx")

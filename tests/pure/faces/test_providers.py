@@ -59,7 +59,7 @@ def test_a_package_is_missing(face_root, provider, package, caplog):
         caches.clear()
     assert analysis.det_model.session.get_providers() == CPU
     warning, = (record.getMessage() for record in caplog.records)
-    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert f"The provider {provider} is not available, faces are analysed on the CPU" in warning
     assert f"the Python package {package} is missing; onnxruntime cannot do it" in warning
     assert f"Run `python -m pip uninstall -y onnxruntime`, then `python -m pip install {package}`" in warning
 
@@ -98,7 +98,7 @@ def test_the_session_is_asked_what_it_runs_on(network, promising, provider, capl
     assert open_session(network, provider).get_providers() == CPU
     warning, = (record.getMessage() for record in caplog.records)
     provider = "CUDA" if provider == "Auto" else provider
-    assert f"the provider {provider} is not available, faces are analysed on the CPU" in warning
+    assert f"The provider {provider} is not available, faces are analysed on the CPU" in warning
     assert "there is no CUDA device that torch could use" in warning
 
 
@@ -111,19 +111,32 @@ def test_libraries_that_cannot_be_loaded_are_named(promising, tmp_path, monkeypa
     assert 'Run `python -m pip install "onnxruntime-gpu[cuda,cudnn]"`' in remedy
 
 
-def test_cuda_searches_no_convolutions_and_finds_torchs_libraries(network, promising, monkeypatch):
-    asked, preloaded = [], []
+def test_on_cuda_convolutions_are_the_originals_and_memory_is_given_back(network, promising, monkeypatch):
+    """No search of our own, an arena that grows by what is asked for and shrinks after each run; torch's libraries are found.
+
+    ComfyUI neither sees this memory nor can it free it."""
+    asked, preloaded, runs = [], [], []
 
     class Session(onnxruntime.InferenceSession):
         def __init__(self, network, options, providers):
-            asked.extend(providers)
+            asked.append((providers, options))
             super().__init__(network, options, providers=CPU)
+
+        def get_providers(self):
+            return [asked[-1][0][0][0], *CPU]
+
+        def run(self, output_names, inputs, run_options=None):
+            runs.append(run_options.get_run_config_entry("memory.enable_memory_arena_shrinkage"))
     providers._preload_cuda.cache_clear()
     monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: preloaded.append(True))
     for _ in range(2):
-        open_session(network, "CUDA")
-    assert asked[0] == ("CUDAExecutionProvider", {"cudnn_conv_algo_search": "HEURISTIC"}) and preloaded == [True]
+        session = open_session(network, "CUDA")
+    (cuda, *_), options = asked[0]
+    assert cuda == ("CUDAExecutionProvider", {"arena_extend_strategy": "kSameAsRequested"}) and preloaded == [True]
+    assert options.get_session_config_entry("session.use_device_allocator_for_initializers") == "1"
+    session.run(["output"], {"input": None})  # as insightface calls it
+    assert runs == ["gpu:0"]
     providers._preload_cuda.cache_clear()
 
 

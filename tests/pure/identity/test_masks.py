@@ -2,7 +2,14 @@
 
 import pytest
 import torch
-from instantid_swift.identity.masks import LatentMask, block_grid, mask_weights
+from instantid_swift.identity.masks import (
+    LatentMask,
+    MaskError,
+    block_grid,
+    mask_weights,
+    usable_mask,
+    with_a_mask_for_each_latent,
+)
 from instantid_swift.identity.terms import SamplingCache, UNetCall
 
 
@@ -81,3 +88,39 @@ def test_what_is_no_mask_is_refused_with_its_shape(shape):
     with pytest.raises(ValueError, match=r"mask must be \[masks, height, width\]; this one is \["):
         LatentMask(torch.ones(shape))
 
+
+@pytest.mark.parametrize("convert", [
+    torch.Tensor.bool, torch.Tensor.int, torch.Tensor.to_dense, torch.Tensor.double, torch.Tensor.half,
+    lambda mask: mask[:, None], lambda mask: torch._neg_view(-mask), lambda mask: mask[:, :1].expand(-1, 6, -1)])
+def test_one_form_of_all_masks(convert):
+    """A mask of bool or integers failed in the sampling, one of four dimensions in the conditioning."""
+    mask = (torch.arange(6) % 2).float().expand(2, 6, 6)
+    usable = usable_mask(convert(mask))
+    assert usable.dtype == torch.float32 and torch.equal(usable, mask)
+    assert torch.equal(grid(LatentMask(convert(mask)), 2, 1), grid(LatentMask(mask.contiguous()), 2, 1))
+
+
+def test_a_usable_mask_is_left_as_it_is():
+    mask = torch.rand(2, 6, 6).mT
+    assert usable_mask(mask) is mask
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_masks_that_are_not_finite_are_refused(value):
+    with pytest.raises(MaskError, match="not finite"):
+        LatentMask(torch.full((1, 6, 6), value))
+
+
+def test_masks_that_do_not_fit_the_batch_are_completed():
+    """Two masks for three latents ended the sampling in a mismatch of shapes; attention repeats the last."""
+    masks = torch.arange(3.0)[:, None, None].expand(3, 4, 4)
+
+    def completed(count, latents, **options):
+        conditions = {"positive": [{"mask": masks[:count], **options}], "negative": [{}], "middle": None}
+        found = with_a_mask_for_each_latent(conditions, latents)
+        assert found["negative"] == [{}] and found["middle"] is None and conditions["positive"][0]["mask"].shape[0] == count
+        return found["positive"][0]["mask"][:, 0, 0].tolist()
+    ours = {"cross_attn_controlnet": torch.zeros(1)}
+    assert completed(2, 3, **ours) == [0, 1, 1] and completed(3, 5, **ours) == [0, 1, 2, 2, 2]
+    assert completed(2, 4, **ours) == [0, 1], "ComfyUI repeats them as a whole, as ever"
+    assert completed(3, 2, **ours) == [0, 1, 2] and completed(1, 3, **ours) == [0] and completed(2, 3) == [0, 1]

@@ -1,25 +1,32 @@
-"""Capture and replay of any function: layouts, buffers, bounds. Recordings stand for CUDA graphs (tests/recorded.py)."""
+"""Capture and replay of any function: layouts, buffers, bounds, order. Recordings stand for CUDA graphs
+(stand_ins/recorded.py)."""
 
 import gc
-import logging
+import threading
 import weakref
 
 import pytest
 import torch
 from instantid_swift.caches import RecentCache
 from instantid_swift.replay import graphs
-from stand_ins.recorded import Recordings
+from stand_ins.recorded import STREAMS, TAKEN, RecordedCuda, Recordings
 
 
 @pytest.fixture(autouse=True)
-def recordings(monkeypatch):
+def cuda(monkeypatch):
+    """The stand-in for torch.cuda; in no test may what it stands for have ended the process."""
+    cuda = RecordedCuda()
     monkeypatch.setattr(graphs, "backend", Recordings)
-    graphs.log_fallback.cache_clear()
+    monkeypatch.setattr(Recordings, "cuda", cuda)
+    yield cuda
+    graphs.drop_now()
+    gc.collect()
+    assert cuda.faults == [] and cuda.current_stream().cuda_stream == 0 and cuda.get_sync_debug_mode() == 0
 
 
 @pytest.fixture
 def module():
-    return Part(2, 2)
+    return torch.nn.Linear(2, 2)
 
 
 @pytest.fixture
@@ -27,17 +34,6 @@ def replays(module):
     return graphs.replays_of(module)
 
 
-class Part(torch.nn.Linear):
-    weight_function = []
-
-
-class Quantised(torch.Tensor):
-    """As the quantised formats have them: a class of its own."""
-
-
-def with_quantised_weight(module):
-    module.weight = torch.nn.Parameter(module.weight.detach().as_subclass(Quantised))
-    return module
 
 
 class Function:
@@ -63,7 +59,7 @@ def test_an_ordinary_call_a_capture_then_replays(replays):
     for number in range(5):
         x = torch.full((3,), float(number))
         assert torch.equal(call(replays, function, x, scale=number), x * number + 1)
-    assert function.runs == 2 and replays.captured == 1
+    assert function.runs == 3 and replays.captured == 1  # an ordinary call, a rehearsal, the capture
 
 
 def test_another_layout_is_another_capture(replays):
@@ -96,7 +92,7 @@ def test_a_tensor_in_several_places_has_one_buffer(replays):
         mask, kept = torch.full((100,), float(number)), RecentCache(5)
         result = replays.run(function, (torch.ones(100),), [(mask, kept)] * 60)
         assert result[0] == 120 * number + 1
-    assert len(made) == 2 and replays.bytes == 1000 + 2 * 400
+    assert len(made) == 3 and replays.bytes == TAKEN + 2 * 400
 
 
 def test_results_belong_to_the_caller(replays):
@@ -107,16 +103,16 @@ def test_results_belong_to_the_caller(replays):
     assert call(replays, function, torch.ones(3)).tolist() == [3] * 3
 
 
-def test_what_reads_a_number_runs_as_ever_and_it_is_said_once(replays, caplog):
+def test_what_reads_a_number_is_never_captured_and_runs_as_ever(replays, cuda):
+    """A capture that fails leaves the allocator of older PyTorch in a state that it does not come out of."""
+    said = []
+
     def reads(changing, fixed):
         return {"sum": [changing[0] + changing[0].sum().item()]}
-    with caplog.at_level(logging.INFO):
-        for number in range(4):
-            assert call(replays, reads, torch.full((2,), float(number))).tolist() == [3 * number] * 2
-    line, = (record.getMessage() for record in caplog.records)
-    assert line == ("InstantID: no replay: the capture failed (operation not permitted when stream is capturing). The ordinary "
-                    "calls run instead.")
-    assert replays.captured == 0
+    for number in range(4):
+        assert call(replays, reads, torch.full((2,), float(number)), tell=said.append).tolist() == [3 * number] * 2
+    assert said == ["the capture failed (called a synchronizing CUDA operation)"] * 3
+    assert replays.captured == 0 and "capture_begin" not in cuda.events
 
 
 def test_other_errors_are_the_callers_and_leave_nothing(replays):
@@ -131,19 +127,18 @@ def test_other_errors_are_the_callers_and_leave_nothing(replays):
     assert call(replays, function, torch.ones(3)).tolist() == [3] * 3
 
 
-def test_a_reason_not_to_capture_is_asked_for_before(replays, caplog):
-    function = Function()
-    with caplog.at_level(logging.INFO):
-        for _ in range(3):
-            call(replays, function, torch.ones(3), why_not=lambda: "no room")
-    assert "no room" in caplog.text and function.runs == 3 and replays.captured == 0
+def test_a_reason_not_to_capture_is_asked_for_before(replays):
+    function, said, reasons = Function(), [], ["no room", "no room", None]
+    for _ in range(4):
+        call(replays, function, torch.ones(3), why_not=lambda: reasons.pop(0), tell=said.append)
+    assert said == ["no room"] * 2 and replays.captured == 1
 
 
 def test_captures_are_bounded_in_number(replays):
     for size in range(1, 3 * graphs.MOST_CAPTURES):
         for _ in range(2):
             call(replays, Function(), torch.ones(size))
-    assert graphs.statistics()["captures"] == graphs.MOST_CAPTURES
+    assert replays.count == graphs.MOST_CAPTURES
 
 
 def test_captures_are_bounded_in_bytes(replays, monkeypatch):
@@ -167,7 +162,7 @@ def test_moved_weights_and_requests_for_memory_drop_captures(replays):
     assert captured_after(lambda: replays.drop_if_moved((1, 2))) == 1
     assert captured_after(lambda: replays.drop_if_moved((1, 2))) == 1
     assert captured_after(lambda: replays.drop_if_moved((1, 3))) == 2
-    assert captured_after(graphs.drop_all) == 3
+    assert captured_after(graphs.drop_now) == 3
 
 
 def test_a_capture_keeps_nothing_of_its_first_call(replays):
@@ -185,8 +180,8 @@ def test_a_capture_keeps_nothing_of_its_first_call(replays):
 
 
 def test_captures_are_shared_and_go_with_their_module(module, replays):
-    assert graphs.replays_of(module) is replays and graphs.replays_of(Part(2, 2)) is not replays
-    another = Part(2, 2)
+    assert graphs.replays_of(module) is replays and graphs.replays_of(torch.nn.Linear(2, 2)) is not replays
+    another = torch.nn.Linear(2, 2)
     for _ in range(2):
         call(graphs.replays_of(another), Function(), torch.ones(3))
     before = graphs.statistics()["captures"]
@@ -195,41 +190,171 @@ def test_captures_are_shared_and_go_with_their_module(module, replays):
     assert graphs.statistics()["captures"] == before - 1
 
 
-# ---- reasons
+def test_the_least_recently_used_capture_goes(replays):
+    """Looking at the captures, as reports do, is no use of them."""
+    sizes = range(1, graphs.MOST_CAPTURES + 1)
+    for size in [size for size in sizes for _ in range(2)] + [1]:
+        call(replays, Function(), torch.ones(size))
+    assert graphs.statistics()["bytes"] == replays.bytes > 0
+    for _ in range(2):
+        call(replays, Function(), torch.ones(1, 1))
+    before = replays.captured
+    call(replays, Function(), torch.ones(1))
+    assert replays.captured == before
+    for _ in range(2):
+        call(replays, Function(), torch.ones(2))
+    assert replays.captured == before + 1
 
 
-@pytest.mark.parametrize("module, patcher, reason", [
-    (Part(2, 2), None, None),
-    (Part(2, 2, device="meta"), None, "the model's weights are not all on the GPU"),
-    (torch.compile(Part(2, 2)), None, "torch.compile wraps the model"),
-    (with_quantised_weight(Part(2, 2)), None, "the model's weights are of a kind of their own (quantised)"),
-    (Part(2, 2), type("Dynamic", (), {"is_dynamic": lambda self: True})(),
-     "ComfyUI's dynamic VRAM loads the model's weights while it runs"),
-    (Part(2, 2), type("Static", (), {"is_dynamic": lambda self: False})(), None),
-    (Part(2, 2), type("Older", (), {})(), None),
-])
-def test_reasons_of_a_module(module, patcher, reason):
-    assert graphs.reason_not_capturable(module, patcher) == reason
+# ---- what would end the process, or leave it unusable
 
 
-@pytest.mark.parametrize("name, value", [("prev_comfy_cast_weights", False), ("weight_function", [id]),
-                                         ("bias_function", [id])])
-def test_weights_that_are_cast_while_it_runs(name, value):
-    module = torch.nn.Sequential(Part(2, 2))
-    setattr(module[0], name, value)
-    assert graphs.reason_not_capturable(module) == (
-        "ComfyUI casts or patches the model's weights while it runs (low VRAM)")
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_an_error_inside_a_capture_frees_what_was_captured_inside_of_it(replays, cuda, error):
+    """Also where the error was raised while another one was handled."""
+    def fails(changing, fixed):
+        made = changing[0] * 2
+        kept = fixed[0].get_or_make("mask", lambda: made + 1)
+        if not cuda.capturing:
+            return made
+        try:
+            raise KeyError(str(len(kept)))
+        except KeyError:
+            more = made * 3
+            raise error from ValueError(str(len(more)))
+
+    def run():
+        return replays.run(fails, (torch.ones(3),), (RecentCache(3),))
+    run()
+    if error is RuntimeError:
+        assert run().tolist() == [2] * 3
+    else:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            run()
+        del caught
+    assert cuda.faults == [] and cuda.events[-3:-1] == ["capture_begin", "capture_end"] and cuda.events[-1] == "reset"
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_without_cuda(monkeypatch):
-    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
-    assert graphs.reason_not_capturable(Part(2, 2)) == "there is no CUDA device"
+def test_cancel_inside_a_capture_stays_cancel(replays, cuda):
+    """Ending a capture that is invalid is an error of its own; ComfyUI asks for Cancel once only."""
+    def cancelled(changing, fixed):
+        if cuda.capturing:
+            cuda.fails["capture_end"] = RuntimeError("the capture is invalid")
+            raise KeyboardInterrupt
+        return changing[0] * 2
+    with pytest.raises(KeyboardInterrupt):
+        for _ in range(2):
+            replays.run(cancelled, (torch.ones(3),), ())
+    assert cuda.current_stream().cuda_stream == 0
+
+
+@pytest.mark.parametrize("where", ["capture_begin", "capture_end", "launch", "empty_cache"])
+def test_what_fails_around_a_capture_leaves_the_stream_and_no_memory(replays, cuda, where):
+    """The launch, at which memory may run out, belongs to the capture: later ones do not try again."""
+    cuda.fails[where] = torch.OutOfMemoryError("out of memory\nmore")
+    function, said = Function(), []
+    for _ in range(4):
+        assert call(replays, function, torch.ones(3), tell=said.append).tolist() == [3] * 3
+        assert cuda.current_stream().cuda_stream == 0
+    assert said == ["the capture failed (out of memory)"] * 3
+    assert cuda.events.count(where) == 1 and cuda.memory_reserved() == 0 and replays.count == 0
+
+
+def test_masks_made_in_a_capture_live_as_long_as_the_graph(replays, cuda):
+    def function(changing, fixed):
+        mask, cache = fixed
+        return changing[0] * cache.get_or_make("grid", lambda: mask * 2)
+    for number in range(3):
+        result = replays.run(function, (torch.full((3,), float(number)),), (torch.ones(3), RecentCache(9)))
+        assert result.tolist() == [2 * number] * 3 and cuda.faults == []
+    replays.drop()
+    gc.collect()
+    assert cuda.faults == []
+
+
+def test_a_graph_goes_before_its_memory_and_after_the_gpu_is_done(replays, cuda):
+    for _ in range(2):
+        call(replays, Function(), torch.ones(3))
+    cuda.events.clear()
+    replays.drop()
+    assert cuda.events == ["synchronize", "reset"] and cuda.faults == [] and cuda.memory_reserved() == 0
+
+
+def test_live_captures_share_neither_stream_nor_pool(module, cuda):
+    """Destroying one graph frees the cuBLAS workspaces of its stream; a pool without graphs must not be used again."""
+    others = [torch.nn.Linear(2, 2) for _ in range(3)]
+    for part in (module, *others):
+        for size in range(1, graphs.MOST_CAPTURES):
+            for _ in range(2):
+                call(graphs.replays_of(part), Function(), torch.ones(size))
+    alive = [graph for graph in cuda.graphs if graph.state == "launched"]
+    assert len({graph.stream for graph in alive}) == len(alive) == 4 * (graphs.MOST_CAPTURES - 1)
+    assert all(graph.pool is None for graph in alive)  # of its own
+
+
+def test_a_stream_is_free_again_after_a_drop_and_there_are_no_more(replays, cuda, monkeypatch):
+    monkeypatch.setattr(graphs, "MOST_CAPTURES", 2 * STREAMS)
+    said = []
+
+    def capture():
+        for size in range(1, STREAMS + 2):
+            for _ in range(2):
+                call(replays, Function(), torch.ones(size), tell=said.append)
+        return replays.count
+    assert capture() == STREAMS and said == ["the capture failed (other captures use all of PyTorch's streams)"]
+    replays.drop()
+    assert capture() == STREAMS
+
+
+# ---- sizes
+
+
+@pytest.mark.parametrize("allocator", ["native", "cudaMallocAsync"])
+def test_the_size_of_a_capture(replays, cuda, allocator, monkeypatch):
+    """The cache is emptied before both looks; cudaMallocAsync does not count graphs among what is reserved."""
+    cuda.allocator = allocator
+    trimmed = []
+    monkeypatch.setattr(graphs, "trim_graph_memory", trimmed.append)
+    for _ in range(2):
+        call(replays, Function(), torch.ones(3))
+    assert replays.bytes == TAKEN + 4 * 3 + 4 + 4
+    assert replays.idle_bytes == (600 if allocator == "native" else 0)
+    begin = cuda.events.index("capture_begin")
+    assert cuda.events[begin - 2:begin] == ["synchronize", "empty_cache"]
+    assert cuda.events[begin + 1:begin + 5] == ["capture_end", "launch", "synchronize", "empty_cache"]
+    replays.drop()
+    assert trimmed == ([] if allocator == "native" else [0])
+
+
+def test_trimming_without_a_driver():
+    graphs.trim_graph_memory(0)
+
+
+# ---- requests from the server
+
+
+def test_a_request_from_another_thread_waits_for_the_next_sampling(replays, cuda):
+    function = Function()
+    for _ in range(2):
+        call(replays, function, torch.ones(3))
+    thread = threading.Thread(target=graphs.drop_all)
+    thread.start()
+    thread.join()
+    assert replays.count == 1 and "reset" not in cuda.events
+    graphs.drop_now(only_if_requested=True)
+    assert replays.count == 0 and cuda.events.count("reset") == 1
+    for _ in range(2):
+        call(replays, function, torch.ones(3))
+    graphs.drop_now(only_if_requested=True)
+    assert replays.count == 1
+
+
+# ---- on a GPU
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
 def test_cuda_graphs(replays, monkeypatch):
-    monkeypatch.setattr(graphs, "backend", graphs.CudaGraphs)
+    monkeypatch.setattr(graphs, "backend", graphs.CudaGraph)
     function = Function()
     before = torch.cuda.memory_allocated()
     for number in range(5):
@@ -244,8 +369,8 @@ def test_cuda_graphs(replays, monkeypatch):
     with pytest.raises(KeyError):
         for _ in range(2):
             replays.run(fails, (x,), ())
-    assert x.sum().item() == 4000 and function.runs == 2
+    assert x.sum().item() == 4000 and function.runs == 3
     del x, result
-    graphs.drop_all()
+    graphs.drop_now()
     torch.cuda.synchronize()
     assert torch.cuda.memory_allocated() == before

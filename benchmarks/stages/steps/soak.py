@@ -1,0 +1,86 @@
+"""Memory of a process in which persons change: Apply InstantID with another photo, a sampling, and so on.
+
+The models are the miniature's. Measured are the memory that the process has in the computer (RSS), the live tensors, and what
+the pack's caches hold. After the first fifth of the loops the caches are full, and memory is to stay within a tenth of what it
+is there.
+"""
+
+import gc
+import tempfile
+from pathlib import Path
+
+import psutil
+import torch
+from oracle import cases
+from oracle import fixtures as fx
+
+from benchmarks.support import common
+
+from .transfers import NETWORKS
+
+LOOPS, QUICK_LOOPS = 1000, 50
+BUDGET = 64 << 20  # bytes of kept identities, so that the cache is full early: 30 of the miniature's
+LOOK_EVERY = 25
+MEGABYTE = 1e6
+
+
+def add_arguments(parser):
+    parser.add_argument("--loops", type=int, help=f"default: {LOOPS}, of --quick {QUICK_LOOPS}")
+
+
+def run(arguments):
+    """{loop: figures}, and the ratio of the largest memory from the first fifth of the loops on to that there."""
+    loops = arguments.loops or (QUICK_LOOPS if arguments.quick else LOOPS)
+    figures = soak(loops)
+    columns = list(next(iter(figures.values())))
+    common.print_table(["loop", *columns], [[loop, *(f"{row[column]:,.0f}" for column in columns)]
+                                            for loop, row in figures.items()])
+    ratio = growth(figures, loops // 5)
+    print(f"\nLargest RSS from loop {loops // 5} on, as a part of that there: {ratio:.3f}")
+    return {**{str(loop): row for loop, row in figures.items()}, "growth": ratio}
+
+
+def growth(figures, start):
+    """The largest RSS from a loop on, divided by that of the loop."""
+    later = {loop: row["RSS MB"] for loop, row in figures.items() if loop >= start}
+    return max(later.values()) / later[min(later)]
+
+
+def soak(loops, look_every=LOOK_EVERY):
+    """{loop: {"RSS MB", "live tensors", "tensor MB", "cached MB"}} at each n-th loop."""
+    import instantid_swift
+    from instantid_swift import caches
+    from instantid_swift.faces.analysis import open_face_analysis
+    from instantid_swift.identity.adapter import load_adapter
+    nodes = instantid_swift.NODE_CLASS_MAPPINGS
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ip-adapter.bin")
+        torch.save(fx.instantid_checkpoint(), path)
+        world = cases.World(model=fx.mini_sdxl(), net=fx.mini_identity_net(), instantid=load_adapter(str(path)),
+                            analysis=open_face_analysis([str(NETWORKS)], "CPU"), positive=fx.conditioning(11),
+                            negative=fx.conditioning(12))
+    photo, generator = fx.portrait("a"), torch.Generator().manual_seed(1)
+    budget, caches.identities.budget = caches.identities.budget, BUDGET
+    figures = {}
+    try:
+        for loop in range(1, loops + 1):
+            person = (photo + 0.05 * torch.rand(photo.shape, generator=generator)).clamp(0, 1)
+            # ComfyUI holds a node's outputs until the next run
+            outputs = cases.apply(nodes, world, image=person)
+            fx.sample(*outputs, size=(16, 16), steps=1, batch=1 + loop % 2)
+            if loop % look_every == 0:
+                figures[loop] = look(caches)
+    finally:
+        caches.identities.budget = budget
+    return figures
+
+
+def look(caches):
+    """Figures of this moment."""
+    gc.collect()
+    tensors = [thing for thing in gc.get_objects() if issubclass(type(thing), torch.Tensor)]
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (tensor.untyped_storage() for tensor in tensors
+                                                                     if tensor.device.type == "cpu")}
+    return {"RSS MB": psutil.Process().memory_info().rss / MEGABYTE, "live tensors": len(tensors),
+            "tensor MB": sum(storages.values()) / MEGABYTE,
+            "cached MB": sum(cache["bytes"] for cache in caches.statistics().values()) / MEGABYTE}

@@ -1,0 +1,206 @@
+"""What stages share: their settings, the report that they write, models with random weights, ways to sample them."""
+
+import contextlib
+import dataclasses
+import gc
+import importlib
+import json
+import logging
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from . import absent
+
+CHECKOUT = Path(__file__).resolve().parent.parent.parent
+WEIGHT = 0.8
+KEYPOINTS = [[190, 220], [320, 220], [256, 300], [205, 370], [310, 370]]
+FULL_SIZE_BYTES = 4.5e9  # per byte of the dtype: SDXL's UNet and IdentityNet with what sampling takes
+
+
+class Report:
+    """What a stage found; written to its file after each line, so that a stage that is ended has not lost all."""
+
+    def __init__(self, path):
+        self._path, self._rows, self._figures, self._finished = path, [], {}, False
+
+    def row(self, must, found, holds):
+        """must: what must hold. found: in words. holds: True, False, or None where it could not be told."""
+        self._rows.append({"must": must, "found": str(found), "holds": None if holds is None else bool(holds)})
+        self._write()
+
+    def figures(self, **figures):
+        self._figures.update(figures)
+        self._write()
+
+    def finish(self):
+        self._finished = True
+        self._write()
+
+    def _write(self):
+        partial = self._path.with_suffix(".partial")
+        partial.write_text(json.dumps({"rows": self._rows, "figures": self._figures, "finished": self._finished}, default=str))
+        partial.replace(self._path)
+
+
+@dataclasses.dataclass
+class Settings:
+    """How a stage runs. device: "cuda" or "cpu". allocator: PyTorch's, None on a CPU. comfyui: its folder. work: a folder for
+    files that stages share. short: fewer cases, for tests."""
+    device: str
+    comfyui: str
+    work: str
+    allocator: str | None = None
+    baseline: str | None = None
+    short: bool = False
+
+    @property
+    def gpu(self):
+        return self.device != "cpu"
+
+    def prepare(self):
+        """Imports ComfyUI, as on a user's machine without --cpu, and the pack. On a CPU recordings stand for CUDA graphs."""
+        sys.path[:0] = [str(CHECKOUT / "tests")]
+        sys.path.append(str(CHECKOUT))
+        absent.stand_in()
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
+        import runtime
+        runtime.use_comfyui(self.comfyui, "--disable-auto-launch" if self.gpu else "--cpu")
+        runtime.import_pack()
+        import torch
+        torch.manual_seed(0)
+        torch.backends.cudnn.allow_tf32 = False
+        from instantid_swift.replay import graphs
+        if not self.gpu:
+            from stand_ins.recorded import Recordings
+            graphs.backend = Recordings
+        with contextlib.suppress(ImportError):  # what is refused to users until this command has shown it right
+            from instantid_swift.replay import policy
+            for constant in ("CUDA_MALLOC_ASYNC_IS_PROVED", "DYNAMIC_VRAM_IS_PROVED"):
+                if hasattr(policy, constant):
+                    setattr(policy, constant, True)
+
+    def size_for(self, dtype):
+        """"full" where the device has room for it, else "miniature"."""
+        if not self.gpu:
+            return "miniature"
+        import torch
+        return "full" if torch.cuda.mem_get_info()[0] > FULL_SIZE_BYTES * dtype.itemsize else "miniature"
+
+
+def benchmark(name):
+    """A module of the benchmarks, wherever in their folder it lies."""
+    path = next((CHECKOUT / "benchmarks").rglob(f"{name}.py"))
+    return importlib.import_module(".".join(path.relative_to(CHECKOUT).with_suffix("").parts))
+
+
+class World:
+    """A UNet and an IdentityNet with random weights, two texts, two faces, and the ways to wire them."""
+
+    def __init__(self, settings, dtype, net=True):
+        import torch
+        from oracle import fixtures as fx
+        models = benchmark("models")
+        self.settings, self.dtype, self.device = settings, dtype, torch.device(settings.device)
+        self.size = settings.size_for(dtype)
+        self.model = models.unet(self.size, self.device, dtype)
+        self.net = models.identity_net(self.size, self.device, dtype) if net else None
+        self.texts = [(fx.conditioning(seed), fx.conditioning(seed + 1)) for seed in (11, 21)]
+        self.adapter = adapter(settings, self.size)
+        self.identities = [identity(self.adapter, seed, dtype) for seed in (5, 6)]
+
+    def cells(self):
+        return (64, 64) if self.size == "full" else (8, 8)
+
+    def patched(self, model=None, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None, fused=False):
+        from instantid_swift.CrossAttentionPatch import patch_model
+        from instantid_swift.identity.blocks import factors_of_blocks
+        return patch_model(model or self.model, self.identities[identity], weight, *window, mask,
+                           factors=factors_of_blocks("as original"), fused=fused)
+
+    def applied(self, model=None, text=0, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None, fused=False):
+        """(model, positive, negative) after Apply InstantID without its face networks."""
+        import torch
+        from instantid_swift.controlnet.conditioning import apply_identity_net
+        hint = torch.zeros(1, 512, 512, 3)
+        for number, (x, y) in enumerate(KEYPOINTS):
+            hint[0, y - 10:y + 10, x - 10:x + 10, number % 3] = 1.0
+        tokens = self.identities[identity].tokens(self.adapter.device)
+        return (self.patched(model, identity, weight, window, mask, fused),
+                *apply_identity_net(*self.texts[text], self.net, hint, *tokens, weight, *window))
+
+    def sample(self, model, positive=None, negative=None, cells=None, **sampling):
+        """Latents on the CPU."""
+        from oracle import fixtures as fx
+        positive, negative = positive or self.texts[0][0], negative or self.texts[0][1]
+        return fx.sample(model, positive, negative, size=cells or self.cells(), **sampling).cpu()
+
+    def with_lora(self, seed=1):
+        """A clone of the model, a few of its weights patched as by a LoRA."""
+        import torch
+        generator, model = torch.Generator().manual_seed(seed), self.model.clone()
+        weights = model.model_state_dict()
+        names = [name for name in weights if name.endswith("attn1.to_q.weight")][::20]
+        model.add_patches({name: ("diff", (0.01 * torch.randn(weights[name].shape, generator=generator),)) for name in names},
+                          1.0)
+        return model
+
+
+def replayed(model, positive, negative):
+    """The same after the node InstantID Replay."""
+    from instantid_swift import NODE_CLASS_MAPPINGS
+    node = NODE_CLASS_MAPPINGS["InstantIDReplay"]
+    return getattr(node(), node.FUNCTION)(model, positive, negative)
+
+
+def adapter(settings, size):
+    """An adapter with random weights; its file is made once for all stages."""
+    import torch
+    from instantid_swift.identity.adapter import load_adapter
+    from oracle import fixtures as fx
+    path = Path(settings.work) / f"ip-adapter-{size}.bin"
+    if not path.exists():
+        torch.save(fx.instantid_checkpoint(channels=benchmark("models").adapter_channels(size)), path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+    return load_adapter(str(path))
+
+
+def embeddings(seed):
+    """(cond, uncond): float32 [1, 1, 512]."""
+    import torch
+    from instantid_swift.identity.bank import unconditional_embedding
+    cond = 20 * torch.randn(1, 1, 512, generator=torch.Generator().manual_seed(seed))
+    return cond, unconditional_embedding(cond, 0.35)
+
+
+def identity(adapter, seed, dtype):
+    return adapter.identity(*embeddings(seed), dtype)
+
+
+def forget():
+    """Unloads all models and gives memory back; bytes that are still allocated on the GPU."""
+    import comfy.model_management
+    import torch
+    from instantid_swift.host import server
+    comfy.model_management.unload_all_models()
+    server.release_memory()
+    gc.collect()
+    comfy.model_management.soft_empty_cache()
+    return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
+
+
+@contextlib.contextmanager
+def reasons():
+    """A namespace whose `said` is a list of what the pack logs while the context lasts."""
+    heard = SimpleNamespace(said=[])
+    handler = logging.Handler()
+    handler.emit = lambda record: heard.said.append(record.getMessage())
+    logger = logging.getLogger("instantid_swift")
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)

@@ -1,0 +1,184 @@
+"""The templates, one function each. A docstring's first line is the template's name in the editor."""
+
+from workflow_templates.graph import Node, workflow
+from workflow_templates.parts import LIGHTNING, SIDE, World, empty_latent, note, photo, prompt, sampler
+
+ADVANCED = (0.8, 0.8, 0, 1, 0.35, "average")    # ip_weight, cn_strength, start_at, end_at, noise, combine_embeds
+
+
+def portrait():
+    """InstantID portrait"""
+    world, person, latent = World(), photo(), empty_latent()
+    applied = world.apply(image=person[0])
+    world.sample(applied, latent)
+    return workflow([note("""
+A new portrait of the person in the photo. The pose is the photo's, too.
+
+- **Photo**: one clear face, seen from the front.
+- **weight**: 0.8 is a good start. More gives more likeness and follows the photo's pose more closely.
+- **cfg** of KSampler: 4 to 5. Colours burn above that.
+- **Size**: 1016 rather than 1024, which brings fewer watermarks.""")],
+        [*world.loaders], [person], [world.positive, world.negative], [latent, applied],
+        [world.sampler, world.decode], [world.save])
+
+
+def pose():
+    """InstantID pose from another photo"""
+    world, person, other, latent = World(), photo(), photo("Photo with the pose", "pose.png"), empty_latent()
+    scaled = Node("ImageScale", ["lanczos", SIDE, SIDE, "center"], "As large as the picture").joined(image=other[0])
+    drawn = Node("FaceKeypointsPreprocessor", []).joined(faceanalysis=world.analysis[0], image=scaled[0])
+    shown = Node("PreviewImage", [], "What IdentityNet follows").joined(images=drawn[0])
+    applied = world.apply(image=person[0], image_kps=scaled[0])
+    world.sample(applied, latent)
+    return workflow([note("""
+The face comes from one photo, the pose from another one. The second photo may show anybody: only five points of its face are
+used, for where the face is and where it looks.
+
+- **Photo with the pose**: its face should be about as large as the face in the new picture. The picture on the right shows the
+five points.
+- **As large as the picture**: keep its width and height equal to those of Empty Latent Image.
+- **weight**: 0.8. For a freer pose, start later (start_at 0.1 to 0.2), or use the template without pose.""")],
+        [*world.loaders], [person, other], [world.positive, world.negative, scaled, drawn, shown], [latent, applied],
+        [world.sampler, world.decode], [world.save])
+
+
+def several_photos():
+    """InstantID several photos of one person"""
+    world, latent = World(), empty_latent()
+    photos = [photo(f"Photo {number}", f"person_{number}.png") for number in (1, 2, 3)]
+    two = Node("ImageBatch", [], "Photos 1 and 2").joined(image1=photos[0][0], image2=photos[1][0])
+    three = Node("ImageBatch", [], "All photos").joined(image1=two[0], image2=photos[2][0])
+    applied = world.apply("ApplyInstantIDAdvanced", ADVANCED, image=three[0])
+    world.sample(applied, latent)
+    return workflow([note("""
+Several photos of the same person give a better likeness than one. The pose comes from the first photo.
+
+- **Photos**: three to five, with different expressions and light. All of them are scaled to the size of the first one, so
+choose photos of a similar shape. A photo in which no face is found is left out, and the log says so.
+- **combine_embeds**: average is a good choice. concat shows the model all photos at once.
+- **ip_weight** is the likeness, **cn_strength** how closely the pose is followed.
+- **noise** 0.35 keeps colours natural. Less noise follows the photos' colours more.""")],
+        [*world.loaders], photos, [world.positive, world.negative, two, three], [latent, applied],
+        [world.sampler, world.decode], [world.save])
+
+
+def two_people():
+    """InstantID two people"""
+    world, latent = World(), empty_latent(1200, 824)
+    text = "photo of two people side by side in a sunlit garden, 50 mm, natural colours, a person in a "
+    sides, model = {}, world.checkpoint
+    for side, clothes, pad in (("left", "blue shirt", [0, 0, 600, 0, 0]), ("right", "red coat", [600, 0, 0, 0, 0])):
+        person = photo(f"Photo: {side}", f"person_{side}.png")
+        half = Node("ImageScale", ["lanczos", 600, 824, "center"], f"Half the picture: {side}").joined(image=person[0])
+        whole = Node("ImagePadForOutpaint", pad, f"Add the other half: {side}").joined(image=half[0])
+        mask = Node("InvertMask", [], f"Mask: {side}").joined(mask=whole[1])
+        words = prompt(text + clothes, f"Prompt: {side}").joined(clip=world.checkpoint[1])
+        applied = world.apply(title=f"Apply InstantID: {side}", image=person[0], model=model[0], positive=words[0],
+                              image_kps=whole[0], mask=mask[0])
+        sides[side] = (person, half, whole, mask, words, applied)
+        model = applied
+    left, right = (of[-1] for of in sides.values())
+    positives = Node("ConditioningCombine", [], "Combine the positives").joined(conditioning_1=left[1], conditioning_2=right[1])
+    negatives = Node("ConditioningCombine", [], "Combine the negatives").joined(conditioning_1=left[2], conditioning_2=right[2])
+    world.sampler.joined(model=right[0], positive=positives[0], negative=negatives[0], latent_image=latent[0])
+    return workflow([note("""
+Two persons side by side, each from a photo.
+
+- Each photo is scaled to half of the picture, and an empty half is added. So the keypoints place the face on its side, and the
+mask keeps the person there.
+- **Prompts**: describe the whole picture in both, and one person in each.
+- **Another size**: change the picture (1200 wide), both scaled photos and both added halves (600) together.""")],
+        [*world.loaders, world.negative], [of[0] for of in sides.values()],
+        [node for of in sides.values() for node in of[1:4]], [*(of[4] for of in sides.values()), latent],
+        [left], [right], [positives, negatives, world.sampler, world.decode], [world.save])
+
+
+def without_pose():
+    """InstantID likeness without pose"""
+    world, person, latent = World("full body photo of a person walking through a city at night, 35 mm"), photo(), empty_latent()
+    patch = Node("InstantIDAttentionPatch", [0.8, 0, 1, 0.35]).joined(
+        instantid=world.adapter[0], insightface=world.analysis[0], image=person[0], model=world.checkpoint[0])
+    world.sampler.joined(model=patch[0], positive=world.positive[0], negative=world.negative[0], latent_image=latent[0])
+    return workflow([note("""
+The likeness alone, without IdentityNet, the ControlNet that gives the pose. The prompt is free to choose pose, distance and
+view, and steps are faster.
+
+- **weight**: 0.8 to 1.2. The likeness is weaker than with IdentityNet.
+- **noise**: 0.35 keeps colours natural.
+- **Prompt**: say how far away the person is, and where it looks.
+- No ControlNet file is needed here.""")],
+        [world.checkpoint, world.adapter, world.analysis], [person], [world.positive, world.negative], [latent, patch],
+        [world.sampler, world.decode], [world.save])
+
+
+def face_swap():
+    """InstantID face swap into a picture"""
+    world, person = World("photo of a person, natural light"), photo()
+    target = photo("Picture, with the face masked", "picture.png")
+    scaled = Node("ImageScaleToTotalPixels", ["lanczos", 1.0], "One megapixel, as SDXL likes it").joined(image=target[0])
+    grown = Node("GrowMask", [16, True], "A margin around the mask").joined(mask=target[1])
+    encoded = Node("VAEEncode", []).joined(pixels=scaled[0], vae=world.checkpoint[2])
+    latent = Node("SetLatentNoiseMask", [], "Paint inside of the mask only").joined(samples=encoded[0], mask=grown[0])
+    applied = world.apply(image=person[0], image_kps=scaled[0])
+    world.sample(applied, latent)
+    world.sampler.values = sampler(denoise=0.85).values
+    pasted = Node("ImageCompositeMasked", [0, 0, False], "Keep the rest of the picture").joined(
+        destination=scaled[0], source=world.decode[0], mask=grown[0])
+    world.save.joined(images=pasted[0])
+    return workflow([note("""
+Paints the person of the photo into an existing picture. The face keeps the place and the pose that it has in the picture.
+
+- **Picture**: load it, right-click the node, choose *Open in MaskEditor*, and paint over the whole face with some hair. Without
+a mask nothing changes.
+- **Prompt**: describe the picture around the face.
+- **denoise** of KSampler: 0.85. Less keeps more of the old face, more follows the photo.
+- Ask people before you put them into pictures.""")],
+        [*world.loaders], [person, target], [world.positive, world.negative, scaled, grown], [encoded, latent, applied],
+        [world.sampler, world.decode, pasted], [world.save])
+
+
+def small_face():
+    """InstantID small face in a second pass"""
+    world, person = World("close-up photo of the face of a person, natural light"), photo()
+    picture = photo("Picture with a small face", "picture.png")
+    crop = Node("ImageCrop", [384, 384, 320, 96], "The part with the face").joined(image=picture[0])
+    large = Node("ImageScale", ["lanczos", SIDE, SIDE, "disabled"], "Enlarge it").joined(image=crop[0])
+    encoded = Node("VAEEncode", []).joined(pixels=large[0], vae=world.checkpoint[2])
+    applied = world.apply(image=person[0], image_kps=large[0])
+    world.sample(applied, encoded)
+    world.sampler.values = sampler(denoise=0.5).values
+    small = Node("ImageScale", ["lanczos", 384, 384, "disabled"], "Make it small again").joined(image=world.decode[0])
+    pasted = Node("ImageCompositeMasked", [320, 96, False], "Paste it back").joined(destination=picture[0], source=small[0])
+    world.save.joined(images=pasted[0])
+    return workflow([note("""
+SDXL paints small faces badly, as they have few pixels. This second pass cuts the part with the face out of a finished picture,
+enlarges it, samples it once more with the person, and pastes it back.
+
+- **The part with the face**: a square around the head, some shoulder included. x and y are its upper left corner.
+- **Make it small again** and **Paste it back** need the same size and the same x and y.
+- **denoise** of KSampler: 0.4 to 0.6. More gives more likeness, and a border that may show.""")],
+        [*world.loaders], [person, picture], [world.positive, world.negative, crop, large], [encoded, applied],
+        [world.sampler, world.decode, small, pasted], [world.save])
+
+
+def lightning():
+    """InstantID Lightning 8 steps"""
+    world, person, latent = World(), photo(), empty_latent()
+    lora = Node("LoraLoaderModelOnly", [LIGHTNING["name"], 1], models=[LIGHTNING]).joined(model=world.checkpoint[0])
+    applied = world.apply("ApplyInstantIDAdvanced", (0.8, 0.6, 0, 1, 0.35, "average"), image=person[0], model=lora[0])
+    world.sample(applied, latent)
+    world.sampler.values = sampler(8, 1.5, "euler", "sgm_uniform").values
+    return workflow([note(f"""
+A portrait in eight steps, with the LoRA of SDXL-Lightning.
+
+- **steps** 8, **sampler** euler, **scheduler** sgm_uniform: the LoRA was made for these.
+- **cfg**: 1 to 2. At exactly 1 the negative prompt and the noise have no effect, and each step does half the work.
+- **cn_strength** 0.6: with few steps a strong IdentityNet makes hard edges.
+- The [LoRA]({LIGHTNING['url']}) goes to `ComfyUI/models/loras`.""")],
+        [world.checkpoint, lora, world.control_net, world.adapter, world.analysis], [person], [world.positive, world.negative],
+        [latent, applied],
+        [world.sampler, world.decode], [world.save])
+
+
+TEMPLATES = {function.__doc__.splitlines()[0]: function for function in (
+    portrait, pose, several_photos, two_people, without_pose, face_swap, small_face, lightning)}

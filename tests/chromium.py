@@ -1,0 +1,64 @@
+"""ComfyUI's editor in headless Chromium, for the tests of the server ring."""
+
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-proxy-server",
+         "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]     # the editor would ask the net for news
+READY = "() => globalThis.app?.graph?.nodes.length > 0"     # it begins with a workflow of its own
+PATIENCE = 120_000      # milliseconds
+
+
+def find_browser():
+    """A Chromium that runs, or None: Ubuntu's chromium-browser may be a script that only asks for a snap."""
+    for name in BROWSERS:
+        path = shutil.which(name)
+        if path and subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return None
+
+
+class Editor:
+    """One browser with one page. Playwright has a thread of its own: it keeps an event loop, and so does the tests' client."""
+
+    def __init__(self, browser, profile):
+        """browser: the program. profile: a folder that the browser may write to."""
+        self._thread = ThreadPoolExecutor(1)
+        self.errors = []    # what the page has thrown since this was emptied
+        self._in_thread(self._start, browser, profile)
+
+    def _start(self, browser, profile):
+        from playwright.sync_api import sync_playwright
+        self._playwright = sync_playwright().start()
+        self._context = self._playwright.chromium.launch_persistent_context(
+            profile, executable_path=browser, headless=True, args=FLAGS, viewport={"width": 1600, "height": 1000})
+        self._page = self._context.pages[0]
+        self._page.set_default_timeout(PATIENCE)
+        self._page.on("pageerror", lambda error: self.errors.append(str(error)))
+
+    def _in_thread(self, function, *arguments):
+        return self._thread.submit(function, *arguments).result()
+
+    def open(self, client, **settings):
+        """Opens the editor of a server, with the user's settings that are given, by their ids."""
+        # no dialog of templates over the first graph
+        for name, value in {"Comfy.TutorialCompleted": True, **settings}.items():
+            client.post(f"/settings/{name}", value)
+        self._in_thread(self._page.goto, f"http://{client.address}/")
+        self.wait_for(READY)
+
+    def evaluate(self, script, argument=None):
+        """What a JavaScript function of the page returns for an argument."""
+        return self._in_thread(self._page.evaluate, script, argument)
+
+    def wait_for(self, script, argument=None):
+        """Waits until a JavaScript function of the page returns something true, which is returned."""
+        return self._in_thread(lambda: self._page.wait_for_function(script, arg=argument).json_value())
+
+    def close(self):
+        self._in_thread(self._context.close)
+        self._in_thread(self._playwright.stop)
+        self._thread.shutdown()

@@ -1,0 +1,61 @@
+"""Full Apply equals the contract written out, to the last bit: IdentityNet's hint, masks, several persons, three precisions."""
+
+import pytest
+import torch
+from oracle import cases
+from oracle import fixtures as fx
+from reference import reference_apply
+
+SAMPLING = {"steps": 1, "size": (8, 8)}
+LEFT = cases.left_half()
+SOFT = torch.linspace(0, 1, 40)[None, None].expand(1, 24, 40) ** 2
+NOBODY = torch.rand(1, 96, 96, 3, generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture(scope="module")
+def loaded(world):
+    """{dtype: (model, IdentityNet)}"""
+    return {torch.float32: (world.model, world.net), **{
+        dtype: (fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)) for dtype in (torch.float16, torch.bfloat16)}}
+
+
+def both(nodes, world, model, net, *persons, **sampling):
+    """Latents of ours and of the reference. persons: inputs of Apply InstantID Advanced, chained one after the other."""
+    def chain(apply_one):
+        last, positives, negative = model, [], world.negative
+        for person in persons:
+            last, positive, negative_of_this = apply_one(last, dict(person))
+            positives, negative = positives + positive, negative if positives else negative_of_this
+        return fx.sample(last, positives, negative, **{**SAMPLING, **sampling})
+
+    ours = chain(lambda model, person: cases.advanced(nodes, world, model=model, control_net=net, **person))
+    reference = chain(lambda model, person: reference_apply(
+        world, person.pop("image", fx.portrait("a")), model=model, net=net, **person))
+    return ours, reference
+
+
+ONE_PRECISION = {  # what has nothing to do with the precision
+    "pose of another": ([{"image": fx.photo, "image_kps": lambda: fx.portrait("b")}], {}),
+    "kps without a face": ([{"image_kps": lambda: NOBODY}], {}),
+    "norm average": ([{"image": lambda: cases.faces("a", "b", "e"), "combine_embeds": "norm average"}], {}),
+    "concat in a window": ([{"image": lambda: cases.faces("a", "b"), "combine_embeds": "concat", "end_at": 0.8}], {"batch": 2}),
+}
+EVERY_PRECISION = {
+    "strengths, noise": ([{"ip_weight": 1.1, "cn_strength": 0.3, "noise": 0.35}], {"steps": 2}),
+    "soft mask": ([{"mask": lambda: SOFT, "ip_weight": 0.37}], {"size": (8, 12)}),
+    "two persons": ([{"mask": lambda: LEFT},
+                     {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - LEFT, "ip_weight": 0.6}], {}),
+    "three persons": ([{"mask": lambda: SOFT}, {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - SOFT},
+                       {"image": lambda: fx.portrait("c")}], {}),
+}
+
+
+@pytest.mark.parametrize("name, dtype", [
+    *((name, dtype) for dtype in (torch.float32, torch.float16, torch.bfloat16) for name in EVERY_PRECISION),
+    *((name, torch.float32) for name in ONE_PRECISION),
+])
+def test_full_apply(nodes, world, loaded, name, dtype):
+    persons, sampling = {**EVERY_PRECISION, **ONE_PRECISION}[name]
+    persons = [{name: value() if callable(value) else value for name, value in person.items()} for person in persons]
+    ours, reference = both(nodes, world, *loaded[dtype], *persons, **sampling)
+    assert torch.equal(ours, reference) and ours.isfinite().all()

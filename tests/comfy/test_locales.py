@@ -1,0 +1,44 @@
+"""Every node is explained: aliases, tooltips, names in every language, help pages."""
+
+import pytest
+from instantid_swift import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
+
+import locales
+
+pytestmark = pytest.mark.newest
+
+
+@pytest.mark.parametrize("node_id", NODE_CLASS_MAPPINGS)
+def test_a_node_is_described(node_id):
+    node = NODE_CLASS_MAPPINGS[node_id]
+    assert node_id in NODE_DISPLAY_NAME_MAPPINGS
+    assert node.DESCRIPTION.endswith(".") and node.CATEGORY.split("/")[0] == "InstantID"
+    assert node.SEARCH_ALIASES and node.SEARCH_ALIASES == [alias.lower() for alias in node.SEARCH_ALIASES]
+    assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES) and all(node.OUTPUT_TOOLTIPS)
+    for group in node.INPUT_TYPES().values():
+        for name, (_, options) in group.items():
+            assert options.get("tooltip"), f"the input {name} has no tooltip"
+
+
+def test_every_text_is_there_in_every_language():
+    """The message lists what to add, file by file. For a new node: run python dev/locales.py, which writes the English names,
+    add the same keys in Chinese, and write its two help pages."""
+    faults = locales.faults(locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS))
+    assert not faults, "\n".join(faults)
+
+
+@pytest.mark.parametrize("change, fault", [
+    (lambda entry: entry["inputs"].pop("weight"), "has ApplyInstantID > inputs > weight > name, which no node has"),
+    (lambda entry: entry["inputs"].update(new={"name": "new"}), "lacks ApplyInstantID > inputs > new > name: add it"),
+    (lambda entry: entry.update(description="other"), "locales/en/nodeDefs.json is out of date"),
+])
+def test_a_fault_is_found(change, fault):
+    english = locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
+    change(english["ApplyInstantID"])
+    assert any(fault in line for line in locales.faults(english))
+
+
+def test_a_page_of_no_node_is_found():
+    english = locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
+    del english["InstantIDCache"]
+    assert "web/docs/InstantIDCache.md belongs to no node: remove it" in locales.faults(english)

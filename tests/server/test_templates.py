@@ -1,0 +1,179 @@
+"""The templates and the blueprint, opened in the server's own graph editor and queued to their end on the miniature."""
+
+import base64
+import io
+import itertools
+import json
+import urllib.parse
+
+import miniature
+import numpy as np
+import pytest
+from conftest import CHECKOUT
+from oracle import fixtures as fx
+from PIL import Image
+from serving.demo_workflow import node
+from serving.server import PACK
+from workflow_templates import parts
+from workflow_templates.blueprint import ID, NAME
+from workflow_templates.workflows import TEMPLATES
+from workflow_templates.write import files
+
+pytestmark = pytest.mark.newest
+SMALLER = 4     # sizes of pictures are divided by it
+SIZES = ("width", "height", "left", "right", "x", "y")
+TALL = 1500     # pixels, of a preview that makes its node grow
+
+LOAD = """async (workflow) => {
+    await app.loadGraphData(workflow)
+    const describe = () => app.graph.nodes.map((node) => ({
+        type: node.type,
+        title: node.title,
+        known: node.constructor === LiteGraph.registered_node_types[node.type],     // else a placeholder
+        widgets: Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value])),
+        pictures: node.imgs?.length ?? 0,
+        box: [...node.getBounding()],
+    }))
+    const nodes = describe()
+    const prompt = (await app.graphToPrompt()).output
+    // every node that shows pictures gets one, as after a run
+    const shows = app.graph.nodes.filter((node) => ["SaveImage", "PreviewImage", "LoadImage"].includes(node.type))
+    for (const node of shows) {
+        const picture = Object.assign(new Image(), {src: PICTURE})
+        await picture.decode()
+        node.imgs = [picture]
+        node.setSizeForImage?.(true)
+    }
+    app.canvas.setDirty(true, true)
+    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
+    return {nodes, grown: describe(), prompt}
+}"""
+
+
+def picture_of(kind):
+    """A data URL of a tall picture."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (TALL // 2, TALL)).save(buffer, kind)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def template(name):
+    return json.loads((CHECKOUT / "example_workflows" / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def upload(client, name, path):
+    """A portrait under a template's name for it; of a picture to be painted into, the middle is masked."""
+    portrait = fx.portrait("b" if name.endswith(("right.png", "2.png", "pose.png")) else "a")[0].numpy()
+    picture = Image.fromarray((portrait * 255).round().astype(np.uint8)).resize((256, 256))
+    if name == "picture.png":
+        mask = Image.new("L", picture.size, 255)
+        mask.paste(0, (64, 64, 192, 192))
+        picture.putalpha(mask)
+    picture.save(path / name)
+    client.upload_image(path / name)
+
+
+@pytest.fixture(scope="module")
+def loaded(client, editor, tmp_path_factory):
+    """What the editor made of each: {name: {"nodes": [...], "grown": the same with previews, "prompt": the API form}}."""
+    photos = tmp_path_factory.mktemp("photos")
+    for name in {entry["widgets_values"][0] for title in TEMPLATES for entry in template(title)["nodes"]
+                 if entry["type"] == "LoadImage"}:
+        upload(client, name, photos)
+    load = LOAD.replace("PICTURE", json.dumps(picture_of("png")))
+    editor.open(client)
+    reports = {}
+    for title in TEMPLATES:
+        editor.errors.clear()
+        reports[title] = {**editor.evaluate(load, template(title)), "errors": list(editor.errors)}
+    reports[NAME, "blueprint"] = editor.evaluate(load, json.loads(files()[f"subgraphs/{NAME}.json"]))
+    return reports
+
+
+def test_files_are_what_the_generator_writes():
+    for path, text in files().items():
+        assert (CHECKOUT / path).read_text(encoding="utf-8") == text, "run dev/workflow_templates/write.py"
+
+
+def test_the_template_browser_offers_them_with_a_thumbnail(client):
+    assert sorted(client.get("/workflow_templates")[PACK]) == sorted(TEMPLATES)
+    for name in TEMPLATES:
+        address = f"/api/workflow_templates/{PACK}/{urllib.parse.quote(name)}"
+        assert client.get(f"{address}.json") == template(name)
+        with Image.open(io.BytesIO(client.request(f"{address}.jpg"))) as picture:
+            assert picture.format == "JPEG" and min(picture.size) >= 400
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_opens_without_an_error(loaded, name):
+    found = loaded[name]["nodes"]
+    assert sorted(n["type"] for n in found) == sorted(n["type"] for n in template(name)["nodes"])
+    assert [n["type"] for n in found if not n["known"] and n["type"] != "MarkdownNote"] == []
+    assert loaded[name]["errors"] == []
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_values_land_in_their_widgets(loaded, name):
+    """Those of the original's nodes by position; a further widget of ours would stand behind them."""
+    for shown, saved in zip(loaded[name]["nodes"], template(name)["nodes"], strict=True):
+        assert shown["title"] == saved.get("title", shown["title"])
+        if saved["type"] not in ("MarkdownNote", "LoadImage"):
+            assert list(shown["widgets"].values())[:len(saved["widgets_values"])] == saved["widgets_values"], shown["title"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("state", ["nodes", "grown"])
+def test_no_node_covers_another(loaded, name, state):
+    found = loaded[name][state]
+    if state == "grown":
+        assert all(n["pictures"] for n in found if n["type"] in ("SaveImage", "PreviewImage"))
+    for one, two in itertools.combinations(found, 2):
+        apart = any(a[axis] + a[axis + 2] <= b[axis] for axis in (0, 1)
+                    for a, b in ((one["box"], two["box"]), (two["box"], one["box"])))
+        assert apart, (one["title"], one["box"], two["title"], two["box"])
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_tells_what_to_choose_and_where_its_files_are(name):
+    nodes = template(name)["nodes"]
+    note, = (entry["widgets_values"][0] for entry in nodes if entry["type"] == "MarkdownNote")
+    assert "**" in note and "antelopev2" in note
+    for entry in nodes:
+        if entry["type"] in ("CheckpointLoaderSimple", "ControlNetLoader", "LoraLoaderModelOnly"):
+            file, = entry["properties"]["models"]
+            assert file["name"] == entry["widgets_values"][0] and file["url"].startswith("https://huggingface.co/")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_runs(client, loaded, name):
+    """With the miniature for the models, portraits for the photos, one step, and a quarter of each side."""
+    stand_ins = {"CheckpointLoaderSimple": node("InstantIDDemoCheckpoint"), "ControlNetLoader": node("InstantIDDemoControlNet"),
+                 "InstantIDModelLoader": node("InstantIDModelLoader", instantid_file=miniature.ADAPTER)}
+    prompt = loaded[name]["prompt"]
+    loras = {number: entry["inputs"]["model"] for number, entry in prompt.items()
+             if entry["class_type"] == "LoraLoaderModelOnly"}
+    workflow = {}
+    for number, entry in prompt.items():
+        inputs = {key: value // SMALLER if key in SIZES else loras.get(value[0], value) if isinstance(value, list) else value
+                  for key, value in entry["inputs"].items()}
+        inputs |= {key: value for key, value in {"steps": 1, "megapixels": 0.0625, "denoise": 1.0}.items() if key in inputs}
+        if number not in loras:
+            workflow[number] = stand_ins.get(entry["class_type"], {**entry, "inputs": inputs})
+    outputs = client.queue(workflow).outputs
+    saved, = (number for number, entry in workflow.items() if entry["class_type"] == "SaveImage")
+    picture, = outputs[saved]["images"]
+    side = parts.SIDE // SMALLER // 8 * 8
+    expected = {"InstantID two people": (1200 // SMALLER // 8 * 8, 824 // SMALLER // 8 * 8),
+                "InstantID face swap into a picture": (256, 256), "InstantID small face in a second pass": (256, 256)}
+    assert Image.open(io.BytesIO(client.file(picture))).size == expected.get(name, (side, side))
+
+
+def test_the_blueprint_is_offered_and_opens(client, loaded):
+    entry, = (key for key, value in client.get("/global_subgraphs").items() if value["name"] == NAME)
+    assert json.loads(client.get(f"/global_subgraphs/{entry}")["data"]) == json.loads(files()[f"subgraphs/{NAME}.json"])
+    shown, = loaded[NAME, "blueprint"]["nodes"]
+    assert (shown["type"], shown["known"]) == (ID, True)
+    assert shown["widgets"] == {"weight": 0.8, "start_at": 0, "end_at": 1}
+    inside = {of["class_type"]: of["inputs"] for of in loaded[NAME, "blueprint"]["prompt"].values()}
+    assert inside["ApplyInstantID"]["weight"] == 0.8
+    assert {"InstantIDModelLoader", "InstantIDFaceAnalysis", "ControlNetLoader"} < set(inside)
