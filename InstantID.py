@@ -18,12 +18,15 @@ from .host import server, twins
 from .host.inputs import checked
 from .identity import LatentMask, load_adapter, usable_adapter
 from .identity.adapter import EXPECTED
+from .keypoints import nodes as keypoint_nodes
+from .keypoints import routes
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .people import nodes as people_nodes
 from .people.apply import identity_of
 from .replay.nodes import InstantIDReplay
 from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
+from .utils import is_keypoint_drawing
 
 CATEGORY = "InstantID"
 APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
@@ -67,11 +70,14 @@ def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
 def _keypoint_hint(insightface, image, image_kps, options):
     """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
 
-    Of image_kps, a picture for pose alone, it is always the largest face.
+    Of image_kps, a picture for pose alone, it is always the largest face. A drawing, of one face or of several, is taken as it
+    is: no face is looked for in it.
     """
     if image_kps is None:
         drawn = faces.keypoint_images(insightface, image, options.choice, first_only=True, small_faces=options.small_faces)
         return torch.zeros_like(image) if drawn is None else drawn
+    if is_keypoint_drawing(image_kps):
+        return image_kps
     drawn = faces.keypoint_images(insightface, image_kps, small_faces=options.small_faces)
     return image_kps if drawn is None else drawn
 
@@ -325,6 +331,7 @@ NODES = {
     ApplyInstantIDControlNet: "InstantID Apply ControlNet",
     InstantIDOptions: "InstantID Options",
     **people_nodes.NODES,
+    **keypoint_nodes.NODES,
     InstantIDReplay: "InstantID Replay",
     InstantIDStepReuse: "InstantID Step Reuse",
     InstantIDCache: "InstantID Cache",
@@ -335,5 +342,6 @@ NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items(
 
 server.listen()
 twins.watch(NODE_CLASS_MAPPINGS)
+routes.serve()
 server.when_asked_to_free(caches.clear)
 server.when_asked_to_free(replay.drop_all)

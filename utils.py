@@ -109,6 +109,23 @@ def paint_keypoints(canvas, points, opacities=ALL_VISIBLE):
             cv2.circle(canvas, (int(point[0]), int(point[1])), POINT_RADIUS, [int(value * opacity) for value in colour], -1)
 
 
+def is_keypoint_drawing(images):
+    """Whether all pictures are drawings of keypoints: black, and pixels of the five colours, which may be dimmed.
+
+    images: IMAGE [n, h, w, 3]. A photo has other colours; a black picture counts as a drawing without points.
+    """
+    if images.shape[-1] != 3:
+        return False
+    for pixels in (images[:, ::16, ::16], images):  # a few tell a photo
+        strength = pixels.amax(dim=-1)
+        pure = ((pixels == 0) | (pixels == strength[..., None])).all(dim=-1)
+        red, green, blue = pixels.unbind(-1)
+        other = (green > 0) & (blue > 0)  # cyan, grey and white are none of the colours
+        if not bool((pure & ~other & (red >= 0)).all()):
+            return False
+    return True
+
+
 def pictures_to_image(pictures):
     """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1.
 

@@ -75,7 +75,7 @@ def parse():
     parser.add_argument("--output", type=Path, help="the JSON file to write, or to go on with")
     parser.add_argument("--only", nargs="+", choices=STAGES, metavar="STAGE", help=f"only these: {', '.join(STAGES)}")
     parser.add_argument("--short", action="store_true", help="fewer cases in each stage, to see that all works")
-    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="make the folder for another machine, and do nothing else")
+    parser.add_argument("--bundle", type=Path, metavar="FOLDER", help="make the folder for another machine, nothing else")
     parser.add_argument("--stage", choices=STAGES, help=argparse.SUPPRESS)
     parser.add_argument("--settings", type=json.loads, help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -15,7 +15,8 @@ from pathlib import Path
 # roots of packages that are imported, and whose contents nothing here needs
 ONLY_IMPORTED = (
     "PIL", "aiohttp", "av", "comfy_aimdo", "comfy_kitchen", "einops", "kornia", "safetensors", "scipy", "sentencepiece",
-    "spandrel", "tokenizers", "torchaudio", "torchsde", "torchvision", "tqdm", "transformers", "yaml", "cv2", "psutil", "xxhash",
+    "spandrel", "tokenizers", "torchaudio", "torchsde", "torchvision", "tqdm", "transformers", "yaml", "cv2", "psutil",
+    "xxhash",
     "cachetools", "requests", "alembic", "sqlalchemy", "pydantic", "pydantic_settings", "glslang", "OpenGL", "blake3", "onnx",
     "simpleeval", "huggingface_hub", "filelock", "regex", "soundfile", "trampoline", "skimage", "packaging")
 

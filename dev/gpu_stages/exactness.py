@@ -89,7 +89,8 @@ def fused(report, settings):
     world = worlds.World(settings, torch.float16 if settings.gpu else torch.float32)
     a, b = (world.sample(*world.applied(fused=fused), steps=3) for fused in (True, False))
     relative = ((a.float() - b.float()).abs().max() / b.float().std()).item()
-    report.row("A picture with fused is the exact one but for last bits", f"{relative:.2g} standard deviations", relative < 0.05)
+    report.row("A picture with fused is the exact one but for last bits", f"{relative:.2g} standard deviations",
+               relative < 0.05)
 
 
 def oracle(report, settings):

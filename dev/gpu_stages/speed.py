@@ -25,7 +25,8 @@ def _times(report, settings, pixels):
     cells = pixels // 8 if world.size == "full" else 8 if pixels == 512 else 16
     variants = _variants(world, sampling)
     for batch in (1, 4):
-        what = f"{pixels} x {pixels}, batch {batch}" if world.size == "full" else f"miniature, {8 * cells} pixels, batch {batch}"
+        size = f"{pixels} x {pixels}" if world.size == "full" else f"miniature, {8 * cells} pixels"
+        what = f"{size}, batch {batch}"
 
         def run(name, what=what, batch=batch):
             return world.sample(*variants[name], cells=(cells, cells), batch=batch, steps=STEPS)
@@ -89,7 +90,8 @@ def compiled(report, settings):
         if not may_compile:
             report.row(f"torch.compile makes no graph again: {what}", f"{graphs} graphs", not graphs)
         off = ((latents.float() - ordinary.float()).abs().max() / ordinary.float().std()).item()
-        report.row(f"A compiled picture is the ordinary one but for last bits: {what}", f"{off:.2g} standard deviations", off < 0.1)
+        report.row(f"A compiled picture is the ordinary one but for last bits: {what}", f"{off:.2g} standard deviations",
+                   off < 0.1)
     picture("the first picture", True)
     picture("another weight", False, weight=0.3)
     if not settings.short:
@@ -115,7 +117,8 @@ def faces(report, settings):
         source = sessions["CPU"].get_inputs()[0]
         side = source.shape[2] if isinstance(source.shape[2], int) else 640
         inputs = {source.name: torch.rand(1, 3, side, side).numpy()}
-        seconds = common.side_by_side({name: lambda one=one: one.run(None, inputs) for name, one in sessions.items()}, ROUNDS)
+        seconds = common.side_by_side({
+            name: lambda one=one, inputs=inputs: one.run(None, inputs) for name, one in sessions.items()}, ROUNDS)
         report.figures(**{network.name: seconds})
         report.row(f"{must}: {network.name}", sessions["CUDA"].get_providers()[0],
                    sessions["CUDA"].get_providers()[0].startswith("CUDA"))

@@ -1,0 +1,280 @@
+"""The nodes that make, change and draw keypoints. A picture has them as KEYPOINTS, a text has them as JSON."""
+
+import torch
+
+from ..faces import Photos
+from ..options import DEFAULTS
+from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
+from ..utils import pictures_to_image
+from . import head, place
+from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json
+from .value import KeypointFace, Keypoints, draw
+
+CATEGORY = "InstantID/keypoints"
+GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
+MADE = "The keypoints, for the other keypoint nodes and for InstantID People."
+ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose"]
+
+
+def _whole(default, low, high, tooltip):
+    return ("INT", {"default": default, "min": low, "max": high, "tooltip": tooltip})
+
+
+WIDTH = _whole(1024, 1, MOST_PIXELS, "Width of the picture in pixels.")
+HEIGHT = _whole(1024, 1, MOST_PIXELS, "Height of the picture in pixels.")
+
+
+def _degrees(tooltip, low=-180.0, high=180.0, default=0.0):
+    return number(default, low, high, 0.5, f"{tooltip} In degrees.")
+
+
+YAW, PITCH, ROLL = "Turns the head to the right edge of the picture.", "Lifts the head.", "Tilts the head clockwise."
+
+
+class InstantIDKeypoints:
+    DESCRIPTION = "Finds the eyes, the nose and the mouth of the face in a photo, as keypoints that can be moved and turned."
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ALIASES
+    RETURN_TYPES = ("KEYPOINTS", "STRING")
+    RETURN_NAMES = ("keypoints", "json")
+    OUTPUT_TOOLTIPS = (MADE, "The same keypoints as a text.")
+    FUNCTION = "find"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "insightface": FACE_ANALYSIS,
+                "image": ("IMAGE", {"tooltip": "A photo with at least one face. Of several photos the first one counts."}),
+                "faces": (["chosen", "all"], {"default": "chosen", "tooltip": (
+                    "chosen: the largest face, or the one that InstantID Options names. all: every face, in the order of "
+                    "InstantID Options.")}),
+            },
+            "optional": {"options": OPTIONS},
+        }
+
+    def find(self, insightface, image, faces="chosen", options=DEFAULTS):
+        found = _faces_of(insightface, image[:1], faces == "all", options)
+        keypoints = Keypoints(image.shape[2], image.shape[1], tuple(KeypointFace(face.points) for face in found))
+        return keypoints, to_json(keypoints)
+
+
+def _faces_of(insightface, image, every, options):
+    """The chosen face, or all of them in the order of the choice. NoFaceError, FaceIndexError."""
+    photos = Photos(insightface, image, options.small_faces)
+    chosen = photos.chosen(options.choice)
+    if chosen == [None]:
+        photos.refuse_missing(chosen)
+    if not every:
+        return chosen
+    count = len(photos.found[0])
+    return [photos.chosen(options.choice._replace(index=index))[0] for index in range(count)]
+
+
+class InstantIDPlaceKeypoints:
+    DESCRIPTION = ("Moves, scales, rotates or mirrors the faces of keypoints, or fits them into a box or a mask. Mirroring "
+                   "comes first, then fitting, scaling, rotating and moving.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "move face", "scale face", "fit face"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (MADE,)
+    FUNCTION = "place"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "keypoints": GIVEN,
+                "move_x": number(0.0, -MOST_PIXELS, MOST_PIXELS, 1.0, "Moves the faces to the right, in pixels."),
+                "move_y": number(0.0, -MOST_PIXELS, MOST_PIXELS, 1.0, "Moves the faces down, in pixels."),
+                "scale": number(1.0, 0.01, 100.0, 0.01, "Makes the faces larger or smaller about their middle."),
+                "rotate": _degrees("Rotates the faces clockwise about their middle."),
+                "flip": ("BOOLEAN", {"default": False, "tooltip": "Mirrors the faces from left to right in the picture."}),
+            },
+            "optional": {
+                "box": ("BOUNDING_BOX", {"tooltip": "A box that the faces fill, as other nodes of ComfyUI make them."}),
+                "mask": ("MASK", {"tooltip": "A mask whose white part the faces fill. A connected box is used in its place."}),
+            },
+        }
+
+    def place(self, keypoints, move_x=0.0, move_y=0.0, scale=1.0, rotate=0.0, flip=False, box=None, mask=None):
+        if flip:
+            keypoints = place.flipped(keypoints)
+        if box is not None:
+            keypoints = place.fitted(keypoints, place.corners(box))
+        elif mask is not None:
+            keypoints = place.fitted(keypoints, place.box_of_mask(mask, keypoints.width, keypoints.height))
+        return (place.moved(place.rotated(place.scaled(keypoints, scale), rotate), move_x, move_y),)
+
+
+class InstantIDTurnHead:
+    DESCRIPTION = ("Places a head without a photo, turned as you like. With keypoints connected it turns their heads further "
+                   "and leaves them where they are. Points on the far side of the head fade out.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "turn head", "yaw", "pitch", "roll", "look left", "profile", "3d head"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (MADE,)
+    FUNCTION = "turn"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        placed = "Only without connected keypoints."
+        return {
+            "required": {
+                "yaw": _degrees(f"{YAW} Negative: to the left edge."),
+                "pitch": _degrees(f"{PITCH} Negative: lowers it."),
+                "roll": _degrees(f"{ROLL} Negative: counter-clockwise."),
+                "x": number(0.5, -1.0, 2.0, 0.01, f"Where the point between the eyes is when the head looks at the viewer. 0 "
+                                                  f"is the left edge of the picture, 1 the right edge. {placed}"),
+                "y": number(0.4, -1.0, 2.0, 0.01, f"The same from the top edge, 0, to the bottom edge, 1. {placed}"),
+                "size": number(0.5, 0.01, 4.0, 0.01, f"Height of the face as a part of the picture's height. {placed}"),
+                "width": ("INT", {**WIDTH[1], "tooltip": f"{WIDTH[1]['tooltip']} {placed}"}),
+                "height": ("INT", {**HEIGHT[1], "tooltip": f"{HEIGHT[1]['tooltip']} {placed}"}),
+            },
+            "optional": {"keypoints": ("KEYPOINTS", {"tooltip": "Keypoints whose heads are turned, in place of a new head."})},
+        }
+
+    def turn(self, yaw, pitch, roll, x=0.5, y=0.4, size=0.5, width=1024, height=1024, keypoints=None):
+        if keypoints is None:
+            return (head.turned_head(width, height, x, y, size, yaw, pitch, roll),)
+        return (head.turn(keypoints, yaw, pitch, roll),)
+
+
+class InstantIDJoinKeypoints:
+    DESCRIPTION = ("Puts the faces of several keypoints into one picture, as large as that of the first ones. Their order is "
+                   "the order of the people in InstantID People.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "combine keypoints", "several faces", "two people"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (MADE,)
+    FUNCTION = "join"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {"first": GIVEN, "second": GIVEN},
+                "optional": {name: ("KEYPOINTS", {"tooltip": "Keypoints of further faces."}) for name in ("third", "fourth")}}
+
+    def join(self, first, second, third=None, fourth=None):
+        return (place.joined([part for part in (first, second, third, fourth) if part is not None]),)
+
+
+class InstantIDDrawKeypoints:
+    DESCRIPTION = ("Draws keypoints as the coloured points that IdentityNet reads. Connect the picture to `image_kps` of an "
+                   "Apply node.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "draw keypoints", "image_kps"]
+    RETURN_TYPES = ("IMAGE",)
+    OUTPUT_TOOLTIPS = ("The drawn points on black.",)
+    FUNCTION = "draw"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {
+            "keypoints": GIVEN,
+            "opacity": number(1.0, 0.0, 1.0, 0.01, "Darkens all points. At 1 they are as IdentityNet was trained to read "
+                                                   "them."),
+        }}
+
+    def draw(self, keypoints, opacity=1.0):
+        return (_drawing(keypoints, opacity),)
+
+
+def _drawing(keypoints, opacity=1.0):
+    """IMAGE [1, h, w, 3] of the keypoints, in the memory layout of the preprocessor's drawings."""
+    faded = keypoints._replace(faces=tuple(
+        face._replace(opacities=tuple(value * opacity for value in face.opacities)) for face in keypoints.faces))
+    return pictures_to_image([draw(faded)])
+
+
+class InstantIDRandomPose:
+    DESCRIPTION = ("Places a head at random within the ranges given: another pose for every seed, and always the same pose for "
+                   "the same seed.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "random pose", "vary pose", "pose variation"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (MADE,)
+    FUNCTION = "draw_lots"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        def both(name, low, high, make, text):
+            return {f"{name}_from": make(text + " At least.", default=low), f"{name}_to": make(text + " At most.", default=high)}
+
+        def part(text, default):
+            return number(default, -1.0, 4.0, 0.01, text)
+
+        return {"required": {
+            "seed": ("INT", {"default": 0, "min": 0, "max": 2 ** 53, "control_after_generate": True,
+                             "tooltip": "Chooses the pose. The same seed gives the same pose."}),
+            **both("yaw", -35.0, 35.0, _degrees, YAW), **both("pitch", -15.0, 15.0, _degrees, PITCH),
+            **both("roll", -15.0, 15.0, _degrees, ROLL),
+            **both("x", 0.4, 0.6, part, "Place of the head from the left edge, 0, to the right edge, 1."),
+            **both("y", 0.35, 0.45, part, "Place of the head from the top edge, 0, to the bottom edge, 1."),
+            **both("size", 0.3, 0.5, part, "Height of the face as a part of the picture's height."),
+            "width": WIDTH, "height": HEIGHT,
+        }}
+
+    def draw_lots(self, seed, width, height, **limits):
+        ranges = {name: (limits[f"{name}_from"], limits[f"{name}_to"]) for name in ("x", "y", "size", "yaw", "pitch", "roll")}
+        return (head.random_pose(seed, width, height, ranges),)
+
+
+class InstantIDEditKeypoints:
+    DESCRIPTION = ("Edits keypoints with the mouse or the keyboard: drag a point, move a whole face, scale and turn it with "
+                   "its handles, add and remove faces. A connected picture lies behind. What you set here replaces connected "
+                   "keypoints until you press Reset.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "keypoint editor", "edit pose", "drag points"]
+    RETURN_TYPES = ("KEYPOINTS", "IMAGE", "STRING")
+    RETURN_NAMES = ("keypoints", "drawing", "json")
+    OUTPUT_TOOLTIPS = (MADE, "The drawn points on black, for `image_kps` of an Apply node.", "The keypoints as a text.")
+    FUNCTION = "edit"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "width": WIDTH, "height": HEIGHT,
+                "state": ("STRING", {"default": "", "tooltip": (
+                    "What was edited, as JSON. Empty: the connected keypoints, or a head that looks at the viewer.")}),
+            },
+            "optional": {
+                "keypoints": ("KEYPOINTS", {"tooltip": "Keypoints to begin with. They are scaled to width and height."}),
+                "background": ("IMAGE", {"tooltip": "A picture to see behind the points while editing. It changes nothing."}),
+            },
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, state):
+        """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
+        try:
+            if state:
+                from_json(state)
+        except KeypointsError as error:
+            return str(error)
+        return True
+
+    def edit(self, width, height, state="", keypoints=None, background=None):
+        begun_with = head.frontal_head(width, height) if keypoints is None else place.resized(keypoints, width, height)
+        edited = place.resized(from_json(state), width, height) if state.strip() else begun_with
+        shown = {"instantid_begun_with": [to_json(begun_with)]}
+        if background is not None:
+            from nodes import PreviewImage
+            shown["instantid_background"] = PreviewImage().save_images(background[:1].to(torch.float32))["ui"]["images"]
+        return {"ui": shown, "result": (edited, _drawing(edited), to_json(edited))}
+
+
+NODES = {
+    InstantIDKeypoints: "InstantID Keypoints",
+    InstantIDPlaceKeypoints: "InstantID Place Keypoints",
+    InstantIDTurnHead: "InstantID Turn Head",
+    InstantIDJoinKeypoints: "InstantID Join Keypoints",
+    InstantIDDrawKeypoints: "InstantID Draw Keypoints",
+    InstantIDRandomPose: "InstantID Random Pose",
+    InstantIDEditKeypoints: "InstantID Edit Keypoints",
+}
