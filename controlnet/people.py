@@ -105,11 +105,10 @@ def with_frame_numbers(tokens, frames):
     IdentityNet is not told which latents a call has; the tokens come in the order of the batch. A number is written in digits
     to the base of 16, which every dtype holds exactly.
     """
-    numbers = torch.zeros(frames, 1, tokens.shape[2], dtype=tokens.dtype, device=tokens.device)
-    for frame in range(frames):
-        for place in range(DIGITS):
-            numbers[frame, 0, place] = frame // BASE ** place % BASE
-    return torch.cat([tokens.expand(frames, -1, -1), numbers], dim=1)
+    numbers = torch.zeros(frames, 1, tokens.shape[2])
+    for place in range(DIGITS):
+        numbers[:, 0, place] = torch.arange(frames) // BASE ** place % BASE
+    return torch.cat([tokens.expand(frames, -1, -1), numbers.to(tokens)], dim=1)
 
 
 def frame_numbers(tokens):

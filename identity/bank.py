@@ -45,6 +45,8 @@ class Identity:
     ComfyUI batches the two passes. They are views of one buffer, so that one copy brings all to the device.
     """
 
+    differs_by_latent = False
+
     def __init__(self, cond, uncond, keys, values):
         self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]

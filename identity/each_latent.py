@@ -13,6 +13,8 @@ class EachLatent:
     identities: `Identity` objects of as many tokens each.
     """
 
+    differs_by_latent = True
+
     def __init__(self, identities):
         self.identities = tuple(identities)
 
