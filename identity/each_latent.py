@@ -26,6 +26,11 @@ class EachLatent:
         """Bytes of the tensors kept."""
         return sum(identity.bytes for identity in self.identities)
 
+    @property
+    def keys(self):
+        """Of all pairs those of the first identity: the others' have the same shape."""
+        return self.identities[0].keys
+
     def tokens(self, device):
         """cond and uncond on a device, one row for each identity: [n, tokens, 2048]."""
         return tuple(torch.cat(side) for side in zip(*(identity.tokens(device) for identity in self.identities), strict=True))
