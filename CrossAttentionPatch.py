@@ -13,9 +13,8 @@ import xxhash
 
 from . import timing
 from .identity.attention import attention_dtype, is_compiled, own_attention
-from .identity.bank import COND
+from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
-from .identity.each_latent import with_tokens_for_each_latent
 from .identity.fused import with_fused
 from .identity.masks import with_a_mask_for_each_latent
 from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged

@@ -1,6 +1,6 @@
 """The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
 
-from ..identity.each_latent import EACH_LATENT
+from ..identity.bank import EACH_LATENT
 from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
 from ..utils import usable_hint

@@ -4,9 +4,8 @@
 
 from .adapter import load_adapter, usable_adapter
 from .attention import attention_dtype
-from .bank import Identity, merge_embeddings, unconditional_embedding
+from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
 from .blocks import SDXL_BLOCKS, SELECTIONS, factors_of_blocks
-from .each_latent import EachLatent
 from .masks import LatentMask
 
 __all__ = ["SDXL_BLOCKS", "SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks",

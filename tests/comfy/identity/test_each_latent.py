@@ -3,7 +3,7 @@
 import pytest
 import torch
 from instantid_swift.identity import EachLatent, unconditional_embedding
-from instantid_swift.identity.each_latent import EACH_LATENT, with_tokens_for_each_latent
+from instantid_swift.identity.bank import EACH_LATENT, with_tokens_for_each_latent
 from instantid_swift.identity.fused import variant_of
 from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window
 from instantid_swift.options import Options
