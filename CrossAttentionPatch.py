@@ -13,7 +13,7 @@ import xxhash
 
 from . import timing
 from .identity.attention import attention_dtype, is_compiled, own_attention
-from .identity.bank import COND
+from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
 from .identity.masks import with_a_mask_for_each_latent
@@ -150,7 +150,8 @@ def _has_compiled_parts(model, sampling_cache):
 def open_sampling_cache(executor, *args, **kwargs):
     """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
     guider = executor.class_obj
-    guider.conds = with_a_mask_for_each_latent(guider.conds, args[0].shape[0])
+    latents = args[0].shape[0]
+    guider.conds = with_tokens_for_each_latent(with_a_mask_for_each_latent(guider.conds, latents), latents)
     positive = {cond.get("uuid") for cond in getattr(guider, "conds", {}).get("positive") or ()}
     # the sampler has its own copy of the options
     guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)

@@ -16,20 +16,14 @@ from .CrossAttentionPatch import check_model, patch_model
 from .faces import PROVIDERS
 from .host import server, twins
 from .host.inputs import checked
-from .identity import (
-    LatentMask,
-    attention_dtype,
-    load_adapter,
-    merge_embeddings,
-    unconditional_embedding,
-    usable_adapter,
-)
+from .identity import LatentMask, load_adapter, usable_adapter
 from .identity.adapter import EXPECTED
 from .keypoints import nodes as keypoint_nodes
 from .keypoints import routes
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .people import nodes as people_nodes
+from .people.apply import identity_of
 from .replay.nodes import InstantIDReplay
 from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 from .utils import is_keypoint_drawing
@@ -64,10 +58,8 @@ SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 def _identity(instantid, insightface, image, model, noise, combine_embeds, options):
     """Photos to the Identity that one model will attend to."""
     check_model(model, instantid.widths)
-    embedding = merge_embeddings(
-        faces.reference_embeddings(insightface, image, options.choice, options.require_all, options.small_faces),
-        combine_embeds)
-    return instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
+    references = faces.reference_embeddings(insightface, image, options.choice, options.require_all, options.small_faces)
+    return identity_of(instantid, model, references, noise, combine_embeds, options.each_latent)
 
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
@@ -225,7 +217,7 @@ class ApplyInstantID:
         hint = _keypoint_hint(insightface, image, image_kps, options)
         positive, negative = apply_identity_net(
             positive, negative, control_net, hint, *identity.tokens(instantid.device),
-            weight if cn_strength is None else cn_strength, start_at, end_at, mask)
+            weight if cn_strength is None else cn_strength, start_at, end_at, mask, each_latent=options.each_latent)
         return patched, positive, negative
 
 
@@ -290,7 +282,7 @@ class InstantIDAttentionPatch:
         if weight != 0:
             model = _patched(model, identity, weight, start_at, end_at, mask, factors, options)
         cond, uncond = identity.tokens(instantid.device)
-        return model, {"cond": cond, "uncond": uncond}
+        return model, {"cond": cond, "uncond": uncond, **({"each_latent": True} if options.each_latent else {})}
 
 
 class ApplyInstantIDControlNet:
@@ -326,7 +318,7 @@ class ApplyInstantIDControlNet:
         check_control_net(control_net)
         _say_if_without_effect(start_at, end_at)
         return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
-                                  strength, start_at, end_at, mask)
+                                  strength, start_at, end_at, mask, each_latent=face_embeds.get("each_latent", False))
 
 
 NODES = {

@@ -1,5 +1,6 @@
 """The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
 
+from ..identity.bank import EACH_LATENT
 from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
 from ..utils import usable_hint
@@ -39,13 +40,15 @@ def check_reads_people(control_net):
 
 
 def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None,
-                       people=None):
+                       people=None, each_latent=False):
     """Conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
 
     hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
     negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
     earlier ControlNets get the tokens all the same. people: `people.PeopleInPicture`, if the tokens are those of several
-    people, one after the other.
+    people, one after the other. Where these differ among the latents of a batch, so do the tokens: [N, people * 16 + 1, 2048],
+    as `with_frame_numbers` gives them. each_latent: the n-th row of the tokens belongs to the n-th latent of a batch, the last
+    to all further ones; otherwise ComfyUI begins again with the first.
     """
     from .constants import with_cached_constants
     hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
@@ -60,8 +63,9 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
 
     def extended(conditioning, tokens, limits):
         return [[text, {**options, **({"control": controlled(options.get("control"))} if strength else {}),
-                        "control_apply_to_uncond": False, "cross_attn_controlnet": tokens, **limits}]
+                        "control_apply_to_uncond": False, "cross_attn_controlnet": tokens, **marks, **limits}]
                 for text, options in conditioning]
 
+    marks = {EACH_LATENT: True} if each_latent else {}
     limits = {} if mask is None else {"mask": mask, "set_area_to_bounds": False}
     return extended(positive, cond, limits), extended(negative, uncond, {})

@@ -13,6 +13,7 @@ from ..identity.attention import attention
 from .memoized import MemoizedLayer
 
 TOKENS = 16  # of each person
+BASE, DIGITS = 16, 4  # of a latent's number
 
 
 class PeopleInPicture:
@@ -72,6 +73,8 @@ class SharesOnGrids(torch.nn.Module):
     def forward(self, context, height, width):
         """context: the tokens of all people [b, tokens, 2048]. height, width: of the latents."""
         people, device, found = self.people, context.device, {}
+        numbered = people.frames > 1 and context.shape[1] % TOKENS  # a later Apply InstantID's tokens have no numbers
+        frames = frame_numbers(context) if numbered else torch.zeros(len(context), dtype=torch.int64, device=device)
         if people.strengths is not None or people.windows is not None:
             found["strengths"] = torch.tensor(people.strengths or (1.0,) * people.count).to(device)
         if people.windows is not None:
@@ -79,7 +82,7 @@ class SharesOnGrids(torch.nn.Module):
         for _ in range(self.levels):
             masks = torch.stack([self._on_grid(mask, height, width) for mask in people.masks]).to(device)
             shares = shares_of(masks).flatten(2)[..., None]  # (people, frames, cells, 1)
-            found[height * width] = shares
+            found[height * width] = shares if people.frames == 1 else shares.index_select(1, frames)
             height, width = -(-height // 2), -(-width // 2)
         return found
 
@@ -94,6 +97,24 @@ def shares_of(masks):
     """Each person's share at each place, [people, ...] as the masks, whose values are in 0..1."""
     total = masks.sum(dim=0)
     return (masks + (1 - total).clamp(min=0) / len(masks)) / total.clamp(min=1)
+
+
+def with_frame_numbers(tokens, frames):
+    """Tokens [1, T, 2048] of all people as [frames, T + 1, 2048]: behind them one more tells the latent's number.
+
+    IdentityNet is not told which latents a call has; the tokens come in the order of the batch. A number is written in digits
+    to the base of 16, which every dtype holds exactly.
+    """
+    numbers = torch.zeros(frames, 1, tokens.shape[2])
+    for place in range(DIGITS):
+        numbers[:, 0, place] = torch.arange(frames) // BASE ** place % BASE
+    return torch.cat([tokens.expand(frames, -1, -1), numbers.to(tokens)], dim=1)
+
+
+def frame_numbers(tokens):
+    """The numbers that `with_frame_numbers` has written: int64 [b], on the tokens' device."""
+    digits = tokens[:, -1, :DIGITS].to(torch.int64)
+    return sum(digits[:, place] * BASE ** place for place in range(DIGITS))
 
 
 class PeopleContext(NamedTuple):

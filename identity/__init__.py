@@ -4,9 +4,9 @@
 
 from .adapter import load_adapter, usable_adapter
 from .attention import attention_dtype
-from .bank import Identity, merge_embeddings, unconditional_embedding
+from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
 from .blocks import SDXL_BLOCKS, SELECTIONS, factors_of_blocks
 from .masks import LatentMask
 
-__all__ = ["SDXL_BLOCKS", "SELECTIONS", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks", "load_adapter",
-           "merge_embeddings", "unconditional_embedding", "usable_adapter"]
+__all__ = ["SDXL_BLOCKS", "SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks",
+           "load_adapter", "merge_embeddings", "unconditional_embedding", "usable_adapter"]

@@ -6,6 +6,7 @@ import torch
 
 COND, UNCOND = 0, 1  # ComfyUI's numbers of the two passes in transformer_options["cond_or_uncond"]
 NOISE_SEED_MODULUS = 1000000007
+EACH_LATENT = "instantid_each_latent"  # in a conditioning whose tokens are one row for each latent
 
 
 def merge_embeddings(embeddings, method):
@@ -45,6 +46,8 @@ class Identity:
     ComfyUI batches the two passes. They are views of one buffer, so that one copy brings all to the device.
     """
 
+    differs_by_latent = False
+
     def __init__(self, cond, uncond, keys, values):
         self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
@@ -72,6 +75,10 @@ class Identity:
         """cond and uncond on a device: copies, which are their user's."""
         return self.cond.to(device, copy=True), self.uncond.to(device, copy=True)
 
+    def on(self, device, dtype):
+        """(keys, values) of all pairs on a device, in views of one copy."""
+        return self._views(self._bank.to(device, dtype))
+
     def laid_out(self, call):
         """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
 
@@ -80,10 +87,69 @@ class Identity:
         def lay_out():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
-            bank = self._bank.to(call.device, call.dtype)
-            return tuple((rows_of(keys, rows), rows_of(values, rows)) for keys, values in zip(*self._views(bank), strict=True))
+            return tuple((rows_of(keys, rows), rows_of(values, rows))
+                         for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
+
+
+class EachLatent:
+    """Stands for an `Identity` where each latent has its own. Read-only.
+
+    identities: `Identity` objects of as many tokens each.
+    """
+
+    differs_by_latent = True
+
+    def __init__(self, identities):
+        self.identities = tuple(identities)
+
+    def __deepcopy__(self, memo):
+        return self
+
+    @property
+    def bytes(self):
+        """Bytes of the tensors kept."""
+        return sum(identity.bytes for identity in self.identities)
+
+    @property
+    def keys(self):
+        """Of all pairs those of the first identity: the others' have the same shape."""
+        return self.identities[0].keys
+
+    def tokens(self, device):
+        """cond and uncond on a device, one row for each identity: [n, tokens, 2048]."""
+        return tuple(torch.cat(side) for side in zip(*(identity.tokens(device) for identity in self.identities), strict=True))
+
+    def laid_out(self, call):
+        """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, tokens, width].
+
+        Made once in a sampling for each layout of the batch; of AnimateDiff's sliding windows a call has some of the frames.
+        """
+        def lay_out():
+            banks = [identity.on(call.device, call.dtype) for identity in self.identities]
+            rows = [(int(chunk == COND), banks[min(frame, len(banks) - 1)]) for chunk in call.chunks for frame in call.frames]
+            return tuple(tuple(torch.stack([bank[side][pair][row] for row, bank in rows]) for side in (0, 1))
+                         for pair in range(len(banks[0][0])))
+
+        key = (self, call.device, call.dtype, call.batch, call.chunks, call.frames)
+        return call.sampling_cache.get_or_make(key, lay_out)
+
+
+def with_tokens_for_each_latent(conditions, latents):
+    """ComfyUI's conditions of a sampling, in which tokens of one row for each latent are completed by repeating the last row.
+
+    conditions: {name: list of dictionaries}, read only; those that are meant have EACH_LATENT. latents: their number. ComfyUI
+    would begin again with the first row.
+    """
+    def completed(condition):
+        tokens = condition.get("cross_attn_controlnet") if EACH_LATENT in condition else None
+        if tokens is None or len(tokens) >= latents:
+            return condition
+        missing = tokens[-1:].expand(latents - len(tokens), -1, -1)
+        return {**condition, "cross_attn_controlnet": torch.cat([tokens, missing])}
+
+    return {name: entries and [completed(entry) for entry in entries] for name, entries in conditions.items()}
 
 
 def mapped_memory(count, dtype):

@@ -194,7 +194,8 @@ class FusedStep(NamedTuple):
             yield from step.for_rows(rows)
 
     def _add(self, out, q, variant, extra_options):
-        layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks)
+        frames = self.call.frames if any(term.identity.differs_by_latent for term in self.terms) else None
+        layout = (self.terms, self.call.device, self.call.dtype, self.call.batch, self.call.chunks, frames)
         keys, values, tokens, weights = self.call.sampling_cache.get_or_make(layout, lambda: self._stack(variant.tokens))
         masks = None
         if variant.masked:

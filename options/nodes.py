@@ -38,6 +38,9 @@ class InstantIDOptions:
             "attention": (list(ATTENTION), {"default": ATTENTION[0], "tooltip": (
                 "exact: the same picture as the original. fused: adds all persons in one GPU kernel where Triton is installed, "
                 "which can change fine details.")}),
+            "each_latent": ("BOOLEAN", {"default": False, "tooltip": (
+                "Makes a batch with another face in each picture: the first photo or person belongs to the first picture, the "
+                "second to the second, and the last one to all that remain. The photos are not combined.")}),
         }}
 
     @classmethod
@@ -49,5 +52,7 @@ class InstantIDOptions:
             return str(error)
         return True
 
-    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention):
-        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, attention),)
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention,
+                each_latent=False):
+        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, attention,
+                        each_latent),)

@@ -3,9 +3,9 @@
 import torch
 
 from ..controlnet import apply_identity_net, check_control_net, check_reads_people
-from ..controlnet.people import PeopleInPicture
+from ..controlnet.people import PeopleInPicture, with_frame_numbers
 from ..CrossAttentionPatch import check_model, patch_model
-from ..identity import LatentMask, attention_dtype, merge_embeddings, unconditional_embedding
+from ..identity import EachLatent, LatentMask, attention_dtype, merge_embeddings, unconditional_embedding
 from .person import PersonError, check_same_embedder
 from .places import PersonInPicture, hint_of_one, place_people
 
@@ -18,35 +18,52 @@ def apply_person(instantid, control_net, model, positive, negative, one, noise, 
     one: PersonInPicture. image_kps: IMAGE of drawn keypoints, or None for the person's own.
     """
     check_control_net(control_net)
+    identity = identity_of(instantid, model, one.person.references, noise, combine_embeds, options.each_latent)
+    return _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options)
+
+
+def _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options):
     factors = options.factors(SELECTION)
-    identity = _identity(instantid, model, one.person, noise, combine_embeds)
     mask = None if one.mask is None else LatentMask(one.mask)
     patched = patch_model(model, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors, fused=options.fused)
     hint = hint_of_one(one.person, one.keypoints) if image_kps is None else image_kps
     return patched, *apply_identity_net(positive, negative, control_net, hint, *identity.tokens(instantid.device),
-                                        one.cn_strength, one.start_at, one.end_at, one.mask)
+                                        one.cn_strength, one.start_at, one.end_at, one.mask, each_latent=options.each_latent)
 
 
-def _identity(instantid, model, person, noise, combine_embeds="average"):
+def identity_of(instantid, model, references, noise, combine_embeds="average", each_latent=False):
+    """The Identity that a model will attend to. references: ArcFace embeddings [N, 1, 512]. each_latent: the n-th belongs to
+    the n-th latent of a batch, so that none are combined."""
     check_model(model, instantid.widths)
-    embedding = merge_embeddings(person.references, combine_embeds)
-    return instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
+    embeddings = references.split(1) if each_latent else [merge_embeddings(references, combine_embeds)]
+    identities = [instantid.identity(embedding, unconditional_embedding(embedding, noise), attention_dtype(model.model))
+                  for embedding in embeddings]
+    return EachLatent(identities) if each_latent else identities[0]
+
+
+def check_list(people):
+    """PersonError if there is nobody in a list of people, or if it is none."""
+    if not isinstance(people, tuple) or not people or not all(isinstance(one, PersonInPicture) for one in people):
+        raise PersonError("There are no people. Connect InstantID People to the input people.")
 
 
 def apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height):
     """(model, positive, negative) with several people, by one IdentityNet; for one person, what `apply_person` makes.
 
-    people: PersonInPicture objects. width, height: of the drawing of all faces, where nothing else tells it.
+    With `options.each_latent` the n-th person belongs to the n-th latent of a batch, alone. people: PersonInPicture objects.
+    width, height: of the drawing of all faces, where nothing else tells it.
     """
-    if not people or not all(isinstance(one, PersonInPicture) for one in people):
-        raise PersonError("There are no people. Connect InstantID People to the input people.")
     if len(people) == 1:
         return apply_person(instantid, control_net, model, positive, negative, people[0], noise, "average", image_kps, options)
     check_control_net(control_net)
-    check_reads_people(control_net)
     check_same_embedder([one.person for one in people])
+    identities = [identity_of(instantid, model, one.person.references, noise) for one in people]
+    if options.each_latent:
+        _check_alike(people)
+        return _with_one(instantid, control_net, model, positive, negative, people[0], EachLatent(identities), image_kps,
+                         options)
+    check_reads_people(control_net)
     factors = options.factors(SELECTION)
-    identities = [_identity(instantid, model, one.person, noise) for one in people]
     hint, masks = place_people(people, width, height, image_kps)
     patched = model
     for one, identity, mask in zip(people, identities, masks, strict=True):
@@ -55,9 +72,20 @@ def apply_people(instantid, control_net, model, positive, negative, people, nois
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(instantid.device) for identity in identities), strict=True)]
     strength, in_picture = _in_identity_net(people, masks, model)
+    differ = in_picture.frames > 1
+    if differ:
+        tokens = [with_frame_numbers(side, in_picture.frames) for side in tokens]
     return patched, *apply_identity_net(
         positive, negative, control_net, hint, *tokens, strength, min(one.start_at for one in people),
-        max(one.end_at for one in people), people=in_picture)
+        max(one.end_at for one in people), people=in_picture, each_latent=differ)
+
+
+def _check_alike(people):
+    """PersonError if people differ in what holds for all latents of a batch."""
+    if any(one.mask is not None for one in people) or len({one[1:5] for one in people}) > 1:
+        raise PersonError("With each_latent each picture of the batch shows one person, so all people need the same weights, "
+                          "start and end, and no masks. Change that in InstantID People, or turn off each_latent in InstantID "
+                          "Options.")
 
 
 def _in_identity_net(people, masks, model):

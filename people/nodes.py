@@ -6,11 +6,13 @@ import folder_paths
 
 from .. import timing
 from ..host import server
+from ..host.inputs import checked
+from ..identity import usable_adapter
 from ..options import DEFAULTS, inputs
 from . import files
-from .apply import apply_people, apply_person
+from .apply import apply_people, apply_person, check_list
 from .blend import METHODS, blend
-from .person import PersonError, person_of_photos
+from .person import PersonError, check_people, person_of_photos
 from .places import PersonInPicture
 
 CATEGORY = "InstantID/people"
@@ -57,6 +59,7 @@ class InstantIDPerson:
         return {"required": {"insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS},
                 "optional": {"options": inputs.OPTIONS}}
 
+    @checked
     @timing.staged("person")
     def make(self, insightface, image, options=DEFAULTS):
         return _shown(person_of_photos(insightface, image, options.choice, options.require_all, options.small_faces))
@@ -95,7 +98,9 @@ class InstantIDSavePerson:
             return str(error)
         return True
 
+    @checked
     def save(self, person, name, keep_crops=True, if_exists=files.IF_EXISTS[0]):
+        check_people(person)
         path = files.save_person(person, folder_paths.get_folder_paths(FOLDER)[0], name, if_exists, keep_crops)
         return {"ui": {"text": (f"Saved as {os.path.basename(path)}.",)}, "result": (person,)}
 
@@ -155,12 +160,14 @@ class InstantIDBlendPeople:
             },
         }
 
+    @checked
     def blend(self, person_a, weight_a, weight_b, method, person_b=None, person_c=None, person_d=None, weight_c=0.5,
               weight_d=0.5):
         given = {"person_a": (person_a, weight_a), "person_b": (person_b, weight_b), "person_c": (person_c, weight_c),
                  "person_d": (person_d, weight_d)}
         given = {name: pair for name, pair in given.items() if pair[0] is not None}
         people, weights = zip(*given.values(), strict=True)
+        check_people(*people)
         blended = blend(people, weights, method)
         if blended.left_out:
             names = list(given)
@@ -199,12 +206,15 @@ class ApplyInstantIDPerson:
             },
         }
 
+    @checked
     @timing.staged("apply")
     def apply(self, instantid, person, control_net, model, positive, negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
+        check_people(person)
         one = PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask)
         _say_if_without_effect([one])
-        return apply_person(instantid, control_net, model, positive, negative, one, noise, combine_embeds, image_kps, options)
+        return apply_person(usable_adapter(instantid), control_net, model, positive, negative, one, noise, combine_embeds,
+                            image_kps, options)
 
 
 class InstantIDPeople:
@@ -233,7 +243,9 @@ class InstantIDPeople:
             },
         }
 
+    @checked
     def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):
+        check_people(person)
         return ((*people, PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask, keypoints)),)
 
 
@@ -269,11 +281,14 @@ class ApplyInstantIDPeople:
             },
         }
 
+    @checked
     @timing.staged("apply")
     def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
+        check_list(people)
         _say_if_without_effect(people)
-        return apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height)
+        return apply_people(usable_adapter(instantid), control_net, model, positive, negative, people, noise, image_kps,
+                            options, width, height)
 
 
 def _say_if_without_effect(people):

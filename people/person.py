@@ -94,6 +94,14 @@ def _sha256_of(file_key):
     return digest.hexdigest()
 
 
+def check_people(*people):
+    """PersonError if one of them is no person, as where a workflow's file has a text in place of a link."""
+    for person in people:
+        if not isinstance(person, Person):
+            raise PersonError(f"A person was expected, and this is {person!r:.80}. Connect InstantID Person or "
+                              "InstantID Load Person.")
+
+
 def check_embedder(name):
     """PersonError if a network of this name gives embeddings that InstantID's adapter was not trained with.
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 
 GAP_ACROSS, GAP_DOWN = 70, 70   # between columns; between nodes, of which the title bar takes 30
 OURS = ("InstantIDModelLoader", "InstantIDFaceAnalysis", "FaceKeypointsPreprocessor", "ApplyInstantID",
-        "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet")
+        "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet", "InstantIDPerson",
+        "InstantIDSavePerson", "InstantIDPeople", "ApplyInstantIDPerson", "ApplyInstantIDPeople")
 APPLY = "instantid:INSTANTID insightface:FACEANALYSIS control_net:CONTROL_NET image:IMAGE model:MODEL positive:CONDITIONING " \
         "negative:CONDITIONING image_kps?:IMAGE mask?:MASK"
 APPLIED = "MODEL:MODEL positive:CONDITIONING negative:CONDITIONING"
@@ -46,6 +47,18 @@ TYPES = {
     "InstantIDAttentionPatch": ("instantid:INSTANTID insightface:FACEANALYSIS image:IMAGE model:MODEL mask?:MASK",
                                 "weight:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT", "MODEL:MODEL FACE_EMBEDS:FACE_EMBEDS",
                                 (320, 242)),
+    "InstantIDPerson": ("insightface:FACEANALYSIS image:IMAGE", "", "PERSON:PERSON", (320, 320)),
+    "InstantIDSavePerson": ("person:PERSON", "name:STRING keep_crops:BOOLEAN if_exists:COMBO", "PERSON:PERSON", (320, 160)),
+    "InstantIDPeople": ("person:PERSON mask?:MASK keypoints?:KEYPOINTS people?:INSTANTID_PEOPLE",
+                        "ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT", "INSTANTID_PEOPLE:INSTANTID_PEOPLE",
+                        (320, 242)),
+    "ApplyInstantIDPerson": ("instantid:INSTANTID person:PERSON control_net:CONTROL_NET model:MODEL positive:CONDITIONING "
+                             "negative:CONDITIONING image_kps?:IMAGE mask?:MASK",
+                             "ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT combine_embeds:COMBO",
+                             APPLIED, (320, 362)),
+    "ApplyInstantIDPeople": ("instantid:INSTANTID control_net:CONTROL_NET model:MODEL positive:CONDITIONING "
+                             "negative:CONDITIONING people:INSTANTID_PEOPLE image_kps?:IMAGE",
+                             "noise:FLOAT width:INT height:INT", APPLIED, (320, 290)),
 }
 EDITOR_ONLY = ("CONTROL", "IMAGEUPLOAD", "NOTE")    # widgets that the editor adds: they have no input socket
 

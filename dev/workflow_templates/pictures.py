@@ -48,6 +48,8 @@ def thumbnails(draw_keypoints):
         (title := "InstantID several photos of one person"):
             sketch(title).head((20, 60, 160, 230), False).head((20, 250, 160, 420), False).head((180, 150, 320, 320), False)
             .text(345, 235, "=").head((370, 130, 500, 340)),
+        (title := "InstantID my person"):
+            sketch(title).head(LEFT).text(SIDE / 2, 225, ">").frame((302, 120, 482, 330)).head((332, 150, 452, 300), False),
         (title := "InstantID two people"):
             sketch(title).head(LEFT).head(RIGHT).frame((10, 60, 250, 400)).frame((262, 60, 502, 400)),
         (title := "InstantID likeness without pose"): sketch(title).head(MIDDLE, points=False),

@@ -1,7 +1,7 @@
 """The templates, one function each. A docstring's first line is the template's name in the editor."""
 
 from workflow_templates.graph import Node, workflow
-from workflow_templates.parts import LIGHTNING, SIDE, World, empty_latent, note, photo, prompt, sampler
+from workflow_templates.parts import LIGHTNING, SIDE, World, empty_latent, note, photo, sampler
 
 ADVANCED = (0.8, 0.8, 0, 1, 0.35, "average")    # ip_weight, cn_strength, start_at, end_at, noise, combine_embeds
 
@@ -64,33 +64,49 @@ choose photos of a similar shape. A photo in which no face is found is left out,
 
 def two_people():
     """InstantID two people"""
-    world, latent = World(), empty_latent(1200, 824)
-    text = "photo of two people side by side in a sunlit garden, 50 mm, natural colours, a person in a "
-    sides, model = {}, world.checkpoint
-    for side, clothes, pad in (("left", "blue shirt", [0, 0, 600, 0, 0]), ("right", "red coat", [600, 0, 0, 0, 0])):
-        person = photo(f"Photo: {side}", f"person_{side}.png")
-        half = Node("ImageScale", ["lanczos", 600, 824, "center"], f"Half the picture: {side}").joined(image=person[0])
-        whole = Node("ImagePadForOutpaint", pad, f"Add the other half: {side}").joined(image=half[0])
-        mask = Node("InvertMask", [], f"Mask: {side}").joined(mask=whole[1])
-        words = prompt(text + clothes, f"Prompt: {side}").joined(clip=world.checkpoint[1])
-        applied = world.apply(title=f"Apply InstantID: {side}", image=person[0], model=model[0], positive=words[0],
-                              image_kps=whole[0], mask=mask[0])
-        sides[side] = (person, half, whole, mask, words, applied)
-        model = applied
-    left, right = (of[-1] for of in sides.values())
-    positives = Node("ConditioningCombine", [], "Combine the positives").joined(conditioning_1=left[1], conditioning_2=right[1])
-    negatives = Node("ConditioningCombine", [], "Combine the negatives").joined(conditioning_1=left[2], conditioning_2=right[2])
-    world.sampler.joined(model=right[0], positive=positives[0], negative=negatives[0], latent_image=latent[0])
+    world = World("photo of two people side by side in a sunlit garden, 50 mm, natural colours, on the left a person in a blue "
+                  "shirt, on the right a person in a red coat")
+    latent, photos, people = empty_latent(1200, 824), [], []
+    for side in ("left", "right"):
+        photos.append(photo(f"Photo: {side}", f"person_{side}.png"))
+        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=photos[-1][0])
+        listed = Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=person[0])
+        people.append((person, listed if not people else listed.joined(people=people[-1][1][0])))
+    applied = Node("ApplyInstantIDPeople", [0.35, 1200, 824]).joined(
+        instantid=world.adapter[0], control_net=world.control_net[0], model=world.checkpoint[0], positive=world.positive[0],
+        negative=world.negative[0], people=people[-1][1][0])
+    world.sample(applied, latent)
     return workflow([note("""
-Two persons side by side, each from a photo.
+Two persons side by side, each from a photo. IdentityNet runs once a step for both.
 
-- Each photo is scaled to half of the picture, and an empty half is added. So the keypoints place the face on its side, and the
-mask keeps the person there.
-- **Prompts**: describe the whole picture in both, and one person in each.
-- **Another size**: change the picture (1200 wide), both scaled photos and both added halves (600) together.""")],
-        [*world.loaders, world.negative], [of[0] for of in sides.values()],
-        [node for of in sides.values() for node in of[1:4]], [*(of[4] for of in sides.values()), latent],
-        [left], [right], [positives, negatives, world.sampler, world.decode], [world.save])
+- The picture is divided from left to right in the order of the list, and each face is placed in its part.
+- **Other places**: connect a mask to each *InstantID People*. Leave a little room between the masks.
+- **More people**: add a photo, an InstantID Person and an InstantID People for each, and connect the lists one after the other.
+- **Another size**: change the width and the height of Empty Latent Image and of Apply InstantID People together.
+- **Prompt**: say how many people there are, and what each looks like.""")],
+        [*world.loaders], photos, [person for person, _ in people], [world.positive, world.negative],
+        [*(listed for _, listed in people), latent], [applied], [world.sampler, world.decode], [world.save])
+
+
+def my_person():
+    """InstantID my person"""
+    world, photographed, latent = World(), photo(), empty_latent()
+    person = Node("InstantIDPerson", []).joined(insightface=world.analysis[0], image=photographed[0])
+    saved = Node("InstantIDSavePerson", ["my person", True, "replace"]).joined(person=person[0])
+    applied = Node("ApplyInstantIDPerson", list(ADVANCED)).joined(
+        instantid=world.adapter[0], person=saved[0], control_net=world.control_net[0], model=world.checkpoint[0],
+        positive=world.positive[0], negative=world.negative[0])
+    world.sample(applied, latent)
+    return workflow([note("""
+Saves a person once, so that every other workflow can load it without the photo and without InsightFace.
+
+- **Photo**: one clear face, or a batch of several photos of the same person.
+- **name** of InstantID Save Person: the file is `models/instantid_people/my person.safetensors`.
+- **Afterwards**: delete the photo, the face networks, InstantID Person and InstantID Save Person, and connect *InstantID Load
+Person* to Apply InstantID Person. The picture stays the same.
+- The file is a measurement of a face: ask before you share it.""")],
+        [*world.loaders], [photographed, person], [saved, world.positive, world.negative], [latent, applied],
+        [world.sampler, world.decode], [world.save])
 
 
 def without_pose():
@@ -181,4 +197,4 @@ A portrait in eight steps, with the LoRA of SDXL-Lightning.
 
 
 TEMPLATES = {function.__doc__.splitlines()[0]: function for function in (
-    portrait, pose, several_photos, two_people, without_pose, face_swap, small_face, lightning)}
+    portrait, pose, several_photos, my_person, two_people, without_pose, face_swap, small_face, lightning)}

@@ -144,3 +144,15 @@ def test_people_of_other_networks_are_refused(nodes, world, persons):
     other = persons["b"]._replace(embedder_sha256="0" * 64)
     with pytest.raises(PersonError, match="different face networks"):
         apply(nodes, world, people_of(nodes, {"person": persons["a"]}, {"person": other}))
+
+
+@pytest.mark.newest
+def test_masks_of_each_latent(nodes, world, persons):
+    """The n-th mask is the n-th latent's, the last one the rest's, in attention and in IdentityNet."""
+    def latents(left, right):
+        people = people_of(nodes, {"person": persons["a"], "mask": left}, {"person": persons["b"], "mask": right})
+        return fx.sample(*apply(nodes, world, people), batch=3, **STEPS)
+    each, there, back = latents(torch.cat([LEFT, RIGHT]), torch.cat([RIGHT, LEFT])), latents(LEFT, RIGHT), latents(RIGHT, LEFT)
+    for number, expected in enumerate((there, back, back)):
+        torch.testing.assert_close(each[number], expected[number], rtol=0, atol=1e-4 * expected.std().item())
+    assert (there[1] - back[1]).abs().max() > 1e-2

@@ -52,8 +52,8 @@ def test_without_masks_the_picture_is_divided_by_the_places_of_the_faces(caplog)
 def test_with_nothing_but_photos_people_stand_from_left_to_right_in_the_order_of_the_list():
     hint, masks = place_people([one(), one(), one()], 1200, 800)
     assert hint.shape == (1, 800, 1200, 3)
-    assert [columns(mask) for mask in masks] == [(0, 400), (400, 800), (800, 1200)]
-    assert noses_in(hint[0]) == pytest.approx([202, 602, 1002], abs=2)
+    assert [columns(mask) for mask in masks] == [(0, 402), (402, 802), (802, 1200)]
+    assert noses_in(hint[0]) == pytest.approx([205, 605, 1005], abs=1)
 
 
 def test_faces_go_into_the_masks():

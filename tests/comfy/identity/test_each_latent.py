@@ -1,0 +1,127 @@
+"""One photo or person for each latent of a batch: in attention and in IdentityNet alike, the last one for the rest."""
+
+import pytest
+import torch
+from instantid_swift.identity import EachLatent, unconditional_embedding
+from instantid_swift.identity.bank import EACH_LATENT, with_tokens_for_each_latent
+from instantid_swift.identity.fused import variant_of
+from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window
+from instantid_swift.options import Options
+from instantid_swift.people.person import PersonError, person_of_photos
+from oracle import cases
+from oracle import fixtures as fx
+
+STEPS = {"steps": 2, "size": (16, 16)}
+EACH = Options(each_latent=True)
+
+
+def close(ours, expected):
+    """Another size of the batch gives other last bits."""
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-4 * expected.std().item())
+
+
+def batch_of(applied, count):
+    return fx.sample(*applied, batch=count, **STEPS)
+
+
+def identity(world, seed):
+    embedding = 20 * torch.randn(1, 1, 512, generator=torch.Generator().manual_seed(seed))
+    return world.instantid.identity(embedding, unconditional_embedding(embedding, 0.0), torch.float32)
+
+
+def call(chunks=(0, 1), sub_idxs=None, batch=6):
+    return UNetCall(None, torch.device("cpu"), torch.float32, batch, chunks, sub_idxs)
+
+
+def test_the_nth_photo_is_the_nth_latents_and_the_last_one_the_rests(nodes, world):
+    """The pose is the first photo's, so it is given."""
+    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("a"))
+    both = batch_of(cases.advanced(nodes, world, image=cases.faces("a", "b"), image_kps=drawn, options=EACH), 3)
+    for name, latents in (("a", (0,)), ("b", (1, 2))):
+        alone = batch_of(cases.advanced(nodes, world, image=fx.portrait(name), image_kps=drawn), 3)
+        for number in latents:
+            close(both[number], alone[number])
+    assert (both[0] - batch_of(cases.advanced(nodes, world, image=fx.portrait("b"), image_kps=drawn), 3)[0]).abs().max() > 1e-3
+
+
+@pytest.mark.newest
+def test_one_photo_for_all_gives_the_bits_of_the_ordinary_node(nodes, world):
+    ordinary, each = (batch_of(cases.advanced(nodes, world, options=options), 2) for options in (Options(), EACH))
+    assert torch.equal(ordinary, each)
+
+
+@pytest.mark.newest
+def test_photos_of_a_person_and_people_of_a_list(nodes, world):
+    people = [person_of_photos(world.analysis, fx.portrait(name)) for name in "ab"]
+    both = person_of_photos(world.analysis, cases.faces("a", "b"))
+    given = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
+                 negative=world.negative, noise=0.0, options=EACH)
+    listed = ()
+    for person in people:
+        listed, = cases.call(nodes, "InstantIDPeople", person=person, people=listed)
+    of_person, of_list = (batch_of(cases.call(nodes, name, **given, **what), 2) for name, what in (
+        ("ApplyInstantIDPerson", {"person": both}), ("ApplyInstantIDPeople", {"people": listed})))
+    assert torch.equal(of_person, of_list)
+    assert torch.equal(of_person, batch_of(cases.advanced(nodes, world, image=cases.faces("a", "b"), options=EACH), 2))
+    other, = cases.call(nodes, "InstantIDPeople", person=people[0], people=listed, ip_weight=0.3)
+    with pytest.raises(PersonError, match="With each_latent each picture of the batch shows one person"):
+        cases.call(nodes, "ApplyInstantIDPeople", **given, people=other)
+
+
+@pytest.mark.newest
+def test_the_split_nodes(nodes, world):
+    model, embeds = cases.patch(nodes, world, image=cases.faces("a", "b"), options=EACH)
+    assert embeds["cond"].shape == (2, 16, 2048)
+    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("a"))
+    positive, negative = cases.call(
+        nodes, "ApplyInstantIDControlNet", face_embeds=embeds, control_net=world.net, image_kps=drawn, positive=world.positive,
+        negative=world.negative, strength=0.9, start_at=0.0, end_at=1.0)
+    assert positive[0][1][EACH_LATENT] and negative[0][1][EACH_LATENT]
+    assert batch_of((model, positive, negative), 3).isfinite().all()
+
+
+# ---- in attention
+
+
+def test_rows_of_a_batch_have_their_latents_keys(world):
+    a, b = identity(world, 1), identity(world, 2)
+    laid_out = EachLatent([a, b]).laid_out(call())
+    assert len(laid_out) == 70
+    for pair in (0, 69):
+        for side, of in ((0, "keys"), (1, "values")):
+            expected = [getattr(one, of)[pair][row] for row in (1, 0) for one in (a, b, b)]
+            assert torch.equal(laid_out[pair][side], torch.stack(expected))
+
+
+def test_windows_of_animatediff_have_their_frames_keys(world):
+    a, b, c = (identity(world, seed) for seed in (1, 2, 3))
+    laid_out = EachLatent([a, b, c]).laid_out(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
+    assert torch.equal(laid_out[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
+
+
+def test_one_sampling_lays_out_each_batch_once(world):
+    one, first = EachLatent([identity(world, 1)]), call()
+    assert one.laid_out(first) is one.laid_out(first)
+    assert one.laid_out(first)[0][0].shape == (6, 16, 64)
+
+
+def test_the_fused_kernel_is_asked_for_as_for_one_person(world):
+    """Terms of the block's own width; how the kernel adds them is tested where there is a GPU."""
+    of_each, of_one = (IdentityTerm(one, 0, 0.8, Window(1e9, 0.0), None)
+                       for one in (EachLatent([identity(world, 1), identity(world, 2)]), identity(world, 1)))
+    assert variant_of([of_each], call(), 16) == variant_of([of_one], call(), 16)
+    assert of_each.identity.differs_by_latent and not of_one.identity.differs_by_latent
+
+
+# ---- in IdentityNet
+
+
+def test_tokens_are_spread_over_the_latents():
+    tokens = torch.arange(2.0)[:, None, None].expand(2, 16, 4)
+    marked, plain = {"cross_attn_controlnet": tokens, EACH_LATENT: True}, {"cross_attn_controlnet": tokens}
+    conds = {"positive": [dict(marked), dict(plain)], "negative": [{}]}
+    spread = with_tokens_for_each_latent(conds, 4)
+    assert spread["positive"][0]["cross_attn_controlnet"][:, 0, 0].tolist() == [0, 1, 1, 1]
+    assert spread["positive"][1] == plain and spread["negative"] == [{}]
+    assert conds["positive"][0]["cross_attn_controlnet"] is tokens, "what is given is the sampler's"
+    assert with_tokens_for_each_latent(conds, 1)["positive"][0] is conds["positive"][0], "ComfyUI leaves out what is too much"
