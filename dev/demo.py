@@ -107,7 +107,7 @@ def pick(client, given: str | None, option: str, node: str, widget: str, default
 
 def serve(options: argparse.Namespace):
     """The server to be used, and for one's own ComfyUI nothing of ours but the pack."""
-    import miniature
+    from serving import miniature
     from serving.server import Server
     if options.comfyui:
         return Server(options.comfyui, Path(os.environ[INSIDE]), models=None)
@@ -117,8 +117,8 @@ def serve(options: argparse.Namespace):
 
 def run_workflow(options: argparse.Namespace) -> None:
     """Start ComfyUI, queue the workflow three times, write the pictures, print the table."""
-    import miniature
     from serving import demo_workflow as wf
+    from serving import miniature
     photo = options.photo or default_photo()
     what = str(options.comfyui) if options.comfyui else f"{pins.NEWEST_COMFYUI} with a miniature SDXL (random weights)"
     print(f"Starting ComfyUI: {what} ...", flush=True)

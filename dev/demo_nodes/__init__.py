@@ -18,7 +18,7 @@ DEV = Path(os.environ.get("INSTANTID_CHECKOUT") or Path(__file__).resolve().pare
 def _miniature():
     name = "instantid_demo_miniature"
     if name not in sys.modules:
-        spec = importlib.util.spec_from_file_location(name, DEV / "miniature.py")
+        spec = importlib.util.spec_from_file_location(name, DEV / "serving" / "miniature.py")
         sys.modules[name] = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]

@@ -3,12 +3,12 @@
 import os
 from pathlib import Path
 
-import miniature
 import pytest
 from chromium import BROWSERS, Editor, find_browser
 from conftest import DEV
 from oracle import fixtures as fx
 from photos import write_image
+from serving import miniature
 from serving.server import Server
 
 COMFYUI = os.environ.get("INSTANTID_COMFYUI")

@@ -3,9 +3,9 @@
 import json
 from pathlib import Path
 
-import miniature
 import pytest
 from conftest import CHECKOUT, COMFYUI
+from serving import miniature
 from serving.client import PromptError
 from serving.demo_workflow import changed, node
 from serving.server import Server

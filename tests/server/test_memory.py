@@ -6,11 +6,11 @@ import shutil
 from pathlib import Path
 
 import demo_workflow
-import miniature
 import pytest
 from conftest import DEV
 from oracle import fixtures as fx
 from photos import write_image
+from serving import miniature
 from serving.demo_workflow import changed
 from serving.server import Server
 

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-import miniature
 import pytest
 import safetensors.torch
 import torch
 from conftest import COMFYUI
 from oracle import fixtures as fx
 from photos import write_image
+from serving import miniature
 from serving.server import Server
 
 from benchmarks.stages.server.rerun import MOVES, play, workflow

@@ -6,12 +6,12 @@ import itertools
 import json
 import urllib.parse
 
-import miniature
 import numpy as np
 import pytest
 from conftest import CHECKOUT
 from oracle import fixtures as fx
 from PIL import Image
+from serving import miniature
 from serving.demo_workflow import node
 from serving.server import PACK
 from workflow_templates import parts

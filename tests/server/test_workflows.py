@@ -1,9 +1,9 @@
 """Workflows over HTTP, as a user queues them."""
 
-import miniature
 import pytest
 import safetensors.torch
 import torch
+from serving import miniature
 from serving.client import PromptError
 from serving.demo_workflow import changed, node
 

@@ -146,7 +146,7 @@ class Editor {
     // ---- faces ----
 
     chosen(faces) {
-        this.face = Math.min(this.face, faces.length - 1)
+        this.face = Math.max(Math.min(this.face, faces.length - 1), 0)
         return faces[this.face]
     }
 

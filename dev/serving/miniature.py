@@ -12,7 +12,7 @@ from pathlib import Path
 from types import ModuleType
 
 ADAPTER = "miniature_instantid.safetensors"
-FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "oracle" / "fixtures.py"
+FIXTURES = Path(__file__).resolve().parents[2] / "tests" / "oracle" / "fixtures.py"
 
 
 @cache
