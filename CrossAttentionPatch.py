@@ -21,7 +21,7 @@ from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, 
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
-SAMPLING_CACHE_KEY = f"{KEY}_kept"       # in a sampler's options: what its UNet calls share
+SAMPLING_CACHE_KEY = f"{KEY}_sampling_cache"  # in a sampler's options: what its UNet calls share
 POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
 REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import hostile
+from benchmarks.stages import hostile
 
 SHORT = {"adapters": 12, "networks": 6, "images": 12, "masks": 40, "texts": 40, "prompts": 12}
 
