@@ -197,6 +197,8 @@ def show(content):
     for row in rows:
         print(f"{MARKS[row['holds']]:13}  {row['stage']}: {row['must']}: {row['found']}")
     counts = {mark: sum(row["holds"] is holds for row in rows) for holds, mark in MARKS.items()}
+    if content["settings"]["device"] == "cpu":
+        print("\nThis ran on a CPU, on a miniature: NOTHING WAS SHOWN ON A GPU. Recorded operations stood for CUDA graphs.")
     print(f"\n{', '.join(f'{number} {mark}' for mark, number in counts.items())}. "
           + ("All stages were run." if content["complete"] else "Call the command again to run what is missing."))
 

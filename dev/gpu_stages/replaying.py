@@ -77,7 +77,7 @@ def cancel(report, settings):
     ordinary = world.sample(*wired, steps=STEPS)
     attention = IdentityStep.__call__.__globals__["attention"]
     for at in (30, 90, 150, 210)[:None if settings.gpu else 1]:
-        replay.drop_all()
+        replay.drop_now()
         count = iter(range(at))
 
         def cancelled(*args, count=count, **kwargs):

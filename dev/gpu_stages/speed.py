@@ -117,8 +117,8 @@ def faces(report, settings):
         source = sessions["CPU"].get_inputs()[0]
         side = source.shape[2] if isinstance(source.shape[2], int) else 640
         inputs = {source.name: torch.rand(1, 3, side, side).numpy()}
-        runs = {name: functools.partial(session.run, None, inputs) for name, session in sessions.items()}
-        seconds = common.side_by_side(runs, ROUNDS)
+        seconds = common.side_by_side(
+            {name: functools.partial(session.run, None, inputs) for name, session in sessions.items()}, ROUNDS)
         report.figures(**{network.name: seconds})
         report.row(f"{must}: {network.name}", sessions["CUDA"].get_providers()[0],
                    sessions["CUDA"].get_providers()[0].startswith("CUDA"))
