@@ -26,7 +26,8 @@ def tensor(random, *shape):
     """Numbers in a form that torch allows, if not always ComfyUI."""
     values = torch.rand(shape, generator=torch.Generator().manual_seed(random.randrange(1 << 30)))
     for change in random.sample(range(12), random.choice((0, 1, 1, 2))):
-        if change == 0 and values.numel() and values.is_floating_point() and values.is_contiguous():
+        if change == 0 and values.numel() and values.is_floating_point() and values.is_contiguous() and not (
+                values.requires_grad):
             values.view(-1)[random.randrange(values.numel())] = random.choice(NUMBERS)
         elif change == 1:
             values = values.double()
