@@ -199,7 +199,7 @@ def test_replay_gives_the_same_and_keeps_constants_out_of_the_capture(world, mon
     net, settings = fx.mini_identity_net(), {"steps": 4, "size": (8, 8)}
 
     def pair(**masks):
-        """(latents of an ordinary run, latents of a replayed one). Replay steps aside where layers have hooks, as for counts."""
+        """(latents of an ordinary run, latents of a replayed one). Replay steps aside where layers have hooks, as to count."""
         given = several(world, net=net, **over, **masks)
         model, *replayed = with_replay(world.model, *given)
         return [fx.sample(world.model, *given, **settings), fx.sample(model, *replayed, **settings)]
