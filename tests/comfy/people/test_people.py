@@ -150,7 +150,8 @@ def test_people_of_other_networks_are_refused(nodes, world, persons):
 def test_masks_of_each_latent(nodes, world, persons):
     """The n-th mask is the n-th latent's, the last one the rest's, in attention and in IdentityNet."""
     def latents(left, right):
-        people = people_of(nodes, {"person": persons["a"], "mask": left}, {"person": persons["b"], "mask": right})
+        people = people_of(nodes, {"person": persons["a"], "mask": left, "keypoints": keypoints(20)},
+                           {"person": persons["b"], "mask": right, "keypoints": keypoints(400)})
         return fx.sample(*apply(nodes, world, people), batch=3, **STEPS)
     each, there, back = latents(torch.cat([LEFT, RIGHT]), torch.cat([RIGHT, LEFT])), latents(LEFT, RIGHT), latents(RIGHT, LEFT)
     for number, expected in enumerate((there, back, back)):
