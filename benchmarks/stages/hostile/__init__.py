@@ -18,7 +18,7 @@ from random import Random
 SHARES = {"adapters": 20, "networks": 8, "images": 12, "masks": 20, "texts": 25, "prompts": 15}  # of a hundred inputs
 SLOWEST = 2.0    # seconds of one input
 SILENCE = 120.0  # seconds without any result, after which a process counts as hanging
-OURS = "instantid_swift"
+OURS = ("instantid_swift", "InstantID")  # modules of our exceptions; the second is what the editor shows
 
 
 def add_arguments(parser):

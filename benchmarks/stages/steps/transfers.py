@@ -142,7 +142,7 @@ def variants(world):
     from reference import reference_model
     factors, identity, weight = factors_of_blocks("as original"), world.identity, sampling.WEIGHT
     text = world.positive, world.negative
-    formula = reference_model(world.model, world.adapter, identity, weight, blocks=factors)
+    formula = reference_model(world.model, world.adapter, identity.tokens(world.adapter.device), weight, blocks=factors)
 
     def term(start_at=0.0, end_at=1.0, mask=None):
         return patch_model(world.model, identity, weight, start_at, end_at, mask, factors=factors)
