@@ -1,0 +1,61 @@
+"""The Dask cluster of a run: one of its own on this machine, or one that the user has started."""
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import dask
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
+
+from bulk import BulkError
+from bulk.jobs.settings import Settings
+from bulk.servers.worker import RESOURCE
+
+LOOPBACK = "127.0.0.1"
+CONNECT_SECONDS = "15s"
+OWN_CLUSTER = {     # Dask keeps long logs of what it did; a run of a million jobs needs none of them
+    "distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 100,
+    "distributed.admin.system-monitor.log-length": 600, "distributed.worker.profile.enabled": False}
+
+
+def security(settings: Settings) -> Security | None:
+    """Dask's TLS options, as the setting tls has them. Raises BulkError."""
+    if not settings.tls:
+        return None
+    try:
+        return Security(require_encryption=True, **settings.tls)
+    except (TypeError, ValueError) as error:
+        raise BulkError(f"The setting tls is not right: {error}.") from error
+
+
+@asynccontextmanager
+async def connect(settings: Settings, *, processes: bool = True) -> AsyncIterator[Client]:
+    """A client of the run's cluster. processes: whether workers of our own are processes, or threads of this one."""
+    if settings.scheduler:
+        try:
+            client = await Client(settings.scheduler, asynchronous=True, security=security(settings), timeout=CONNECT_SECONDS,
+                                  set_as_default=False)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise BulkError(f"No Dask scheduler answers at {settings.scheduler} ({error}). Is it running, are the TLS files "
+                            "right?") from error
+        async with client:
+            yield client
+        return
+    with dask.config.set(OWN_CLUSTER):
+        async with own_cluster(settings, processes) as cluster, \
+                Client(cluster, asynchronous=True, set_as_default=False) as client:
+            yield client
+
+
+def own_cluster(settings: Settings, processes: bool) -> SpecCluster:
+    """A scheduler and one worker for each server, listening on this machine only."""
+    if not settings.servers:
+        raise BulkError('There is no server: give servers = ["http://127.0.0.1:8188"], or a scheduler.')
+    protocol = "tls" if settings.tls else "tcp"
+    # the threads beyond `at_once` answer while jobs run
+    common = {"nthreads": settings.at_once + 1, "resources": {RESOURCE: 1}, "host": LOOPBACK, "protocol": protocol,
+              "memory_limit": 0, "dashboard": False, "death_timeout": 60, "silence_logs": logging.ERROR}
+    workers = {url: {"cls": Nanny if processes else Worker, "options": {"name": url, **common}} for url in settings.servers}
+    scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "port": 0, "protocol": protocol, "dashboard": True,
+                                               "dashboard_address": settings.dashboard}}
+    return SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True, security=security(settings),
+                       silence_logs=logging.ERROR, name="bulk")
