@@ -98,6 +98,7 @@ def _checked(content: dict, folder: Path) -> Settings:
     if content["servers"] and content.get("scheduler"):
         raise BulkError("Give either servers, or a scheduler whose workers have their own servers.")
     content["person"] = _person(content)
+    content["tls"] = {name: _tls(name, value, folder) for name, value in content.get("tls", {}).items()}
     return Settings(**content, folder=folder)
 
 
@@ -110,6 +111,16 @@ def _person(content: dict) -> tuple[str, ...]:
     if unknown:
         raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
     return named or tuple(content.get("files", {}))
+
+
+def _tls(name: str, value: object, folder: Path) -> object:
+    """A TLS option of Dask; files as absolute paths."""
+    if not name.endswith(("_file", "_cert", "_key")):
+        return value
+    path = folder / str(value)
+    if not path.is_file():
+        raise BulkError(f"The setting tls: there is no file {path} for {name}.")
+    return str(path)
 
 
 def server_url(text: object) -> str:

@@ -67,14 +67,14 @@ def lines(path: Path) -> Iterator[dict]:
         return
     with file:
         for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
             try:
                 content = json.loads(line)
                 content["id"], content["event"]
             except (ValueError, KeyError, TypeError):
-                if line.endswith(b"\n") and line.strip():
-                    raise BulkError(f"Line {number} of {path} is damaged. Delete that line and start again; "
-                                    "pictures that are there are not made again.") from None
-                continue
+                raise BulkError(f"Line {number} of {path} is damaged. Delete that line and start again; "
+                                "pictures that are there are not made again.") from None
             yield content
 
 

@@ -9,6 +9,7 @@ import itertools
 import time
 from collections.abc import Iterator
 
+from dask.utils import key_split
 from distributed import Client
 
 from bulk import BulkError
@@ -123,6 +124,7 @@ class Run:
                     self.dispatch.leave(server.name)
             self._despair()
             self.progress.draw()
+            key_split.cache_clear()     # Dask keeps the last 100,000 keys there, tens of MB
             await asyncio.sleep(WATCH_SECONDS)
         for task in reports.values():
             task.cancel()

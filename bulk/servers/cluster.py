@@ -41,8 +41,13 @@ async def connect(settings: Settings, *, processes: bool = True) -> AsyncIterato
             yield client
         return
     with dask.config.set(OWN_CLUSTER):
-        async with own_cluster(settings, processes) as cluster, \
-                Client(cluster, asynchronous=True, set_as_default=False) as client:
+        try:
+            cluster = await own_cluster(settings, processes)
+        except (RuntimeError, OSError) as error:
+            reason = error.__cause__.__cause__ if error.__cause__ and error.__cause__.__cause__ else error
+            raise BulkError(f"Dask could not start on this machine: {reason}. Are the settings dashboard and tls "
+                            "right?") from error
+        async with cluster, Client(cluster, asynchronous=True, set_as_default=False) as client:
             yield client
 
 
@@ -50,12 +55,12 @@ def own_cluster(settings: Settings, processes: bool) -> SpecCluster:
     """A scheduler and one worker for each server, listening on this machine only."""
     if not settings.servers:
         raise BulkError('There is no server: give servers = ["http://127.0.0.1:8188"], or a scheduler.')
-    protocol = "tls" if settings.tls else "tcp"
+    secured = security(settings)
+    spoken = {"host": LOOPBACK, "protocol": "tls" if secured else "tcp", "security": secured}
     # the threads beyond `at_once` answer while jobs run
-    common = {"nthreads": settings.at_once + 1, "resources": {RESOURCE: 1}, "host": LOOPBACK, "protocol": protocol,
-              "memory_limit": 0, "dashboard": False, "death_timeout": 60, "silence_logs": logging.ERROR}
+    common = {"nthreads": settings.at_once + 1, "resources": {RESOURCE: 1}, "memory_limit": 0, "dashboard": False,
+              "death_timeout": 60, "silence_logs": logging.ERROR, **spoken}
     workers = {url: {"cls": Nanny if processes else Worker, "options": {"name": url, **common}} for url in settings.servers}
-    scheduler = {"cls": Scheduler, "options": {"host": LOOPBACK, "port": 0, "protocol": protocol, "dashboard": True,
-                                               "dashboard_address": settings.dashboard}}
-    return SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True, security=security(settings),
+    scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard": True, "dashboard_address": settings.dashboard, **spoken}}
+    return SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True, security=secured,
                        silence_logs=logging.ERROR, name="bulk")
