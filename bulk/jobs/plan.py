@@ -15,6 +15,7 @@ from bulk.jobs.workflow import Workflow
 
 NAMESPACE = uuid.UUID("5f0c7a3e-7f0c-5d43-9a52-5b1d3a6f2b10")     # of job ids; another one would make every job a new one
 KEPT_HASHES = 4096
+PREFIX = "filename_prefix"
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class File:
 
 @dataclass(frozen=True)
 class Job:
-    """One prompt. id: a UUIDv5 of the prompt as it is sent, in which files are named by content.
+    """One prompt. id: a UUIDv5 of the workflow with the job's values, in which files are named by content.
 
     values: the row, without the columns it leaves to the workflow. person: what the jobs of one person have in common.
     """
@@ -64,9 +65,13 @@ class Plan:
         return Job(str(uuid.uuid5(NAMESPACE, text)), person, values, tuple(files.values()))
 
     def prompt(self, job: Job) -> dict:
-        """What is sent to a server."""
+        """What is sent to a server. Output nodes write files of the job's own name: servers that share a folder count their
+        pictures up without asking each other, and one could overwrite the other's."""
         names = [name for name in self.settings.files if name in job.values]
-        return self._prompt(job.values, dict(zip(names, job.files, strict=True)))
+        prompt = self._prompt(job.values, dict(zip(names, job.files, strict=True)))
+        return {key: node if not isinstance(node["inputs"].get(PREFIX), str) else
+                {**node, "inputs": {**node["inputs"], PREFIX: f"{node['inputs'][PREFIX]}_{job.id}"}}
+                for key, node in prompt.items()}
 
     def _prompt(self, values: dict, files: dict[str, File]) -> dict:
         return self.workflow.with_values([(self.targets[name], files[name].name if name in files else value)

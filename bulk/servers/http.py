@@ -100,16 +100,19 @@ class Server:
         return headers.get("Content-Length") == str(size)
 
     def upload(self, name: str, content: bytes) -> None:
-        """Puts a file into the input folder. name: of letters, digits and a dot."""
+        """Puts a file into the input folder. name: made from the content, of letters, digits and a dot."""
+        # overwriting is for what a broken upload has left: another server of the same folder may be reading the file
+        if self._uploaded_as(name, content, "false") != name and self._uploaded_as(name, content, "true") != name:
+            raise Unreachable(f"{self.url} saved the file {name} under another name")
+
+    def _uploaded_as(self, name: str, content: bytes, overwrite: str) -> str | None:
         boundary = uuid.uuid4().hex
-        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\ntrue\r\n'
+        head = (f'--{boundary}\r\nContent-Disposition: form-data; name="overwrite"\r\n\r\n{overwrite}\r\n'
                 f'--{boundary}\r\nContent-Disposition: form-data; name="image"; filename="{name}"\r\n'
                 "Content-Type: application/octet-stream\r\n\r\n")
         body = head.encode() + content + f"\r\n--{boundary}--\r\n".encode()
-        answer = self._object(self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}")[0],
-                              "/upload/image")
-        if answer.get("name") != name:
-            raise Unreachable(f"{self.url} saved the file {name} under another name")
+        answer = self.request("/upload/image", body, f"multipart/form-data; boundary={boundary}")[0]
+        return self._object(answer, "/upload/image").get("name")
 
     def file(self, description: dict) -> bytes:
         """A file that an output node wrote; description: {"filename", "subfolder", "type"}."""

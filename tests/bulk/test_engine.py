@@ -25,7 +25,7 @@ def plan(tmp_path, product=None, table=None, **changes):
     made = settings.Settings(tmp_path / "w.json", tmp_path / "out", {"photo": "Photo.image"},
                              {"seed": "2.seed", "cfg": "2.cfg"}, product=product or {}, table=table, person=("photo",),
                              folder=tmp_path, **changes)
-    return Plan(made, workflow.Workflow(NODES))
+    return Plan(made, workflow.Workflow(dict(NODES)))
 
 
 @pytest.fixture
@@ -253,3 +253,60 @@ def test_what_a_server_refuses_is_one_sentence():
     answer = {"error": {"message": "Prompt outputs failed validation", "details": ""}, "node_errors": {
         "3": {"class_type": "KSampler", "errors": [{"message": "Value not in list", "details": "sampler: 'x' not in []"}]}}}
     assert prompts.refusal(json.dumps(answer)) == "KSampler (node 3): Value not in list sampler: 'x' not in []"
+
+
+# ---- a server's answers ----
+
+def test_servers_that_share_a_folder_write_files_of_different_names(photos):
+    made = plan(photos, {"seed": {"from": 1, "to": 2}})
+    made.workflow.nodes["9"] = {"class_type": "SaveImage", "inputs": {"filename_prefix": "me", "images": ["2", 0]}}
+    names = [made.prompt(found)["9"]["inputs"]["filename_prefix"] for found in made.jobs()]
+    assert names == [f"me_{found.id}" for found in made.jobs()] and len(set(names)) == 2
+    assert made.workflow.nodes["9"]["inputs"]["filename_prefix"] == "me"
+
+
+@pytest.fixture
+def rogue():
+    """rogue(answer) -> Server that answers every request with these bytes."""
+    import socketserver
+    import threading
+
+    from bulk.servers.http import Server
+    running = []
+
+    def start(answer):
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                while self.rfile.readline().strip():
+                    pass
+                self.wfile.write(answer)
+        listening = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
+        running.append(listening)
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        return Server(f"http://127.0.0.1:{listening.server_address[1]}", timeout=5)
+    yield start
+    for listening in running:
+        listening.shutdown()
+        listening.server_close()
+
+
+@pytest.mark.parametrize("answer, sentence", [
+    (b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 2000, "more than 1000 bytes"),
+    (b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{}", "broke off"),
+    (b"HTTP/1.1 200 OK\r\n\r\n<html>", "with JSON"),
+    (b"HTTP/1.1 200 OK\r\n\r\n[1]", "as ComfyUI does"),
+    (b"SSH-2.0-OpenSSH\r\n", "broke off|did not answer"),
+    (b"", "broke off|did not answer"),
+])
+def test_answers_of_something_else_than_comfyui(rogue, monkeypatch, answer, sentence):
+    from bulk.servers import http
+    monkeypatch.setattr(http.Server.request, "__kwdefaults__", {"most": 1000, "method": None})
+    with pytest.raises(http.Unreachable, match=sentence):
+        rogue(answer).get("/queue")
+
+
+def test_a_server_cannot_send_us_elsewhere(rogue):
+    from bulk.servers import http
+    with pytest.raises(http.Refused) as error:
+        rogue(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n").get("/queue")
+    assert error.value.status == 302
