@@ -11,10 +11,10 @@ REDRAW_SECONDS = 0.2
 
 
 class Progress:
-    """Counts ended jobs and shows them. total: of all jobs; ended: those of earlier runs."""
+    """Counts ended jobs and shows them. total: of all jobs, those that ended in earlier runs included."""
 
-    def __init__(self, total: int, ended: int = 0, stream: TextIO | None = None):
-        self.total, self.ended, self.at_start = total, ended, ended
+    def __init__(self, total: int, stream: TextIO | None = None):
+        self.total, self.ended = total, 0
         self.stream = stream or sys.stderr
         self.failures: Counter[str] = Counter()
         self._times: deque[float] = deque(maxlen=1000)

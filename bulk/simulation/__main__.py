@@ -1,5 +1,6 @@
-"""Measures the engine without any computing: python -m bulk.simulation overhead|throughput [options]
+"""Measures the engine without any computing: python -m bulk.simulation plan|overhead|throughput [options]
 
+plan: a table of many jobs: seconds to check it, seconds to make all jobs and their ids, memory.
 overhead: many jobs on servers that take no time: seconds a job, memory as it goes on.
 throughput: 1, 10 and 100 servers whose prompts take times measured in a real run (its ledger), against the ideal in which every
 server computes all the time.
@@ -7,6 +8,7 @@ Results go to a JSON file with the machine and the versions.
 """
 import argparse
 import asyncio
+import dataclasses
 import json
 import os
 import platform
@@ -17,6 +19,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
+from bulk.jobs import checking
 from bulk.jobs.plan import Plan
 from bulk.jobs.settings import Settings
 from bulk.jobs.workflow import Workflow
@@ -108,6 +111,30 @@ def measure(servers: int, jobs: int, people: int, samples: list[float]) -> dict:
             "jobs_and_mib": memory.readings[::max(1, len(memory.readings) // 20)] + memory.readings[-1:]}
 
 
+def planning(jobs: int, people: int) -> dict:
+    """A table of so many jobs: the check of --plan, then every job with its id, as a run reads them."""
+    with tempfile.TemporaryDirectory(prefix="bulk-simulation-") as scratch:
+        folder = Path(scratch)
+        plan = make_plan(folder, people, people, [])
+        table = folder / "jobs.csv"
+        with open(table, "w", encoding="utf-8") as file:
+            file.write("photo,seed\n")
+            file.writelines(f"photos/{number % people}.png,{number}\n" for number in range(jobs))
+        memory, start = resident_mib(), time.monotonic()
+        plan = Plan(dataclasses.replace(plan.settings, product={}, table=table), plan.workflow)
+        problems = checking.row_problems(plan, INFO)
+        checked = time.monotonic()
+        last = None
+        for job in plan.jobs():
+            last = job
+        made = time.monotonic()
+    if problems or last is None:
+        raise SystemExit("\n".join(problems))
+    return {"jobs": plan.rows.count, "seconds_to_check": round(checked - start, 2),
+            "seconds_to_make_all": round(made - checked, 2), "mib_before": round(memory, 1),
+            "mib_after": round(resident_mib(), 1)}
+
+
 def throughput(options: argparse.Namespace) -> list[dict]:
     """Runs of about `seconds` each. The ideal is that every server computes all the time."""
     measured = [line["seconds"] for line in lines(options.ledger) if line["event"] == "done" and line.get("seconds")]
@@ -125,9 +152,9 @@ def throughput(options: argparse.Namespace) -> list[dict]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m bulk.simulation", description=__doc__)
-    parser.add_argument("what", choices=["overhead", "throughput"])
+    parser.add_argument("what", choices=["plan", "overhead", "throughput"])
     parser.add_argument("--servers", type=int, nargs="+", help="default: 2, or 1 10 100")
-    parser.add_argument("--jobs", type=int, default=100_000, help="of overhead")
+    parser.add_argument("--jobs", type=int, default=100_000, help="of plan and overhead")
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60, help="of each run of throughput, at the ideal")
     parser.add_argument("--ledger", type=Path, help="of the real run whose times are drawn")
@@ -136,9 +163,13 @@ def main() -> int:
     if options.what == "throughput" and not options.ledger:
         parser.error("throughput needs --ledger")
     options.servers = options.servers or ([2] if options.what == "overhead" else [1, 10, 100])
-    found = {"machine": machine(), "command": " ".join(["python -m bulk.simulation", *sys.argv[1:]]),
-             "results": [measure(n, options.jobs, options.people, [0.0]) for n in options.servers]
-             if options.what == "overhead" else throughput(options)}
+    if options.what == "plan":
+        results = [planning(options.jobs, options.people)]
+    elif options.what == "overhead":
+        results = [measure(count, options.jobs, options.people, [0.0]) for count in options.servers]
+    else:
+        results = throughput(options)
+    found = {"machine": machine(), "command": " ".join(["python -m bulk.simulation", *sys.argv[1:]]), "results": results}
     options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     for result in found["results"]:
         print(json.dumps(result))

@@ -136,6 +136,9 @@ class StandIns:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
         self._process.kill()
         self._process.join()
 

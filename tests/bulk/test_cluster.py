@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import io
 import shutil
 import subprocess
 import time
@@ -11,6 +12,7 @@ import pytest
 from bulk import BulkError
 from bulk.results.ledger import Ledger
 from bulk.running.progress import Progress
+from bulk.running.runner import Run
 from bulk.servers import cluster
 from bulk.simulation.__main__ import INFO, make_plan, measure
 from bulk.simulation.stand_in import StandIns
@@ -22,14 +24,31 @@ def test_every_job_is_computed_once():
     assert measure(servers=3, jobs=60, people=6, samples=[0.0, 0.02])["jobs"] == 60
 
 
-def run(plan):
+def run(plan, said=None, meanwhile=lambda run: None):
+    """(Dask's address, standing) after a run. meanwhile: called a few times a second."""
     async def inside():
-        from bulk.running.runner import Run
         async with cluster.connect(plan.settings, processes=False) as client:
-            await Run(plan, client, ledger, Progress(plan.rows.count))()
+            run = Run(plan, client, ledger, Progress(plan.rows.count, said))
+            running = asyncio.ensure_future(run())
+            while not (await asyncio.wait([running], timeout=0.1))[0]:
+                meanwhile(run)
+            await running
             return client.scheduler.address
     with Ledger(plan.settings.ledger) as ledger:
         return asyncio.run(inside()), ledger.standing
+
+
+def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
+    said = io.StringIO()
+    with StandIns(1, [0.05], INFO) as good, StandIns(1, [0.05], INFO) as bad:
+        def kill_one(run):
+            if run.ledger.standing.done > 10:
+                bad.kill()
+        plan = make_plan(tmp_path, 4, 100, good.addresses + bad.addresses)
+        _, standing = run(plan, said, kill_one)
+    assert standing.done == 100 and not standing.ended_badly and not standing.open
+    assert standing.servers[bad.addresses[0]][2] >= 3 and standing.servers[good.addresses[0]][2] == 0
+    assert f"{bad.addresses[0]} has failed 3 times in a row and is set aside" in said.getvalue()
 
 
 def test_tls(tmp_path):

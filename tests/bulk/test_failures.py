@@ -51,6 +51,7 @@ def test_a_killed_worker_is_replaced_and_its_jobs_are_found(servers, campaign):
     assert sum(map(computed, servers)) - before == 6
 
 
+@pytest.mark.long
 def test_a_server_that_is_gone_is_set_aside_and_said_so(servers, campaign, tmp_path):
     with start_server(tmp_path / "third.log") as third:
         found = campaign([url_of(servers[0]), url_of(third)], prompts=2, seeds=2)
