@@ -1,6 +1,5 @@
 """A run in numbers, as text."""
 from bulk.results.ledger import Standing
-from bulk.running.progress import duration
 
 
 def counts(total: int, standing: Standing) -> str:
@@ -41,3 +40,11 @@ def estimate(left: int, servers: int, standing: Standing) -> str:
     mean = sum(standing.seconds) / len(standing.seconds)
     return (f"About {duration(left * mean / max(1, servers))} for the {left} jobs left on {servers} "
             f"server{'s' if servers != 1 else ''}, at {mean:.2f} s a job (mean of the last {len(standing.seconds)}).")
+
+
+def duration(seconds: float) -> str:
+    """`2 h 05 min`, `3 min 20 s`, `12 s`"""
+    seconds = round(seconds)
+    if seconds >= 3600:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"

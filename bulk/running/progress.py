@@ -4,6 +4,8 @@ import time
 from collections import Counter, deque
 from typing import TextIO
 
+from bulk.results.summary import duration
+
 WIDTH = 24
 RATE_SECONDS = 120.0        # over which the rate is taken
 LINE_SECONDS = 10.0         # between two lines where the output is no terminal
@@ -69,11 +71,3 @@ class Progress:
     def _write(self, text: str) -> None:
         self.stream.write(text)
         self.stream.flush()
-
-
-def duration(seconds: float) -> str:
-    """`2 h 05 min`, `3 min 20 s`, `12 s`"""
-    seconds = round(seconds)
-    if seconds >= 3600:
-        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
-    return f"{seconds // 60} min {seconds % 60:02d} s" if seconds >= 60 else f"{seconds} s"

@@ -78,7 +78,8 @@ class Run:
             batch = await asyncio.to_thread(lambda: list(itertools.islice(jobs, READ_AT_ONCE)))
             fresh = []
             for job in batch:
-                if job.id in self.active:       # the same job twice in the plan
+                # the same job twice in the plan; it may have ended since `_left` looked
+                if job.id in self.active or pictures.path_of(self.folder, job.id).exists():
                     self.progress.job_ended(skipped=True)
                     continue
                 self.active.add(job.id)
