@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 
 from dask.utils import key_split
-from distributed import Client
+from distributed import Client, span
 
 from bulk import BulkError
 from bulk.jobs import checking
@@ -60,9 +60,11 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         await self.client.register_plugin(worker.ServerCheck())
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                self._tasks.create_task(self._read())
-                self._tasks.create_task(self._watch())
+            # one span for all: else Dask begins another one whenever it is idle, and keeps them all
+            with span("bulk"):
+                async with asyncio.TaskGroup() as self._tasks:
+                    self._tasks.create_task(self._read())
+                    self._tasks.create_task(self._watch())
         except* (BulkError, OSError) as errors:      # a full disk, a Dask scheduler that is gone
             raise BulkError(str(errors.exceptions[0])) from errors
 

@@ -14,7 +14,8 @@ LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = "15s"
 OWN_CLUSTER = {     # Dask keeps long logs of what it did; a run of a million jobs needs none of them
     "distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 100,
-    "distributed.admin.system-monitor.log-length": 600, "distributed.worker.profile.enabled": False}
+    "distributed.admin.system-monitor.log-length": 600, "distributed.admin.system-monitor.interval": "5s",
+    "distributed.worker.profile.enabled": False}
 
 
 def security(settings: Settings) -> Security | None:

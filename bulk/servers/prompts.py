@@ -57,8 +57,12 @@ def run(server: Server, request: Request) -> Outcome:
             return Outcome("needs files", missing=lacking)
         for name in missing:
             server.upload(name, request.content[name])
-        found = is_queued(server, request.id) or _succeeded(entry_of(server, request.id))
+        queued = is_queued(server, request.id)
+        entry = None if queued else entry_of(server, request.id)
+        found = queued or _succeeded(entry)
         if not found:
+            if entry:       # what an earlier attempt has left would be taken for this one's end
+                server.post("/history", {"delete": [request.id]})
             refusal = queue(server, request)
             if refusal:
                 return refusal
@@ -87,13 +91,11 @@ def entry_of(server: Server, prompt_id: str) -> dict | None:
 
 
 def _succeeded(entry: dict | None) -> bool:
-    return bool(entry) and (entry.get("status") or {}).get("status_str") == "success"
+    return entry is not None and (entry.get("status") or {}).get("status_str") == "success"
 
 
 def queue(server: Server, request: Request) -> Outcome | None:
     """Queues a job's prompt. Returns an outcome where ComfyUI refuses it."""
-    # what an earlier attempt has left there would be taken for this one's end
-    server.post("/history", {"delete": [request.id]})
     try:
         answer = server.post("/prompt", {"prompt": request.prompt, "prompt_id": request.id, "client_id": "bulk"})
     except Refused as error:

@@ -3,6 +3,7 @@
 A worker whose name is an address (http://...) uses that server. Any other uses the server that Dask's configuration names as
 `bulk.server` (in the environment: DASK_BULK__SERVER), else the one on its own machine at ComfyUI's usual port.
 """
+import signal
 import socket
 from dataclasses import dataclass, field
 
@@ -36,6 +37,8 @@ class ServerCheck(WorkerPlugin):
     name = PLUGIN
 
     def setup(self, worker: Worker) -> None:
+        if worker.nanny:        # a process of its own, which its nanny ends: Ctrl-C would only make it write a traceback
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
         name = str(worker.name)
         own = name.startswith(("http://", "https://"))
         url = name if own else dask.config.get("bulk.server", DEFAULT)
