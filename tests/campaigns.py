@@ -82,8 +82,8 @@ class Campaign:
             time.sleep(0.05)
 
 
-def write_campaign(folder, servers, people, prompts=2, seeds=2, nodes=None, text=""):
-    """The files of a run over every photo in a folder, so many prompts and seeds. servers: addresses, or None."""
+def write_campaign(folder, servers, people, prompts=2, seeds=2, nodes=None, pattern="*.png", text=""):
+    """The files of a run over photos of a folder, so many prompts and seeds. servers: addresses, or None."""
     (folder / "workflow.json").write_text(json.dumps(nodes or workflow()))
     (folder / "JOBS.toml").write_text(f"""
 workflow = "workflow.json"
@@ -97,7 +97,7 @@ photo = "Photo.image"
 prompt = "Prompt.text"
 seed = "Sampler.seed"
 [product]
-photo = {{folder = "{people}"}}
+photo = {{folder = "{people}", pattern = "{pattern}"}}
 prompt = {json.dumps([f"prompt number {number}" for number in range(prompts)])}
 seed = {{from = 1, to = {seeds}}}
 """)

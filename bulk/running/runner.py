@@ -28,7 +28,7 @@ READ_AT_ONCE = 64
 WATCH_SECONDS = 0.5         # between two looks at the workers
 IDLE_SECONDS = 0.2          # of a coroutine that has nothing to do
 CHECK_SECONDS = 60.0        # for a worker's report
-WORKER_LOST = "worker lost"
+WORKER_LOST, DASK = "worker lost", "dask"       # reasons of failures, beside those of servers/prompts.py
 MOST_TOLD = 20              # jobs that ended badly
 RESULTS = "results"         # the folder of pictures inside the output folder
 
@@ -232,8 +232,8 @@ class Run:
         try:
             await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
             return result.result() if result.done() else Outcome("failed", f"the worker of {server.name} was lost", WORKER_LOST)
-        except Exception as error:      # Dask's own, such as a lost connection
-            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", WORKER_LOST)
+        except Exception as error:      # Dask's own, such as a lost connection to the scheduler
+            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", DASK)
         finally:
             for task in (result, gone):
                 task.cancel()
@@ -256,15 +256,14 @@ class Run:
 
     def _failed(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job goes elsewhere, or is given up after the last attempt. Where a worker was lost, its server may still have the
-        job: it goes back there when there is a new worker."""
-        attempt = self.attempts[job.id] = self.attempts.get(job.id, 0) + 1
+        job: it goes back there when there is a new worker. Trouble inside Dask says nothing about the job."""
+        attempt = self.attempts[job.id] = self.attempts.get(job.id, 0) + (outcome.reason != DASK)
         self.ledger.add(job.id, "failed", server=server.name, reason=outcome.reason, message=outcome.message, attempt=attempt)
-        lost = outcome.reason == WORKER_LOST
-        if not lost:
+        if outcome.reason != WORKER_LOST:
             server.has_failed(outcome.message, self.progress)
             if server.set_aside:
                 self.dispatch.leave(server.name)
-        if attempt < self.settings.attempts and lost:
+        if attempt < self.settings.attempts and outcome.reason in (WORKER_LOST, DASK):
             self.dispatch.take_home(job, server.name)
         elif attempt < self.settings.attempts:
             self.dispatch.take_elsewhere(job, server.name, pause_after(attempt))

@@ -12,7 +12,10 @@ from bulk.servers.worker import RESOURCE
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = "15s"
-OWN_CLUSTER = {     # Dask keeps long logs of what it did; a run of a million jobs needs none of them
+OWN_CLUSTER = {
+    # on this machine a connection ends with its process; one that is only slow must not be taken for lost
+    "distributed.comm.timeouts.tcp": "300s", "distributed.comm.timeouts.connect": "60s",
+    # Dask keeps long logs of what it did; a run of a million jobs needs none of them
     "distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 100,
     "distributed.admin.system-monitor.log-length": 600, "distributed.admin.system-monitor.interval": "5s",
     "distributed.worker.profile.enabled": False}

@@ -8,6 +8,7 @@ Results go to a JSON file with the machine and the versions.
 """
 import argparse
 import asyncio
+import contextlib
 import dataclasses
 import json
 import os
@@ -78,15 +79,17 @@ def make_plan(folder: Path, people: int, jobs: int, urls: list[str]) -> Plan:
     return Plan(settings, Workflow(WORKFLOW))
 
 
-async def run(plan: Plan, ledger: Ledger, progress: Progress) -> float:
-    """Runs a plan with workers that are threads of this process; returns the seconds, without the cluster's start."""
+async def run(plan: Plan, ledger: Ledger, progress: Progress, minutes: float | None) -> float:
+    """Runs a plan with workers that are threads of this process, not longer than so many minutes; returns the seconds, without
+    the cluster's start."""
     async with cluster.connect(plan.settings, processes=False) as client:
         start = time.monotonic()
-        await Run(plan, client, ledger, progress)()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(Run(plan, client, ledger, progress)(), minutes and minutes * 60)
         return time.monotonic() - start
 
 
-def measure(servers: int, jobs: int, people: int, samples: list[float]) -> dict:
+def measure(servers: int, jobs: int, people: int, samples: list[float], minutes: float | None = None) -> dict:
     """One run on stand-ins whose prompts take times drawn from `samples`; ends the program if a job was not computed once."""
     with tempfile.TemporaryDirectory(prefix="bulk-simulation-") as scratch, StandIns(servers, samples, INFO) as stand_ins:
         plan = make_plan(Path(scratch), people, jobs, stand_ins.addresses)
@@ -95,15 +98,16 @@ def measure(servers: int, jobs: int, people: int, samples: list[float]) -> dict:
             memory = Memory(progress)
             memory.start()
             cpu = time.process_time()
-            seconds = asyncio.run(run(plan, ledger, progress))
+            seconds = asyncio.run(run(plan, ledger, progress, minutes))
             cpu = time.process_time() - cpu
             memory.over.set()
             progress.close()
             done = ledger.standing.done
         computed, computing = stand_ins.computed()
-    if done != plan.rows.count or computed != done:
+    if minutes is None and not plan.rows.count == done == computed:
         raise SystemExit(f"{plan.rows.count} jobs, {done} done, {computed} computed")
-    return {"servers": servers, "jobs": done, "people": people, "seconds": round(seconds, 2),
+    return {"servers": servers, "jobs_planned": plan.rows.count, "jobs": done, "computed": computed, "people": people,
+            "seconds": round(seconds, 2),
             "milliseconds_a_job": round(seconds / done * 1000, 2), "cpu_milliseconds_a_job": round(cpu / done * 1000, 2),
             "server_seconds_a_job": round(computing / done, 4), "ideal_jobs_a_second": round(servers * done / computing, 3)
             if computing else None, "jobs_a_second": round(done / seconds, 3),
@@ -147,6 +151,7 @@ def throughput(options: argparse.Namespace) -> list[dict]:
         jobs = max(1, round(options.seconds * servers / mean))
         people = min(options.people, jobs)
         results.append(measure(servers, jobs // people * people, people, measured))
+        print(json.dumps(results[-1]), flush=True)
     return results
 
 
@@ -155,6 +160,7 @@ def main() -> int:
     parser.add_argument("what", choices=["plan", "overhead", "throughput"])
     parser.add_argument("--servers", type=int, nargs="+", help="default: 2, or 1 10 100")
     parser.add_argument("--jobs", type=int, default=100_000, help="of plan and overhead")
+    parser.add_argument("--minutes", type=float, help="of overhead: stop after so long, and tell what was done")
     parser.add_argument("--people", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60, help="of each run of throughput, at the ideal")
     parser.add_argument("--ledger", type=Path, help="of the real run whose times are drawn")
@@ -166,13 +172,13 @@ def main() -> int:
     if options.what == "plan":
         results = [planning(options.jobs, options.people)]
     elif options.what == "overhead":
-        results = [measure(count, options.jobs, options.people, [0.0]) for count in options.servers]
+        results = [measure(count, options.jobs, options.people, [0.0], options.minutes) for count in options.servers]
     else:
         results = throughput(options)
     found = {"machine": machine(), "command": " ".join(["python -m bulk.simulation", *sys.argv[1:]]), "results": results}
     options.output.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for result in found["results"]:
-        print(json.dumps(result))
+    if options.what != "throughput":
+        print(json.dumps(results[0]))
     return 0
 
 
