@@ -1,6 +1,9 @@
 """Two real ComfyUI servers, photos of three people, and a folder for a run over them."""
 
 import pytest
+
+# before pytest takes the name for this folder
+import bulk.jobs  # noqa: F401  isort: skip
 from campaigns import start_server, write_campaign
 from photos import write_image
 

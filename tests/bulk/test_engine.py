@@ -102,6 +102,12 @@ def test_values_of_a_product_that_cannot_be_meant(tmp_path, given):
         sources.axis("photo", given, tmp_path, True)
 
 
+def test_a_folder_gives_paths_to_upload_and_names_to_choose(photos):
+    paths = [str(photos / "photos" / f"{name}.png") for name in "abc"]
+    assert sources.axis("photo", {"folder": "photos"}, photos, True) == paths
+    assert sources.axis("person", {"folder": "photos", "pattern": "[bc].png"}, photos, False) == ["b.png", "c.png"]
+
+
 def test_an_exported_template(tmp_path):
     from bulk.jobs import template
     info = {"LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
