@@ -25,7 +25,7 @@ from bulk.servers.prompts import Outcome, Request
 
 LOOK_AHEAD = 2000           # jobs between the plan and the servers
 READ_AT_ONCE = 64
-WATCH_SECONDS = 0.5         # between two looks at the workers
+WATCH_SECONDS = 1.0         # between two looks at the workers
 IDLE_SECONDS = 0.2          # of a coroutine that has nothing to do
 CHECK_SECONDS = 60.0        # for a worker's report
 WORKER_LOST, DASK = "worker lost", "dask"       # reasons of failures, beside those of servers/prompts.py

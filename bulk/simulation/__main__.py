@@ -103,6 +103,7 @@ def measure(servers: int, jobs: int, people: int, samples: list[float], minutes:
             memory.over.set()
             progress.close()
             done = ledger.standing.done
+        steady = steady_rate(plan.settings.ledger)
         computed, computing = stand_ins.computed()
     if minutes is None and not plan.rows.count == done == computed:
         raise SystemExit(f"{plan.rows.count} jobs, {done} done, {computed} computed")
@@ -110,9 +111,18 @@ def measure(servers: int, jobs: int, people: int, samples: list[float], minutes:
             "seconds": round(seconds, 2),
             "milliseconds_a_job": round(seconds / done * 1000, 2), "cpu_milliseconds_a_job": round(cpu / done * 1000, 2),
             "server_seconds_a_job": round(computing / done, 4), "ideal_jobs_a_second": round(servers * done / computing, 3)
-            if computing else None, "jobs_a_second": round(done / seconds, 3),
+            if computing else None, "jobs_a_second": round(done / seconds, 3), "steady_jobs_a_second": round(steady, 3),
             "share_of_ideal": round(computing / servers / seconds, 4),
+            "steady_share_of_ideal": round(steady * computing / done / servers, 4),
             "jobs_and_mib": memory.readings[::max(1, len(memory.readings) // 20)] + memory.readings[-1:]}
+
+
+def steady_rate(ledger: Path) -> float:
+    """Jobs per second between the first and the last tenth of them: without the start of the workers, and without the end, when
+    servers run out of jobs."""
+    times = [line["time"] for line in lines(ledger) if line["event"] == "done"]
+    first, last = len(times) // 10, len(times) - 1 - len(times) // 10
+    return (last - first) / max(times[last] - times[first], 1e-3) if last > first else 0.0
 
 
 def planning(jobs: int, people: int) -> dict:
