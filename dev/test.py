@@ -1,7 +1,7 @@
 """Runs the tests: python dev/test.py [pytest's arguments]. Makes the environment first.
 
-Three rings: tests/pure once; tests/comfy and tests/server once per pinned ComfyUI version, whose tree they find in
-the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Two run at a time; what each has to say is shown
+Four rings: tests/pure and tests/bulk once; tests/comfy and tests/server once per pinned ComfyUI version, whose tree they
+find in the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Two run at a time; what each has to say is shown
 when it is done. Arguments that name something under tests/ choose what is run; all others go to pytest. `--long` adds
 the tests marked so: campaigns and soaks. `--lint` runs the linter instead.
 """
@@ -19,7 +19,7 @@ import environment
 import pins
 
 TESTS = environment.CHECKOUT / "tests"
-ONCE = "pure"
+ONCE = ("pure", "bulk")
 PER_VERSION = ("comfy", "server")
 NOTHING_COLLECTED = 5
 EVERY_LENGTH = "-mlong or not long"     # over pyproject.toml's choice, which leaves the long ones out
@@ -84,7 +84,7 @@ def run_tests(arguments: list[str]) -> int:
     # the longest first, so that none is left to run alone at the end
     comfy, server = ([(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
                       for version in reversed(pins.COMFYUI)] for ring in PER_VERSION)
-    rings = [*comfy, (ONCE, ONCE, None), *server]
+    rings = [*comfy, *((ring, ring, None) for ring in ONCE), *server]
     rings = [(name, of_ring(chosen, ring), tree) for name, ring, tree in rings if (TESTS / ring).is_dir()]
     with ThreadPoolExecutor(min(AT_ONCE, os.cpu_count() or 1)) as threads:
         running = [threads.submit(run_ring, name, paths, others, tree) for name, paths, tree in rings if paths]

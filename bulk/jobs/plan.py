@@ -1,0 +1,134 @@
+"""The jobs of a run, one after the other, each with an id made from its content."""
+import hashlib
+import json
+import re
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from bulk import BulkError
+from bulk.jobs import sources
+from bulk.jobs.settings import Settings
+from bulk.jobs.workflow import Workflow
+
+NAMESPACE = uuid.UUID("5f0c7a3e-7f0c-5d43-9a52-5b1d3a6f2b10")     # of job ids; another one would make every job a new one
+KEPT_HASHES = 4096
+PREFIX = "filename_prefix"
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that a job needs on its server. name: the SHA-256 of its bytes and its suffix."""
+
+    path: str
+    name: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Job:
+    """One prompt. id: a UUIDv5 of the workflow with the job's values, in which files are named by content.
+
+    values: the row, without the columns it leaves to the workflow. person: what the jobs of one person have in common.
+    """
+
+    id: str
+    person: str
+    values: dict
+    files: tuple[File, ...]
+
+
+class Plan:
+    """Turns rows into jobs, and jobs into prompts."""
+
+    def __init__(self, settings: Settings, workflow: Workflow):
+        self.settings, self.workflow = settings, workflow
+        self.targets = {name: workflow.target(text) for name, text in settings.columns.items()}
+        self.picture = workflow.find(settings.picture) if settings.picture else None
+        self.rows = sources.rows(settings)
+        self._hashes: OrderedDict[tuple, File] = OrderedDict()
+
+    def jobs(self) -> Iterator[Job]:
+        """All jobs in order. A file that is gone raises BulkError."""
+        for row in self.rows.each:
+            yield self.job(row)
+
+    def job(self, row: dict) -> Job:
+        values = {name: self.value(name, value) for name, value in row.items() if name in self.targets}
+        files = {name: self.file(values[name]) for name in self.settings.files if name in values}
+        prompt = self._prompt(values, files)
+        text = json.dumps(prompt, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        person = "\n".join(files[name].name if name in files else str(values.get(name, ""))
+                           for name in self.settings.person)
+        return Job(str(uuid.uuid5(NAMESPACE, text)), person, values, tuple(files.values()))
+
+    def prompt(self, job: Job) -> dict:
+        """What is sent to a server. Output nodes write files of the job's own name: servers that share a folder count their
+        pictures up without asking each other, and one could overwrite the other's."""
+        names = [name for name in self.settings.files if name in job.values]
+        prompt = self._prompt(job.values, dict(zip(names, job.files, strict=True)))
+        return {key: node if not isinstance(node["inputs"].get(PREFIX), str) else
+                {**node, "inputs": {**node["inputs"], PREFIX: f"{node['inputs'][PREFIX]}_{job.id}"}}
+                for key, node in prompt.items()}
+
+    def _prompt(self, values: dict, files: dict[str, File]) -> dict:
+        return self.workflow.with_values([(self.targets[name], files[name].name if name in files else value)
+                                          for name, value in values.items()])
+
+    def value(self, name: str, value: object) -> object:
+        """A cell of a table as the kind of value that the workflow has there. Raises BulkError."""
+        if not isinstance(value, str) or name in self.settings.files:
+            return value
+        like = self.targets[name].value
+        if isinstance(like, bool):
+            if value.lower() not in ("true", "false", "1", "0", "yes", "no"):
+                raise BulkError(f"{name} is {value!r}; it must be true or false.")
+            return value.lower() in ("true", "1", "yes")
+        if isinstance(like, int | float):
+            for kind in (int, float):
+                try:
+                    return kind(value)
+                except ValueError:
+                    continue
+            raise BulkError(f"{name} is {value!r}; it must be a number.")
+        return value
+
+    def path(self, value: object) -> Path:
+        """Where a file of a row lies: relative paths start at the table, or at JOBS.toml."""
+        if not isinstance(value, str):
+            raise BulkError(f"{value!r} is not the path of a file.")
+        table = self.settings.table
+        return (table.parent if table else self.settings.folder) / value
+
+    def file(self, value: object) -> File:
+        """A file by its content. It is read once as long as size and times stay the same."""
+        path = self.path(value)
+        try:
+            facts = path.stat()
+            key = (str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)
+            if key in self._hashes:
+                self._hashes.move_to_end(key)
+                return self._hashes[key]
+            with open(path, "rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+        except OSError as error:
+            raise BulkError(f"The file {path} cannot be read: {error.strerror}.") from error
+        suffix = path.suffix.lower()
+        found = File(str(path), digest + (suffix if re.fullmatch(r"\.[a-z0-9]{1,12}", suffix) else ""), facts.st_size)
+        self._hashes[key] = found
+        if len(self._hashes) > KEPT_HASHES:
+            self._hashes.popitem(last=False)
+        return found
+
+
+def bytes_of(file: File) -> bytes:
+    """A file's content. Raises BulkError where it is not what it was when the job was planned."""
+    try:
+        content = Path(file.path).read_bytes()
+    except OSError as error:
+        raise BulkError(f"The file {file.path} cannot be read any more: {error.strerror}.") from error
+    if hashlib.sha256(content).hexdigest() != file.name.partition(".")[0]:
+        raise BulkError(f"The file {file.path} was changed during the run. Start the run again; its jobs are then new ones.")
+    return content

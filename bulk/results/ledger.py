@@ -1,0 +1,141 @@
+"""The ledger of a run: one append-only file of JSON lines, from which an interrupted run goes on.
+
+Each line has `time` (seconds since 1970), `id` (the job's) and `event`:
+
+    submitted   the job was handed to `server`; `attempt` counts from 1
+    failed      this attempt failed for a reason outside of the job: `reason`, `message`, `server`
+    done        the pictures `files` are written; `server`, `seconds` on the server, `values`, `person`, maybe `likeness`
+    refused     the workflow refused the job: `message`; not tried again
+    given up    every attempt failed: `message` of the last one
+
+A job is done if and only if its picture is there: the picture is renamed into place first, the line follows.
+"""
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bulk import BulkError
+
+ENDS = ("done", "refused", "given up")
+KEPT_DURATIONS = 1000       # of the last jobs, for the estimate
+
+
+@dataclass
+class Standing:
+    """What a ledger says, without the jobs that are done: those are known by their pictures.
+
+    open: server of each job that was submitted and has not ended. ended_badly: (event, message) of each job that was refused
+    or given up. done: how many jobs. seconds: of the last jobs. servers: {server: [jobs done, seconds, attempts failed]}.
+    """
+
+    open: dict[str, str] = field(default_factory=dict)
+    ended_badly: dict[str, tuple[str, str]] = field(default_factory=dict)
+    done: int = 0
+    seconds: deque = field(default_factory=lambda: deque(maxlen=KEPT_DURATIONS))
+    servers: dict[str, list] = field(default_factory=dict)
+
+    def add(self, line: dict) -> None:
+        job, event = line["id"], line["event"]
+        of_server = self.servers.setdefault(line["server"], [0, 0.0, 0]) if line.get("server") else [0, 0.0, 0]
+        if event == "submitted":
+            self.open[job] = line["server"]
+            self.ended_badly.pop(job, None)
+        elif event == "failed":
+            of_server[2] += 1
+        else:
+            self.open.pop(job, None)
+            self.ended_badly.pop(job, None)
+        if event == "done":
+            self.done += 1
+            of_server[0] += 1
+            if line.get("seconds") is not None:
+                of_server[1] += line["seconds"]
+                self.seconds.append(line["seconds"])
+        elif event in ENDS:
+            self.ended_badly[job] = (event, line.get("message", ""))
+
+
+def lines(path: Path) -> Iterator[dict]:
+    """The ledger's lines in order. The last one is left out where a killed process wrote only a part of it."""
+    try:
+        file = open(path, "rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                content = json.loads(line)
+                content["id"], content["event"]
+            except (ValueError, KeyError, TypeError):
+                raise BulkError(f"Line {number} of {path} is damaged. Delete that line and start again; "
+                                "pictures that are there are not made again.") from None
+            yield content
+
+
+def standing(path: Path) -> Standing:
+    """What the ledger says now."""
+    found = Standing()
+    for line in lines(path):
+        found.add(line)
+    return found
+
+
+class Ledger:
+    """The ledger, open for adding lines. Only one process at a time may have it open."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = open(path, "a+b", buffering=0)
+        try:
+            _lock(self._file)
+        except OSError:
+            self._file.close()
+            raise BulkError(f"Another run writes to {path.parent}. Wait for its end, or use another output folder.") from None
+        self._end_line()
+        self.standing = standing(path)
+
+    def _end_line(self) -> None:
+        """Takes away the part of a line that a killed process has left."""
+        size = self._file.seek(0, os.SEEK_END)
+        while size:
+            start = max(0, size - 4096)
+            self._file.seek(start)
+            newline = self._file.read(size - start).rfind(b"\n")
+            if newline >= 0:
+                self._file.truncate(start + newline + 1)
+                return
+            size = start
+        self._file.truncate(0)
+
+    def add(self, job: str, event: str, **content: object) -> None:
+        """Adds one line, in one write."""
+        line = {"time": round(time.time(), 3), "id": job, "event": event, **content}
+        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        self.standing.add(line)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> "Ledger":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _lock(file) -> None:
+    """Locks a file for this process, or raises OSError. The lock ends with the process, however it ends."""
+    if os.name == "nt":
+        import msvcrt
+        file.seek(2 ** 30)      # a place beyond the content: Windows would keep others from reading a locked part
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        import fcntl
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,65 @@
+"""A job's pictures on disk: <id>.png, further ones as <id>_2.png, and so on.
+
+Each file is written under another name and then renamed, the first picture last. So a job's <id>.png is there exactly when
+all of its pictures are whole. It carries the job's line of the ledger in a text chunk named "bulk", beside ComfyUI's own.
+"""
+import json
+import os
+import struct
+import zlib
+from pathlib import Path
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+KEYWORD = b"bulk"
+
+
+def path_of(folder: Path, job: str) -> Path:
+    """The picture whose presence says that the job is done."""
+    return folder / f"{job}.png"
+
+
+def save(folder: Path, job: str, pictures: list[bytes], content: dict) -> list[str]:
+    """Writes a job's pictures; returns the names of the files. content: what the first picture carries, JSON values."""
+    names = [path_of(folder, job).name, *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
+    for name, picture in reversed(list(zip(names, pictures, strict=True))):
+        first = name == names[0]
+        _write(folder / name, with_text(picture, json.dumps({**content, "files": names})) if first else picture)
+    return names
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_suffix(".part")
+    with open(part, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def is_png(content: bytes) -> bool:
+    """Whether a PNG is there from its first to its last chunk."""
+    return content.startswith(SIGNATURE) and content[-8:-4] == b"IEND"
+
+
+def with_text(picture: bytes, text: str) -> bytes:
+    """A PNG with one more text chunk, before its end."""
+    body = b"iTXt" + KEYWORD + b"\0\0\0\0\0" + text.encode()
+    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
+    return picture[:-12] + chunk + picture[-12:]
+
+
+def text_of(path: Path) -> dict:
+    """What `save` has put into a picture; {} where nothing is."""
+    with open(path, "rb") as file:
+        if file.read(8) != SIGNATURE:
+            return {}
+        while len(head := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if kind == b"iTXt" and length < 2 ** 24:
+                body = file.read(length)
+                if body.startswith(KEYWORD + b"\0"):
+                    return json.loads(body[len(KEYWORD) + 5:])
+                file.seek(4, os.SEEK_CUR)
+            else:
+                file.seek(length + 4, os.SEEK_CUR)
+    return {}

@@ -1,0 +1,1 @@
+"""Which job goes to which server, and what happens to its outcome."""

@@ -1,0 +1,83 @@
+"""The engine on its own Dask cluster, with stand-ins of the servers."""
+
+import asyncio
+import dataclasses
+import io
+import shutil
+import subprocess
+import time
+
+import pytest
+
+from bulk import BulkError
+from bulk.results.ledger import Ledger
+from bulk.running.progress import Progress
+from bulk.running.runner import Run
+from bulk.servers import cluster
+from bulk.simulation.__main__ import INFO, make_plan, measure
+from bulk.simulation.stand_in import StandIns
+
+WITHOUT_NODE = {name: facts for name, facts in INFO.items() if name != "KSampler"}
+
+
+def test_every_job_is_computed_once():
+    assert measure(servers=3, jobs=60, people=6, samples=[0.0, 0.02])["jobs"] == 60
+
+
+def run(plan, said=None, meanwhile=lambda run: None):
+    """(Dask's address, standing) after a run. meanwhile: called a few times a second."""
+    async def inside():
+        async with cluster.connect(plan.settings, processes=False) as client:
+            run = Run(plan, client, ledger, Progress(plan.rows.count, said))
+            running = asyncio.ensure_future(run())
+            while not (await asyncio.wait([running], timeout=0.1))[0]:
+                meanwhile(run)
+            await running
+            return client.scheduler.address
+    with Ledger(plan.settings.ledger) as ledger:
+        return asyncio.run(inside()), ledger.standing
+
+
+def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
+    said = io.StringIO()
+    with StandIns(1, [0.05], INFO) as good, StandIns(1, [0.05], INFO) as bad:
+        def kill_one(run):
+            if run.ledger.standing.done > 10:
+                bad.kill()
+        plan = make_plan(tmp_path, 4, 100, good.addresses + bad.addresses)
+        _, standing = run(plan, said, kill_one)
+    assert standing.done == 100 and not standing.ended_badly and not standing.open
+    assert standing.servers[bad.addresses[0]][2] >= 3 and standing.servers[good.addresses[0]][2] == 0
+    assert f"{bad.addresses[0]} has failed 3 times in a row and is set aside" in said.getvalue()
+
+
+def test_tls(tmp_path):
+    openssl = shutil.which("openssl")
+    if not openssl:
+        pytest.skip("needs openssl")
+    made = subprocess.run([openssl, "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-keyout", "key.pem", "-out", "cert.pem",
+                           "-days", "2", "-subj", "/CN=bulk"], cwd=tmp_path, capture_output=True)
+    assert made.returncode == 0, made.stderr
+    files = {f"tls_{role}_{kind}": str(tmp_path / f"{kind}.pem") for role in ("client", "scheduler", "worker")
+             for kind in ("cert", "key")}
+    with StandIns(1, [0.0], INFO) as servers:
+        plan = make_plan(tmp_path, 1, 2, servers.addresses)
+        plan.settings = dataclasses.replace(plan.settings, tls={"tls_ca_file": str(tmp_path / "cert.pem"), **files})
+        address, standing = run(plan)
+    assert address.startswith("tls://127.0.0.1:")
+    assert standing.done == 2
+
+
+def test_servers_that_cannot_run_the_workflow_are_told_at_once(tmp_path):
+    start = time.monotonic()
+    with StandIns(2, [0.0], WITHOUT_NODE) as servers, pytest.raises(BulkError, match="It has no node KSampler"):
+        run(make_plan(tmp_path, 1, 2, servers.addresses))
+    assert time.monotonic() - start < 60        # patience is 120 s
+
+
+def test_a_run_without_servers_ends_when_its_patience_does(tmp_path):
+    with StandIns(1, [0.0], INFO) as servers:
+        plan = make_plan(tmp_path, 1, 2, servers.addresses)
+    plan.settings = dataclasses.replace(plan.settings, patience_seconds=2)
+    with pytest.raises(BulkError, match="No server can take jobs"):
+        run(plan)

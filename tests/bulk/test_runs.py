@@ -1,0 +1,191 @@
+"""Whole runs over two real servers."""
+
+import io
+import time
+import uuid
+
+import numpy as np
+import pytest
+from campaigns import changed, computed, url_of, workflow
+from conftest import CHECKOUT
+from PIL import Image
+
+JOBS = 12           # of a campaign, unless it is told otherwise
+
+
+@pytest.fixture
+def fresh(servers):
+    """The two servers, with nothing kept of earlier runs, neither by ComfyUI nor by the pack."""
+    for server in servers:
+        server.client.post("/history", {"clear": True})
+        server.client.post("/free", {"unload_models": True, "free_memory": True})
+        time.sleep(1.5)         # ComfyUI looks at the request once a second while nothing is queued
+    return servers
+
+
+def misses(server, cache):
+    return server.client.get("/instantid_swift/caches")[cache]["misses"]
+
+
+def pixels(content):
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("prompts, seeds, compared", [(2, 2, 2), pytest.param(5, 4, 60, marks=pytest.mark.long)])
+def test_a_run_over_two_servers(fresh, campaign, prompts, seeds, compared):
+    jobs = 3 * prompts * seeds
+    before = [(computed(server), misses(server, "faces"), misses(server, "identities")) for server in fresh]
+    found = campaign([url_of(server) for server in fresh], prompts=prompts, seeds=seeds)
+    code, said = found.run()
+    assert code == 0, said
+    assert f"{jobs} jobs: {jobs} done, 0 refused, 0 given up, 0 left" in said
+
+    # every result once, in the ledger, on disk and on the servers
+    done = found.events("done")
+    assert len({line["id"] for line in done}) == len(done) == jobs
+    assert {path.stem for path in found.pictures} == {line["id"] for line in done}
+    after = [(computed(server), misses(server, "faces"), misses(server, "identities")) for server in fresh]
+    assert sum(a[0] - b[0] for a, b in zip(after, before, strict=True)) == jobs
+    assert all(line["id"] == str(uuid.UUID(line["id"])) and uuid.UUID(line["id"]).version == 5 for line in done)
+
+    # one analysis and one projection for each person on each server
+    for server, old, new in zip(fresh, before, after, strict=True):
+        people = {line["person"] for line in done if line["server"] == url_of(server)}
+        assert new[1] - old[1] == len(people)
+        assert new[2] - old[2] == len(people)
+    # two people need no other server; the third may be shared at the end
+    assert sum(new[1] - old[1] for old, new in zip(before, after, strict=True)) <= 4
+
+    # the first picture says what it was made from
+    line = done[0]
+    text = Image.open(found.folder / "output" / "results" / line["files"][0]).text
+    assert {"prompt", "bulk"} <= set(text)
+
+    # the same prompt, queued by hand
+    client = fresh[0].client
+    for line in done[::jobs // compared]:
+        values = line["values"]
+        photo = client.upload_image(values["photo"])
+        nodes = changed(workflow(), photo={"image": photo}, positive={"text": values["prompt"]},
+                        sample={"seed": values["seed"]})
+        by_hand = client.file(client.queue(nodes).outputs["save_picture"]["images"][0])
+        result = (found.folder / "output" / "results" / line["files"][0]).read_bytes()
+        assert np.array_equal(pixels(by_hand), pixels(result))
+
+    sheet = (found.folder / "output" / "contact_sheet.html").read_text()
+    assert all(f"results/{path.name}" in sheet for path in found.pictures)
+
+    # the same command again does nothing
+    now = [computed(server) for server in fresh]
+    code, said = found.run()
+    assert code == 0 and "0 left" in said
+    assert [computed(server) for server in fresh] == now
+    assert len(found.events("done")) == jobs
+
+
+def test_what_a_runner_left_is_found_and_not_computed_again(fresh, campaign):
+    found = campaign([url_of(server) for server in fresh])
+    before = sum(map(computed, fresh))
+    process = found.start()
+    found.wait_for(lambda: len(found.events("done")) >= 3, process)
+    process.kill()
+    process.wait()
+    left = {line["id"] for line in found.events("submitted")} - {line["id"] for line in found.events("done")}
+    assert left
+    code, said = found.run()
+    assert code == 0, said
+    assert len(found.pictures) == JOBS == len({line["id"] for line in found.events("done")})
+    assert len(found.events("done")) == JOBS
+    assert sum(map(computed, fresh)) - before == JOBS
+    # the servers went on with what they had
+    assert {line["id"] for line in found.events("done") if line.get("found")} <= left
+
+
+def test_a_photo_without_a_face_is_refused_in_our_words(servers, campaign, tmp_path):
+    nobody = tmp_path / "nobody"
+    nobody.mkdir()
+    Image.new("RGB", (320, 320), (90, 120, 90)).save(nobody / "meadow.png")
+    found = campaign([url_of(servers[0])], people=nobody, prompts=1, seeds=2)
+    code, said = found.run()
+    assert code == 2
+    refused = found.events("refused")
+    assert len(refused) == 2 and not found.events("done")
+    assert all("Reference Image: No face detected" in line["message"] for line in refused)
+    assert "No face detected" in said
+    # it is not tried again, unless this is asked for
+    now = computed(servers[0])
+    assert found.run()[0] == 2 and computed(servers[0]) == now
+    assert found.run("--retry-failed")[0] == 2 and computed(servers[0]) == now + 2
+
+
+def test_a_job_that_somebody_interrupts_is_done_in_the_end(fresh, campaign):
+    nodes = changed(workflow(), sample={"steps": 12})
+    found = campaign([url_of(server) for server in fresh], nodes=nodes, prompts=1, seeds=1, pattern="[ab].png")
+    process = found.start()
+    client = fresh[0].client
+    found.wait_for(lambda: client.get("/queue")["queue_running"], process)
+    client.post("/interrupt", {})
+    assert process.wait(300) == 0, (found.folder / "said").read_text()
+    assert len(found.events("done")) == 2
+    interrupted = [line for line in found.events("failed") if line["reason"] == "interrupted"]
+    assert len(interrupted) == 1
+    again, = (line for line in found.events("done") if line["id"] == interrupted[0]["id"])
+    assert again["server"] != interrupted[0]["server"]
+
+
+def test_nothing_listens_beyond_this_machine(servers, campaign):
+    import psutil
+    found = campaign([url_of(servers[0])], prompts=1, seeds=1, pattern="a.png")
+    process = found.start()
+    found.wait_for(lambda: found.events("done"), process)
+    tree = psutil.Process(process.pid)
+    listening = {connection.laddr.ip for one in [tree, *tree.children(recursive=True)]
+                 for connection in one.net_connections("inet") if connection.status == psutil.CONN_LISTEN}
+    assert process.wait(300) == 0
+    assert listening == {"127.0.0.1"}
+
+
+def test_plan_and_status_run_nothing(servers, campaign, capsys):
+    from bulk.__main__ import main
+    found = campaign([url_of(servers[0])])
+    now = computed(servers[0])
+    jobs = str(found.folder / "JOBS.toml")
+    assert main([jobs, "--plan"]) == 0
+    said = capsys.readouterr().out
+    assert f"{JOBS} jobs: 0 done" in said and "3 photo x 2 prompt x 2 seed" in said
+    assert main([jobs, "--status"]) == 0
+    assert "0 jobs were started" in capsys.readouterr().out
+    assert computed(servers[0]) == now and not (found.folder / "output").exists()
+
+
+@pytest.mark.parametrize("change, sentence", [
+    ({"Prompt.text": "Prompt.texts"}, "has no input texts"),
+    ({"Sampler.seed": "Sampler.model"}, "is connected to node apply"),
+    ({"Photo.image": "Foto.image"}, "The workflow has no node 'Foto'"),
+    ({"from = 1": "from = -1"}, "seed is -1; the node takes 0 to"),
+])
+def test_a_plan_is_checked_against_the_server(servers, campaign, capsys, change, sentence):
+    from bulk.__main__ import main
+    found = campaign([url_of(servers[0])])
+    path = found.folder / "JOBS.toml"
+    for old, new in change.items():
+        path.write_text(path.read_text().replace(old, new))
+    assert main([str(path), "--plan"]) == 1
+    assert sentence in capsys.readouterr().err
+
+
+def test_the_example_workflows_can_be_run(servers):
+    """As they are exported by the editor: every required input gets its value or its connection."""
+    from bulk.jobs import workflow as workflows
+    from bulk.servers.http import Server
+    server = Server(url_of(servers[0]))
+    for path in sorted((CHECKOUT / "example_workflows").glob("*.json")):
+        content = workflows.read(path)
+        info = server.object_info(workflows.node_classes(content))
+        for key, node in workflows.open_workflow(content, info).nodes.items():
+            for name, declaration in info[node["class_type"]]["input"]["required"].items():
+                value = node["inputs"][name]
+                if declaration[0] in ("INT", "FLOAT") and not isinstance(value, list):
+                    assert isinstance(value, int | float), (path.name, key, name, value)
+                elif declaration[0] == "STRING":
+                    assert isinstance(value, str), (path.name, key, name, value)
