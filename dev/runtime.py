@@ -38,6 +38,8 @@ def use_comfyui(root: str | Path, *arguments: str) -> None:
     ComfyUI reads its command line when comfy.cli_args is imported. That is done here, so that it sees neither the
     arguments of this process nor, later, anything else.
     """
+    if not (Path(root) / "comfy" / "options.py").is_file():     # else the tests' folder comfy/ would be imported
+        raise RuntimeError(f"There is no ComfyUI in {root}.")
     prepare()
     sys.path.insert(0, str(Path(root).resolve()))
     import comfy.options
