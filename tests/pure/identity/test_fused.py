@@ -155,7 +155,7 @@ def test_a_kernel_that_cannot_be_compiled_is_found_before_the_blocks_run(terms, 
         again = patch(q, k, v, OPTIONS)
     assert len(launches) == 1, "tried once"
     assert torch.equal(again, AttentionPatch(terms=terms[:1])(q, k, v, OPTIONS))
-    assert "Triton cannot be used (Failed to find C compiler.). The exact terms run instead." in caplog.text
+    assert "'exact' here instead of 'fused': Triton cannot be used (Failed to find C compiler.)." in caplog.text
 
 
 def test_a_launch_that_fails_later_falls_back_as_well(terms, random, monkeypatch, caplog):
