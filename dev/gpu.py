@@ -147,6 +147,7 @@ def variables(settings):
         found["PYTORCH_CUDA_ALLOC_CONF"] = f"backend:{settings['allocator']}"
     if settings["device"] == "cpu":
         found["CUDA_VISIBLE_DEVICES"] = ""
+        found.setdefault("OMP_NUM_THREADS", "1")  # what the miniature computes is too small to be shared out
     return found
 
 

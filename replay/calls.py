@@ -63,6 +63,9 @@ def replay_unet(executor, x, timesteps, context=None, y=None, control=None, tran
         return executor(*given, {**options, KEY: steps}, **others)
 
     model, sampling = call.model, call.sampling
+    # another pack's wrapper may have had ComfyUI move weights since the call was allowed
+    if not sampling.allows(sampling.why_not("the model", model.diffusion_model, model.current_patcher)):
+        return executor(x, timesteps, context, y, control, options, **kwargs)
     sampling.needed = max(sampling.needed, model.memory_required(list(x.shape)))
     changing = x, timesteps, context, y, control, kwargs
     return run_accounted(sampling, model.diffusion_model, model.current_patcher, run, changing, options.get(KEY),

@@ -20,6 +20,7 @@ import cachetools
 import torch
 
 from ..caches import MIB, RecentCache
+from .layouts import layout, with_tensors
 
 MOST_CAPTURES = 8          # of one module; PyTorch has 32 streams, and each capture keeps one
 MOST_BYTES = 8192 * MIB    # that the captures of one module may hold together
@@ -29,6 +30,7 @@ MOST_MADE = 4096           # masks at a resolution, and the like, that one captu
 STREAMS = 32               # that PyTorch hands out in turn
 
 _of_modules = weakref.WeakKeyDictionary()  # torch.nn.Module: its Replays
+_lock = threading.Lock()  # for _of_modules, at which the server's threads look during a sampling
 _drop_requested = threading.Event()
 
 
@@ -158,33 +160,6 @@ def trim_graph_memory(device):
 backend = CudaGraph  # what captures; tests put a recorder here
 
 
-def layout(part, tensors):
-    """All of some inputs but the numbers in their tensors, as a key. tensors: {id: tensor}, to which theirs are added."""
-    if isinstance(part, torch.Tensor):
-        if id(part) in tensors:
-            return list(tensors).index(id(part))
-        tensors[id(part)] = part
-        return part.shape, part.stride(), part.dtype, part.device
-    if isinstance(part, tuple | list):
-        return (type(part).__name__, *(layout(item, tensors) for item in part))
-    if isinstance(part, dict):
-        return tuple((key, layout(item, tensors)) for key, item in part.items())
-    return RecentCache if isinstance(part, RecentCache) else part
-
-
-def with_tensors(part, others, sampling_cache=None):
-    """Inputs with other tensors in the same places. others: {id: tensor in its place}. sampling_cache: replaces the one that
-    the inputs hold."""
-    if isinstance(part, torch.Tensor):
-        return others[id(part)]
-    if isinstance(part, tuple | list):
-        items = [with_tensors(item, others, sampling_cache) for item in part]
-        return type(part)(*items) if hasattr(part, "_fields") else type(part)(items)
-    if isinstance(part, dict):
-        return {key: with_tensors(item, others, sampling_cache) for key, item in part.items()}
-    return sampling_cache if isinstance(part, RecentCache) else part
-
-
 class Capture:
     """One layout's graph and its buffers.
 
@@ -239,7 +214,14 @@ def replays_of(module):
 
     ComfyUI lets go of a patched model before it makes the next one, with another weight: captures outlive both.
     """
-    return _of_modules.setdefault(module, Replays())
+    with _lock:
+        return _of_modules.setdefault(module, Replays())
+
+
+def _existing():
+    """The Replays of all modules."""
+    with _lock:
+        return list(_of_modules.values())
 
 
 class Replays:
@@ -334,16 +316,16 @@ def drop_now(only_if_requested=False):
     if only_if_requested and not _drop_requested.is_set():
         return
     _drop_requested.clear()
-    for replays in list(_of_modules.values()):
+    for replays in _existing():
         replays.drop()
 
 
 def statistics():
     """{"captures", "bytes"} of all modules."""
-    existing = list(_of_modules.values())
+    existing = _existing()
     return {"captures": sum(replays.count for replays in existing), "bytes": sum(replays.bytes for replays in existing)}
 
 
 def idle_bytes():
     """Bytes of all modules' captures that ComfyUI takes for free memory."""
-    return sum(replays.idle_bytes for replays in list(_of_modules.values()))
+    return sum(replays.idle_bytes for replays in _existing())

@@ -9,9 +9,6 @@ import itertools
 import time
 from collections.abc import Iterator
 
-from dask.utils import key_split
-from distributed import Client, span
-
 from bulk import BulkError
 from bulk.jobs import checking
 from bulk.jobs.plan import Job, Plan, bytes_of
@@ -22,6 +19,8 @@ from bulk.running.progress import Progress
 from bulk.running.roster import ServerState, pause_after
 from bulk.servers import worker
 from bulk.servers.prompts import Outcome, Request
+from dask.utils import key_split
+from distributed import Client, span
 
 LOOK_AHEAD = 2000           # jobs between the plan and the servers
 READ_AT_ONCE = 64

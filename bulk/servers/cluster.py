@@ -4,11 +4,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import dask
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
-
 from bulk import BulkError
 from bulk.jobs.settings import Settings
 from bulk.servers.worker import RESOURCE
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = "15s"

@@ -8,10 +8,9 @@ import socket
 from dataclasses import dataclass, field
 
 import dask
-from distributed import Worker, WorkerPlugin, get_worker
-
 from bulk.servers import prompts
 from bulk.servers.http import Refused, Server, Unreachable
+from distributed import Worker, WorkerPlugin, get_worker
 
 PLUGIN = "comfyui-server"
 DEFAULT = "http://127.0.0.1:8188"

@@ -20,7 +20,7 @@ def exact(report, settings):
             batch, window = case.pop("batch", 1), case.get("window", (0.0, 1.0))
             ours = world.patched(**case)
             blocks = ours.model_options["transformer_options"]["patches_replace"]["attn2"]
-            tokens = world.identities[0].tokens(world.adapter.device)
+            tokens = world.identities[0].tokens(world.device)
             formula = reference_model(world.model, world.adapter, tokens, worlds.WEIGHT, *window, blocks=blocks)
             a, b, plain = (world.sample(model, steps=2, batch=batch) for model in (ours, formula, world.model))
             report.row(f"Exact equals the formula bit for bit: {dtype}, {name}, {world.size} size", difference(a, b),

@@ -27,7 +27,8 @@ class Quantised(torch.Tensor):
 def module(change=lambda part: None, device=None):
     """Two layers, of which the inner one is changed."""
     inner = torch.nn.Linear(2, 2, device=device)
-    return torch.nn.Sequential(torch.nn.Sequential(change(inner) or inner))
+    changed = change(inner)
+    return torch.nn.Sequential(torch.nn.Sequential(inner if changed is None else changed))
 
 
 def patcher_of(module, **more):
