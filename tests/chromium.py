@@ -58,6 +58,10 @@ class Editor:
         """Waits until a JavaScript function of the page returns something true, which is returned."""
         return self._in_thread(lambda: self._page.wait_for_function(script, arg=argument).json_value())
 
+    def drive(self, function):
+        """What function(page) returns, such as one that moves the mouse and presses keys."""
+        return self._in_thread(function, self._page)
+
     def close(self):
         self._in_thread(self._context.close)
         self._in_thread(self._playwright.stop)
