@@ -40,7 +40,7 @@ def adapter(report, settings):
     size = "full" if settings.gpu else "miniature"
     ours = worlds.adapter(settings, size)
     device = ours.device
-    for dtype in DTYPES:
+    for dtype in DTYPES if settings.gpu else DTYPES[:1]:
         cond, uncond = (embedding.to(device, dtype) for embedding in worlds.embeddings(7))
         worlds.forget()
         if settings.gpu:
