@@ -1,6 +1,8 @@
 """From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
 
+import itertools
 import mmap
+from collections.abc import Sequence
 
 import torch
 
@@ -49,22 +51,21 @@ class Identity:
     differs_by_latent = False
 
     def __init__(self, cond, uncond, keys, values):
-        self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
+        *starts, bank_end, _ = itertools.accumulate(map(len, parts[:-1]), initial=0)
+        self._places = [(start, tensor.shape) for start, tensor in zip(starts, (*keys, *values), strict=True)]
         memory = mapped_memory(sum(map(len, parts)), parts[0].dtype)
         torch.cat([part.cpu() for part in parts], out=memory)
-        self._bank = memory[:sum(shape.numel() for shape in self._shapes)]
-        self.cond, self.uncond = (side.view(cond.shape) for side in memory[len(self._bank):].chunk(2))
+        self._bank = memory[:bank_end]
+        self.cond, self.uncond = (side.view(cond.shape) for side in memory[bank_end:].chunk(2))
         self.keys, self.values = self._views(self._bank)
 
     def __deepcopy__(self, memo):
         return self  # read-only, so that a copy of whoever refers to it is free
 
     def _views(self, bank):
-        parts = bank.split([shape.numel() for shape in self._shapes])
-        views = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
-        pairs = len(views) // 2
-        return views[:pairs], views[pairs:]
+        pairs = len(self._places) // 2
+        return BankViews(bank, self._places[:pairs]), BankViews(bank, self._places[pairs:])
 
     @property
     def bytes(self):
@@ -91,6 +92,25 @@ class Identity:
                          for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
+
+
+class BankViews(Sequence):
+    """Tensors that lie one after the other in a buffer. A view is made when it is asked for.
+
+    140 views that are kept for each person are small blocks among those that a sampling frees, and the heap would grow
+    around them as persons change.
+    """
+
+    def __init__(self, buffer, places):
+        """buffer: [count]. places: for each tensor where it starts in the buffer, and its shape."""
+        self._buffer, self._places = buffer, places
+
+    def __len__(self):
+        return len(self._places)
+
+    def __getitem__(self, index):
+        start, shape = self._places[index]
+        return self._buffer[start:start + shape.numel()].view(shape)
 
 
 class EachLatent:

@@ -14,8 +14,6 @@ import torch
 from oracle import cases
 from oracle import fixtures as fx
 
-from benchmarks.support import common
-
 from .transfers import NETWORKS
 
 LOOPS, QUICK_LOOPS = 1000, 50
@@ -31,10 +29,12 @@ def add_arguments(parser):
 def run(arguments):
     """{loop: figures}, and the ratio of the largest memory from the first fifth of the loops on to that there."""
     loops = arguments.loops or (QUICK_LOOPS if arguments.quick else LOOPS)
-    figures = soak(loops)
-    columns = list(next(iter(figures.values())))
-    common.print_table(["loop", *columns], [[loop, *(f"{row[column]:,.0f}" for column in columns)]
-                                            for loop, row in figures.items()])
+    figures = {}
+    for loop, row in soak(loops):
+        if not figures:
+            print("loop", *row, sep="  ", flush=True)
+        print(f"{loop:4}", *(f"{value:{len(column)},.0f}" for column, value in row.items()), sep="  ", flush=True)
+        figures[loop] = row
     ratio = growth(figures, loops // 5)
     print(f"\nLargest RSS from loop {loops // 5} on, as a part of that there: {ratio:.3f}")
     return {**{str(loop): row for loop, row in figures.items()}, "growth": ratio}
@@ -47,7 +47,7 @@ def growth(figures, start):
 
 
 def soak(loops, look_every=LOOK_EVERY):
-    """{loop: {"RSS MB", "live tensors", "tensor MB", "cached MB"}} at each n-th loop."""
+    """Yields (loop, {"RSS MB", "live tensors", "tensor MB", "cached MB"}) at each n-th loop."""
     import instantid_swift
     from instantid_swift import caches
     from instantid_swift.faces.analysis import open_face_analysis
@@ -61,7 +61,6 @@ def soak(loops, look_every=LOOK_EVERY):
                             negative=fx.conditioning(12))
     photo, generator = fx.portrait("a"), torch.Generator().manual_seed(1)
     budget, caches.identities.budget = caches.identities.budget, BUDGET
-    figures = {}
     try:
         for loop in range(1, loops + 1):
             person = (photo + 0.05 * torch.rand(photo.shape, generator=generator)).clamp(0, 1)
@@ -69,10 +68,9 @@ def soak(loops, look_every=LOOK_EVERY):
             outputs = cases.apply(nodes, world, image=person)
             fx.sample(*outputs, size=(16, 16), steps=1, batch=1 + loop % 2)
             if loop % look_every == 0:
-                figures[loop] = look(caches)
+                yield loop, look(caches)
     finally:
         caches.identities.budget = budget
-    return figures
 
 
 def look(caches):
