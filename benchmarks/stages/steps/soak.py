@@ -56,16 +56,16 @@ def soak(loops, look_every=LOOK_EVERY):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ip-adapter.bin")
         torch.save(fx.instantid_checkpoint(), path)
-        world = cases.World(model=fx.mini_sdxl(), net=fx.mini_identity_net(), instantid=load_adapter(str(path)),
-                            analysis=open_face_analysis([str(NETWORKS)], "CPU"), positive=fx.conditioning(11),
-                            negative=fx.conditioning(12))
+        inputs = {"model": fx.mini_sdxl(), "control_net": fx.mini_identity_net(), "instantid": load_adapter(str(path)),
+                  "insightface": open_face_analysis([str(NETWORKS)], "CPU"), "positive": fx.conditioning(11),
+                  "negative": fx.conditioning(12), "weight": 0.8, "start_at": 0.0, "end_at": 1.0}
     photo, generator = fx.portrait("a"), torch.Generator().manual_seed(1)
     budget, caches.identities.budget = caches.identities.budget, BUDGET
     try:
         for loop in range(1, loops + 1):
             person = (photo + 0.05 * torch.rand(photo.shape, generator=generator)).clamp(0, 1)
             # ComfyUI holds a node's outputs until the next run
-            outputs = cases.apply(nodes, world, image=person)
+            outputs = cases.call(nodes, "ApplyInstantID", image=person, **inputs)
             fx.sample(*outputs, size=(16, 16), steps=1, batch=1 + loop % 2)
             if loop % look_every == 0:
                 yield loop, look(caches)
