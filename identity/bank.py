@@ -1,9 +1,6 @@
 """From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
 
-import functools
-import itertools
 import mmap
-from collections.abc import Sequence
 
 import torch
 
@@ -52,11 +49,11 @@ class Identity:
     differs_by_latent = False
 
     def __init__(self, cond, uncond, keys, values):
+        self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
         memory = mapped_memory(sum(map(len, parts)), parts[0].dtype)
         torch.cat([part.cpu() for part in parts], out=memory)
-        self._places = places_of(tuple(tensor.shape for tensor in (*keys, *values)))
-        self._bank = memory[:sum(shape.numel() for _, shape in self._places)]
+        self._bank = memory[:sum(shape.numel() for shape in self._shapes)]
         self.cond, self.uncond = (side.view(cond.shape) for side in memory[len(self._bank):].chunk(2))
         self.keys, self.values = self._views(self._bank)
 
@@ -64,8 +61,10 @@ class Identity:
         return self  # read-only, so that a copy of whoever refers to it is free
 
     def _views(self, bank):
-        pairs = len(self._places) // 2
-        return BankViews(bank, self._places, range(pairs)), BankViews(bank, self._places, range(pairs, 2 * pairs))
+        parts = bank.split([shape.numel() for shape in self._shapes])
+        views = [part.view(shape) for part, shape in zip(parts, self._shapes, strict=True)]
+        pairs = len(views) // 2
+        return views[:pairs], views[pairs:]
 
     @property
     def bytes(self):
@@ -92,33 +91,6 @@ class Identity:
                          for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
 
         return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
-
-
-@functools.lru_cache(maxsize=16)
-def places_of(shapes):
-    """Tensors of these shapes, one after the other in a buffer: for each where it starts, and its shape. All persons of an
-    adapter share it."""
-    starts = itertools.accumulate((shape.numel() for shape in shapes), initial=0)
-    return tuple(zip(starts, shapes, strict=False))  # the last start is the end
-
-
-class BankViews(Sequence):
-    """Some tensors of a buffer. A view is made when it is asked for.
-
-    140 views that are kept for each person are small blocks among those that a sampling frees, and the heap would grow
-    around them as persons change.
-    """
-
-    def __init__(self, buffer, places, numbers):
-        """buffer: [count]. places: see `places_of`. numbers: those of the tensors that are meant."""
-        self._buffer, self._places, self._numbers = buffer, places, numbers
-
-    def __len__(self):
-        return len(self._numbers)
-
-    def __getitem__(self, index):
-        start, shape = self._places[self._numbers[index]]
-        return self._buffer[start:start + shape.numel()].view(shape)
 
 
 class EachLatent:

@@ -17,7 +17,7 @@ from oracle import fixtures as fx
 from .transfers import NETWORKS
 
 LOOPS, QUICK_LOOPS = 1000, 50
-BUDGET = 64 << 20  # bytes of kept identities, so that the cache is full early: 30 of the miniature's
+BUDGETS = {"identities": 64 << 20, "faces": 60_000, "embeddings": 60_000}  # bytes: caches are full early, of 30 persons
 LOOK_EVERY = 25
 MEGABYTE = 1e6
 
@@ -60,8 +60,9 @@ def soak(loops, look_every=LOOK_EVERY):
                   "insightface": open_face_analysis([str(NETWORKS)], "CPU"), "positive": fx.conditioning(11),
                   "negative": fx.conditioning(12), "weight": 0.8, "start_at": 0.0, "end_at": 1.0}
     photo, generator = fx.portrait("a"), torch.Generator().manual_seed(1)
-    budget, caches.identities.budget = caches.identities.budget, BUDGET
+    usual = {name: getattr(caches, name).budget for name in BUDGETS}
     try:
+        set_budgets(caches, BUDGETS)
         for loop in range(1, loops + 1):
             person = (photo + 0.05 * torch.rand(photo.shape, generator=generator)).clamp(0, 1)
             # ComfyUI holds a node's outputs until the next run
@@ -70,7 +71,12 @@ def soak(loops, look_every=LOOK_EVERY):
             if loop % look_every == 0:
                 yield loop, look(caches)
     finally:
-        caches.identities.budget = budget
+        set_budgets(caches, usual)
+
+
+def set_budgets(caches, budgets):
+    for name, budget in budgets.items():
+        getattr(caches, name).budget = budget
 
 
 def look(caches):
