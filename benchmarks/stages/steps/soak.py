@@ -14,12 +14,10 @@ import torch
 from oracle import cases
 from oracle import fixtures as fx
 
-from benchmarks.support import common
-
 from .transfers import NETWORKS
 
 LOOPS, QUICK_LOOPS = 1000, 50
-BUDGET = 64 << 20  # bytes of kept identities, so that the cache is full early: 30 of the miniature's
+BUDGETS = {"identities": 64 << 20, "faces": 60_000, "embeddings": 60_000}  # bytes: caches are full early, of 30 persons
 LOOK_EVERY = 25
 MEGABYTE = 1e6
 
@@ -31,10 +29,12 @@ def add_arguments(parser):
 def run(arguments):
     """{loop: figures}, and the ratio of the largest memory from the first fifth of the loops on to that there."""
     loops = arguments.loops or (QUICK_LOOPS if arguments.quick else LOOPS)
-    figures = soak(loops)
-    columns = list(next(iter(figures.values())))
-    common.print_table(["loop", *columns], [[loop, *(f"{row[column]:,.0f}" for column in columns)]
-                                            for loop, row in figures.items()])
+    figures = {}
+    for loop, row in soak(loops):
+        if not figures:
+            print("loop", *row, sep="  ", flush=True)
+        print(f"{loop:4}", *(f"{value:{len(column)},.0f}" for column, value in row.items()), sep="  ", flush=True)
+        figures[loop] = row
     ratio = growth(figures, loops // 5)
     print(f"\nLargest RSS from loop {loops // 5} on, as a part of that there: {ratio:.3f}")
     return {**{str(loop): row for loop, row in figures.items()}, "growth": ratio}
@@ -47,7 +47,7 @@ def growth(figures, start):
 
 
 def soak(loops, look_every=LOOK_EVERY):
-    """{loop: {"RSS MB", "live tensors", "tensor MB", "cached MB"}} at each n-th loop."""
+    """Yields (loop, {"RSS MB", "live tensors", "tensor MB", "cached MB"}) at each n-th loop."""
     import instantid_swift
     from instantid_swift import caches
     from instantid_swift.faces.analysis import open_face_analysis
@@ -56,23 +56,27 @@ def soak(loops, look_every=LOOK_EVERY):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ip-adapter.bin")
         torch.save(fx.instantid_checkpoint(), path)
-        world = cases.World(model=fx.mini_sdxl(), net=fx.mini_identity_net(), instantid=load_adapter(str(path)),
-                            analysis=open_face_analysis([str(NETWORKS)], "CPU"), positive=fx.conditioning(11),
-                            negative=fx.conditioning(12))
+        inputs = {"model": fx.mini_sdxl(), "control_net": fx.mini_identity_net(), "instantid": load_adapter(str(path)),
+                  "insightface": open_face_analysis([str(NETWORKS)], "CPU"), "positive": fx.conditioning(11),
+                  "negative": fx.conditioning(12), "weight": 0.8, "start_at": 0.0, "end_at": 1.0}
     photo, generator = fx.portrait("a"), torch.Generator().manual_seed(1)
-    budget, caches.identities.budget = caches.identities.budget, BUDGET
-    figures = {}
+    usual = {name: getattr(caches, name).budget for name in BUDGETS}
     try:
+        set_budgets(caches, BUDGETS)
         for loop in range(1, loops + 1):
             person = (photo + 0.05 * torch.rand(photo.shape, generator=generator)).clamp(0, 1)
             # ComfyUI holds a node's outputs until the next run
-            outputs = cases.apply(nodes, world, image=person)
+            outputs = cases.call(nodes, "ApplyInstantID", image=person, **inputs)
             fx.sample(*outputs, size=(16, 16), steps=1, batch=1 + loop % 2)
             if loop % look_every == 0:
-                figures[loop] = look(caches)
+                yield loop, look(caches)
     finally:
-        caches.identities.budget = budget
-    return figures
+        set_budgets(caches, usual)
+
+
+def set_budgets(caches, budgets):
+    for name, budget in budgets.items():
+        getattr(caches, name).budget = budget
 
 
 def look(caches):
