@@ -4,8 +4,8 @@
 |------------|------------------------------------------|--------------------------------------------------|----------|
 | adapters   | opened adapter files                     | `file_key`                                       | 2048 MiB |
 | analyses   | opened face networks                     | a `file_key` for each file, provider             | 1024 MiB |
-| faces      | detections of a picture batch            | content of the batch, networks, thresholds       | 16 MiB   |
-| embeddings | embeddings of the chosen faces           | the same, and the choice                         | 16 MiB   |
+| faces      | detections of a picture batch            | content of the batch, networks, thresholds       | 1 MiB    |
+| embeddings | embeddings of the chosen faces           | the same, and the choice                         | 1 MiB    |
 | identities | tokens, K and V of all blocks, on the CPU | adapter, content of the embeddings, device, dtype | 256 MiB  |
 
 All of it lies in the computer's own memory: nothing here holds memory of the GPU.
@@ -159,8 +159,9 @@ def _bytes_of_faces(found):
 
 adapters = ByteCache(2048 * MIB, lambda adapter: adapter.bytes, "adapters", "load adapter", shared=True)
 analyses = ByteCache(1024 * MIB, lambda analysis: analysis.bytes, "analyses", "load face networks", shared=True)
-faces = ByteCache(16 * MIB, _bytes_of_faces, "faces", "detect")
-embeddings = ByteCache(16 * MIB, _bytes_of_tensor, "embeddings", "embed")
+# about 500 photos each: small entries that stay among the sampler's blocks keep its memory from being given back
+faces = ByteCache(1 * MIB, _bytes_of_faces, "faces", "detect")
+embeddings = ByteCache(1 * MIB, _bytes_of_tensor, "embeddings", "embed")
 identities = ByteCache(256 * MIB, lambda identity: identity.bytes, "identities", "project", gpu=True)
 ALL = (adapters, analyses, faces, embeddings, identities)
 
