@@ -113,37 +113,49 @@ def _look_at(analysis, images, choice, small_faces):
         for face in chosen]
 
 
-def likeness(analysis, images, reference, choice=faces.LARGEST, small_faces=False, second=None):
-    """The Likeness of pictures to a reference.
+def known_of(analysis, reference, choice=faces.LARGEST, small_faces=False):
+    """Embeddings of a reference, float32 [N, 512]: IMAGE, of whose photos `choice` tells the face, or Person.
 
-    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. reference: IMAGE or Person. choice: which face of
-    each picture is measured; of reference photos it is the largest. second: another FACEANALYSIS, whose embedder gives a second
-    opinion. faces.NoFaceError if no reference photo shows a face; LikenessError where embeddings of different networks would be
-    compared.
+    faces.NoFaceError if no photo shows a face; LikenessError if a person was made with another network.
     """
-    person = isinstance(reference, Person)
+    if not isinstance(reference, Person):
+        return faces.reference_embeddings(analysis, reference, choice, small_faces=small_faces)[:, 0]
     embedder, sha256 = embedder_of(analysis)
-    if person and reference.embedder_sha256 and sha256 and reference.embedder_sha256 != sha256:
+    if reference.embedder_sha256 and sha256 and reference.embedder_sha256 != sha256:
         raise LikenessError(f"The reference was made with the face network {reference.embedder}, and the pictures are looked "
                             f"at with {embedder}. Their numbers cannot be compared: make the person again with the same face "
                             "networks.")
-    known = reference.embeddings if person else faces.reference_embeddings(analysis, reference, small_faces=small_faces)[:, 0]
-    of = reference_of(known)
+    return reference.embeddings
+
+
+def likeness(analysis, images, reference, choice=faces.LARGEST, small_faces=False, second=None, of=faces.LARGEST):
+    """The Likeness of pictures to a reference.
+
+    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. reference: IMAGE or Person. choice: which face of
+    each picture is measured. of: which face of each reference photo is meant. second: another FACEANALYSIS, whose embedder
+    gives a second opinion. Errors are those of `known_of`.
+    """
+    whom = reference_of(known_of(analysis, reference, of, small_faces))
     seen = look_at(analysis, images, choice, small_faces)
-    measured = Likeness(tuple(None if face is None else cosine(face.embedding, of.direction) for face in seen),
-                        tuple(None if face is None else face.side for face in seen), of, embedder)
-    return measured if second is None else _with_second(measured, second, images, seen, reference, analysis, small_faces)
+    measured = Likeness(tuple(None if face is None else cosine(face.embedding, whom.direction) for face in seen),
+                        tuple(None if face is None else face.side for face in seen), whom, embedder_of(analysis)[0])
+    if second is None:
+        return measured
+    at = None if isinstance(reference, Person) else look_at(analysis, reference, of, small_faces)
+    return _with_second(measured, second, images, seen, reference, at)
 
 
-def _with_second(measured, second, images, seen, reference, analysis, small_faces):
-    """The measure with the cosines of a second embedder, which sees the faces that the first analysis has found."""
+def _with_second(measured, second, images, seen, reference, at):
+    """The measure with the cosines of a second embedder, which sees the faces that the first analysis has found.
+
+    seen, at: the faces of the pictures and, unless it is a Person, of the reference.
+    """
     if isinstance(reference, Person):
         if reference.crops is None:
             raise LikenessError("A second opinion needs the faces of the reference, and this person was saved without them. "
                                 "Connect photos to reference, or save the person again with keep_crops.")
         known = _embedded_crops(second, reference.crops)
     else:
-        at = look_at(analysis, reference, small_faces=small_faces)
         known = faces.Photos(second, reference).embed(at)[:, 0]
     of = reference_of(known)
     found = iter(faces.Photos(second, images).embed(seen)[:, 0] if any(face is not None for face in seen) else ())

@@ -1,14 +1,15 @@
-"""Nodes that look at faces and measure likeness."""
+"""Nodes that look at faces, measure likeness, and sweep one setting."""
 
 import torch
-from comfy_execution.graph import ExecutionBlocker
-from nodes import PreviewImage
+from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
+from nodes import KSampler, PreviewImage
 
 from .. import faces, timing
 from ..host import server
 from ..host.inputs import checked
 from ..options import DEFAULTS, inputs
-from . import measure, numbered, report
+from ..people.nodes import ApplyInstantIDPerson
+from . import measure, numbered, report, sheet, sweep
 
 CATEGORY = "InstantID/likeness"
 PICTURES = ("IMAGE", {"tooltip": "The pictures, such as those of VAE Decode. Each is looked at once, in one batch."})
@@ -117,7 +118,127 @@ class InstantIDLikeness:
         return {"ui": shown(text, report.bars(measured)), "result": (pictures, values, text)}
 
 
+def _widgets(node, *names):
+    """Inputs as another node of ComfyUI declares them."""
+    declared = node.INPUT_TYPES()["required"]
+    return {name: declared[name] for name in names}
+
+
+class InstantIDSweep:
+    DESCRIPTION = ("Makes pictures with several values of one setting and several seeds, and finds the value with the best "
+                   "likeness. It does what Apply InstantID Advanced, KSampler and VAE Decode do, once for each value and seed. "
+                   "ComfyUI keeps the pictures: a value more costs its own pictures only.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["xy plot", "find the weight", "best weight", "compare settings", "parameter sweep", "grid"]
+    RETURN_TYPES = ("IMAGE", "IMAGE", "FLOAT", "IMAGE", "STRING")
+    RETURN_NAMES = ("sheet", "chart", "best", "pictures", "report")
+    OUTPUT_TOOLTIPS = ("All pictures with their values, seeds and numbers: a column for each value, a row for each seed.",
+                       "The likeness over the values: the mean of the seeds, and how far they spread.",
+                       "The value with the best mean likeness. Of block selections: its place in the list, from 0.",
+                       "All pictures, value by value.", "All numbers as a table.")
+    FUNCTION = "sweep"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sampler = _widgets(KSampler, *sweep.SAMPLER_WIDGETS)
+        return {
+            "required": {
+                "instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
+                "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                "latent_image": ("LATENT", {"tooltip": "The latent of the picture's size. Connect Empty Latent Image."}),
+                "vae": ("VAE", {"tooltip": "The VAE that decodes the pictures. Connect Load Checkpoint."}),
+                "setting": (sweep.SETTINGS, {"default": "ip_weight", "tooltip": (
+                    "What is varied. weight: ip_weight and cn_strength together, as in Apply InstantID. step reuse: `every` of "
+                    "InstantID Step Reuse. blocks: the block selections of InstantID Options.")}),
+                "values": ("STRING", {"default": "0.4 to 1.0 step 0.2", "tooltip": (
+                    "The values with commas between, or a range. Examples: 0.4, 0.6, 0.8 or 0.4 to 1.0 step 0.2. For blocks: "
+                    "as original, all 70")}),
+                "seeds": ("STRING", {"default": "1, 2", "tooltip": (
+                    "The seeds with commas between. One seed says little: likeness differs from seed to seed.")}),
+                **{name: (kind, {"tooltip": "As in KSampler.", **options}) for name, (kind, options) in sampler.items()},
+                **_widgets(ApplyInstantIDPerson, *sweep.APPLY_WIDGETS),
+            },
+            "optional": {
+                "image_kps": ("IMAGE", {"tooltip": "Where the face is and how it looks, as in Apply InstantID Advanced."}),
+                "mask": inputs.MASK, "options": inputs.OPTIONS,
+                "reference": ("IMAGE,PERSON", {"tooltip": (
+                    "Whom the pictures are compared with, if not with the photos: other photos of the person, or a person.")}),
+            },
+            "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, setting, values, seeds):
+        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        try:
+            if None not in (setting, values, seeds):
+                sweep.cells_of(setting, values, seeds)
+        except sweep.SweepError as error:
+            return str(error)
+        return True
+
+    @checked
+    def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
+              **given):
+        cells = sweep.cells_of(setting, values, seeds)
+        if setting == sweep.BLOCKS and options != DEFAULTS:
+            raise sweep.SweepError("Block selections cannot be varied with InstantID Options connected, which chooses one "
+                                   "itself. Take the link off.")
+        measure.known_of(insightface, image if reference is None else reference, options.choice, options.small_faces)
+        links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
+        graph = GraphBuilder()
+        pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
+                                   {name: given[name] for name in sweep.SAMPLER_WIDGETS})
+        optional = {"options": links["options"]} if "options" in links else {}
+        made = graph.node(InstantIDSweepResult.__name__, "result", insightface=links["insightface"], setting=setting,
+                          reference=links.get("reference", links["image"]), values=values, seeds=seeds, **optional, **pictures)
+        server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
+        return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
+
+
+class InstantIDSweepResult:
+    DESCRIPTION = ("Measures and arranges the pictures of InstantID Sweep, which adds this node by itself. It is not made to "
+                   "be added by hand.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["instantid sweep result"]
+    RETURN_TYPES, RETURN_NAMES = InstantIDSweep.RETURN_TYPES, InstantIDSweep.RETURN_NAMES
+    OUTPUT_TOOLTIPS = InstantIDSweep.OUTPUT_TOOLTIPS
+    FUNCTION = "collect"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        swept = "As in InstantID Sweep."
+        return {"required": {
+            "insightface": inputs.FACE_ANALYSIS,
+            "reference": ("IMAGE,PERSON", {"tooltip": "Whom the pictures are compared with."}),
+            "setting": ("STRING", {"default": "ip_weight", "tooltip": swept}),
+            "values": ("STRING", {"default": "", "tooltip": swept}),
+            "seeds": ("STRING", {"default": "", "tooltip": swept}),
+        }, "optional": {"options": inputs.OPTIONS}}
+
+    def collect(self, insightface, reference, setting, values, seeds, options=DEFAULTS, **pictures):
+        cells = sweep.cells_of(setting, values, seeds)
+        places = [(value, seed) for value in cells.values for seed in cells.seeds]
+        if pictures.keys() != set(cells.keys):
+            raise sweep.SweepError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
+        made = {place: pictures[cells.key(*place)] for place in places}
+        every = torch.cat(list(made.values()))
+        measured = measure.likeness(insightface, every, reference, small_faces=options.small_faces, of=options.choice)
+        numbers = iter(measured.values)
+        scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
+        pictured = sheet.contact_sheet(scores, made), sheet.chart(scores)
+        text = sheet.table(scores) + "\n" + report.meaning(measured)
+        best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
+        best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \
+            else float(best)
+        return {"ui": shown(text, *pictured), "result": (*pictured, best, every, text)}
+
+
 NODES = {
     InstantIDFaces: "InstantID Faces",
     InstantIDLikeness: "InstantID Likeness",
+    InstantIDSweep: "InstantID Sweep",
+    InstantIDSweepResult: "InstantID Sweep Result",
 }

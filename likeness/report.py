@@ -28,10 +28,12 @@ def report_text(measured, kept=None):
                      f"({len(missing)} of {len(measured.values)}).")
     if any(side is not None and side < SMALL_FACE for side in measured.sides):
         notes.append(f"A face of less than {SMALL_FACE} px is small: its number is less certain.")
-    notes.append(_reference_note(measured.reference.own, measured.reference.photos))
-    notes.append(_network_note(measured))
-    notes.append(BANDS)
-    return "\n".join([*(_aligned([head, *rows]) if rows else []), *([""] if rows else []), *notes])
+    return "\n".join([*(aligned([head, *rows]) if rows else []), *([""] if rows else []), *notes, meaning(measured)])
+
+
+def meaning(measured):
+    """What the numbers of a Likeness were measured with, and how to read them: lines of text."""
+    return "\n".join([_reference_note(measured.reference.own, measured.reference.photos), _network_note(measured), BANDS])
 
 
 def _reference_note(own, photos):
@@ -54,7 +56,7 @@ def _network_note(measured):
     return text
 
 
-def _aligned(rows):
+def aligned(rows):
     """Lines of rows of strings: all columns to the right but the last."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join([*map(str.rjust, row[:-1], widths), row[-1]]) for row in rows]
