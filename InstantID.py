@@ -20,6 +20,7 @@ from .identity import LatentMask, load_adapter, usable_adapter
 from .identity.adapter import EXPECTED
 from .keypoints import nodes as keypoint_nodes
 from .keypoints import routes
+from .likeness import nodes as likeness_nodes
 from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .people import nodes as people_nodes
@@ -332,6 +333,7 @@ NODES = {
     InstantIDOptions: "InstantID Options",
     **people_nodes.NODES,
     **keypoint_nodes.NODES,
+    **likeness_nodes.NODES,
     InstantIDReplay: "InstantID Replay",
     InstantIDStepReuse: "InstantID Step Reuse",
     InstantIDCache: "InstantID Cache",

@@ -6,6 +6,7 @@
 | analyses   | opened face networks                     | a `file_key` for each file, provider             | 1024 MiB |
 | faces      | detections of a picture batch            | content of the batch, networks, thresholds       | 1 MiB    |
 | embeddings | embeddings of the chosen faces           | the same, and the choice                         | 1 MiB    |
+| likeness   | the face of one picture and its embedding | content of the picture, networks, the choice     | 1 MiB    |
 | identities | tokens, K and V of all blocks, on the CPU | adapter, content of the embeddings, device, dtype | 256 MiB  |
 
 All of it lies in the computer's own memory: nothing here holds memory of the GPU.
@@ -75,6 +76,10 @@ class ByteCache:
                         elsewhere[key] = value
                     entries[key] = entry
             return entry.value
+
+    def __contains__(self, key):
+        with self._lock:
+            return key in self._entries
 
     def _look_up(self, key):
         """What there is of a key, or None, and where to put what is made now."""
@@ -163,7 +168,8 @@ analyses = ByteCache(1024 * MIB, lambda analysis: analysis.bytes, "analyses", "l
 faces = ByteCache(1 * MIB, _bytes_of_faces, "faces", "detect")
 embeddings = ByteCache(1 * MIB, _bytes_of_tensor, "embeddings", "embed")
 identities = ByteCache(256 * MIB, lambda identity: identity.bytes, "identities", "project", gpu=True)
-ALL = (adapters, analyses, faces, embeddings, identities)
+likeness = ByteCache(1 * MIB, lambda face: 4000, "likeness", "measure likeness")
+ALL = (adapters, analyses, faces, embeddings, identities, likeness)
 
 
 def statistics():

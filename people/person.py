@@ -61,8 +61,7 @@ def person_of_photos(analysis, images, choice=faces.LARGEST, require_all=False, 
     require_all if any shows none; FaceIndexError where there are too few faces; PersonError if the embedder is one that
     InstantID's adapter does not know. """
     embeddings = faces.reference_embeddings(analysis, images, choice, require_all, small_faces)[:, 0]
-    embedder = _embedder_file(analysis)
-    name, sha256 = _name_of(embedder), _sha256_of(caches.file_key(embedder)) if embedder else ""
+    name, sha256 = embedder_of(analysis)
     check_embedder(name)
     photos = faces.Photos(analysis, images, small_faces)
     found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen(choice), strict=True) if face]
@@ -76,8 +75,14 @@ def _crop(picture, points):
     return torch.from_numpy(face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy())
 
 
+def embedder_of(analysis):
+    """Returns (name, sha256) of the file of an analysis's embedder, as `Person` holds them."""
+    path = _embedder_file(analysis)
+    return _name_of(path), _sha256_of(caches.file_key(path)) if path else ""
+
+
 def _embedder_file(analysis):
-    path = getattr(analysis.models[RECOGNITION], "model_file", None)
+    path = getattr(analysis.models.get(RECOGNITION), "model_file", None)
     return path if isinstance(path, str | os.PathLike) and os.path.isfile(path) else None
 
 

@@ -23,6 +23,8 @@ STAGES = {  # in the order in which `all` runs them
     "imports": Stage("start.imports", "what the pack adds to ComfyUI's start"),
     "load": Stage("start.load", "opening a real-size adapter file"),
     "faces": Stage("photos.faces", "finding and embedding faces, against insightface used as the original uses it"),
+    "likeness": Stage("photos.likeness", "likeness and time of each way to apply InstantID, on one's own models and photos",
+                      ("--resolution", "--device")),
     "sampling": Stage("steps.sampling", "a step of sampling with and without an identity",
                       ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
     "rerun": Stage("server.rerun", "runs of one workflow on a real server, beside the sampling", ("--baseline",)),

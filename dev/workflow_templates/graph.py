@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 GAP_ACROSS, GAP_DOWN = 70, 70   # between columns; between nodes, of which the title bar takes 30
 OURS = ("InstantIDModelLoader", "InstantIDFaceAnalysis", "FaceKeypointsPreprocessor", "ApplyInstantID",
         "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet", "InstantIDPerson",
-        "InstantIDSavePerson", "InstantIDPeople", "ApplyInstantIDPerson", "ApplyInstantIDPeople")
+        "InstantIDSavePerson", "InstantIDPeople", "ApplyInstantIDPerson", "ApplyInstantIDPeople", "InstantIDSweep")
 APPLY = "instantid:INSTANTID insightface:FACEANALYSIS control_net:CONTROL_NET image:IMAGE model:MODEL positive:CONDITIONING " \
         "negative:CONDITIONING image_kps?:IMAGE mask?:MASK"
 APPLIED = "MODEL:MODEL positive:CONDITIONING negative:CONDITIONING"
@@ -47,6 +47,12 @@ TYPES = {
     "InstantIDAttentionPatch": ("instantid:INSTANTID insightface:FACEANALYSIS image:IMAGE model:MODEL mask?:MASK",
                                 "weight:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT", "MODEL:MODEL FACE_EMBEDS:FACE_EMBEDS",
                                 (320, 242)),
+    "InstantIDSweep": ("instantid:INSTANTID insightface:FACEANALYSIS control_net:CONTROL_NET image:IMAGE model:MODEL "
+                       "positive:CONDITIONING negative:CONDITIONING latent_image:LATENT vae:VAE image_kps?:IMAGE mask?:MASK",
+                       "setting:COMBO values:STRING seeds:STRING steps:INT cfg:FLOAT sampler_name:COMBO scheduler:COMBO "
+                       "denoise:FLOAT ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT "
+                       "combine_embeds:COMBO",
+                       "sheet:IMAGE chart:IMAGE best:FLOAT pictures:IMAGE report:STRING", (520, 900)),
     "InstantIDPerson": ("insightface:FACEANALYSIS image:IMAGE", "", "PERSON:PERSON", (320, 320)),
     "InstantIDSavePerson": ("person:PERSON", "name:STRING keep_crops:BOOLEAN if_exists:COMBO", "PERSON:PERSON", (320, 160)),
     "InstantIDPeople": ("person:PERSON mask?:MASK keypoints?:KEYPOINTS people?:INSTANTID_PEOPLE",

@@ -58,5 +58,8 @@ def thumbnails(draw_keypoints):
         (title := "InstantID small face in a second pass"):
             sketch(title).frame((20, 90, 220, 380)).head((95, 120, 145, 180), False).frame((85, 110, 155, 190))
             .text(250, 235, ">").frame((285, 110, 495, 360)).head((305, 130, 475, 340)),
-        (title := "InstantID Lightning 8 steps"): sketch(title).head(MIDDLE).text(SIDE / 2, 415, "1 2 3 4 5 6 7 8")}
+        (title := "InstantID Lightning 8 steps"): sketch(title).head(MIDDLE).text(SIDE / 2, 415, "1 2 3 4 5 6 7 8"),
+        (title := "InstantID find the weight"):
+            sketch(title).head((30, 150, 160, 310), False).head((190, 150, 320, 310)).head((350, 150, 480, 310), False)
+            .frame((180, 130, 330, 400)).text(95, 370, "0.4").text(255, 370, "0.6").text(415, 370, "0.8")}
     return {title: drawing.image for title, drawing in pictures.items()}

@@ -196,5 +196,27 @@ A portrait in eight steps, with the LoRA of SDXL-Lightning.
         [world.sampler, world.decode], [world.save])
 
 
+def find_the_weight():
+    """InstantID find the weight"""
+    world, person, latent = World(), photo(), empty_latent()
+    values = ["weight", "0.4 to 1.0 step 0.2", "1, 2", *world.sampler.values[2:], *ADVANCED]
+    swept = Node("InstantIDSweep", values).joined(
+        instantid=world.adapter[0], insightface=world.analysis[0], control_net=world.control_net[0], image=person[0],
+        model=world.checkpoint[0], positive=world.positive[0], negative=world.negative[0], latent_image=latent[0],
+        vae=world.checkpoint[2])
+    sheet = Node("PreviewImage", [], "All pictures, with their likeness").joined(images=swept[0])
+    chart = Node("PreviewImage", [], "Likeness over the weight").joined(images=swept[1])
+    world.save.joined(images=swept[3])
+    return workflow([note("""
+Makes pictures with several weights and seeds, measures how like the person they are, and says which weight is best.
+
+- **values**: `0.4 to 1.0 step 0.2` or numbers with commas between. Add one and run again: only its pictures are made.
+- **seeds**: two or more. Likeness differs from seed to seed.
+- **setting**: what is varied. It may also be cn_strength, noise or another setting.
+- Look at the pictures, too: at high weights colours burn and the prompt is ignored.""")],
+        [*world.loaders], [person], [world.positive, world.negative, latent], [swept], [sheet, chart], [world.save])
+
+
 TEMPLATES = {function.__doc__.splitlines()[0]: function for function in (
-    portrait, pose, several_photos, my_person, two_people, without_pose, face_swap, small_face, lightning)}
+    portrait, pose, several_photos, my_person, two_people, without_pose, face_swap, small_face, lightning,
+    find_the_weight)}

@@ -15,8 +15,9 @@ def test_a_node_is_described(node_id):
     assert node.DESCRIPTION.endswith(".") and node.CATEGORY.split("/")[0] == "InstantID"
     assert node.SEARCH_ALIASES and node.SEARCH_ALIASES == [alias.lower() for alias in node.SEARCH_ALIASES]
     assert len(node.OUTPUT_TOOLTIPS) == len(node.RETURN_TYPES) and all(node.OUTPUT_TOOLTIPS)
-    for group in node.INPUT_TYPES().values():
-        for name, (_, options) in group.items():
+    groups = node.INPUT_TYPES()
+    for group in ("required", "optional"):
+        for name, (_, options) in groups.get(group, {}).items():
             assert options.get("tooltip"), f"the input {name} has no tooltip"
 
 

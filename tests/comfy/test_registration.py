@@ -91,7 +91,8 @@ package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
 for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "timing",
-             "reporting.report", "reporting.chart", "replay"):
+             "reporting.report", "reporting.chart", "replay", "likeness.measure", "likeness.report", "likeness.sweep",
+             "likeness.sheet", "likeness.numbered"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
 """

@@ -6,7 +6,8 @@ import { ComfyWidgets } from "../../../scripts/widgets.js"
 
 const SAID = "InstantID: "                      // how host/server.py begins the texts that it shows on nodes
 const TEXT_ON_NODE = "$$node-text-preview"      // the editor's widget for them
-const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport"]
+const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
+    "InstantIDSweep"]
 
 async function warnOfTwins() {
     const answer = await api.fetchApi("/instantid_swift/twins")

@@ -1,0 +1,244 @@
+"""Nodes that look at faces, measure likeness, and sweep one setting."""
+
+import torch
+from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
+from nodes import KSampler, PreviewImage
+
+from .. import faces, timing
+from ..host import server
+from ..host.inputs import checked
+from ..options import DEFAULTS, inputs
+from ..people.nodes import ApplyInstantIDPerson
+from . import measure, numbered, report, sheet, sweep
+
+CATEGORY = "InstantID/likeness"
+PICTURES = ("IMAGE", {"tooltip": "The pictures, such as those of VAE Decode. Each is looked at once, in one batch."})
+
+
+def shown(text, *pictures):
+    """What a node shows on itself: a text, and pictures (IMAGE) from ComfyUI's folder of temporary files."""
+    images = [one for picture in pictures for one in PreviewImage().save_images(picture, "InstantID")["ui"]["images"]]
+    return {"text": [text], "images": images}
+
+
+class InstantIDFaces:
+    DESCRIPTION = ("Shows every face that is found in a picture, with its number as face_index of InstantID Options counts it, "
+                   "its size in pixels and how certain the detector is. The face that is used is marked in green.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["detect faces", "face index", "which face", "face bounding box", "face mask", "number faces",
+                      "select face"]
+    RETURN_TYPES = ("IMAGE", "INT", "BOUNDING_BOX", "MASK")
+    RETURN_NAMES = ("preview", "count", "box", "mask")
+    OUTPUT_TOOLTIPS = ("The pictures with the numbered faces.", "How many faces all pictures show together.",
+                       "The box around the face that is used, grown by padding. Of several pictures it is that of the first "
+                       "one that shows it.",
+                       "The same box as a mask, one for each picture. It is black where a picture does not show the face.")
+    FUNCTION = "show"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "insightface": inputs.FACE_ANALYSIS,
+                "image": ("IMAGE", {"tooltip": "The pictures in which faces are looked for."}),
+                "padding": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": (
+                    "Grows the box and the mask by so many pixels on each side.")}),
+            },
+            "optional": {"options": inputs.OPTIONS},
+        }
+
+    @checked
+    @timing.staged("show faces")
+    def show(self, insightface, image, padding=0, options=DEFAULTS):
+        found = faces.find_faces(insightface, image, options.small_faces)
+        size, place = (image.shape[2], image.shape[1]), options.choice.index
+        listed = [numbered.in_order(of, options.choice, size) for of in found]
+        boxes = [numbered.bounding_box(of[place], size, padding) if place < len(of) else None for of in listed]
+        preview = torch.cat([numbered.numbered(one, of, place) for one, of in zip(image, listed, strict=True)])
+        counts = ", ".join(str(len(of)) for of in listed)
+        text = f"Faces: {counts}. Used: face {place} in the order '{options.choice.order}'."
+        if None in boxes:
+            missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
+            text += f" Not shown by the pictures at index {missing}."
+        box = next((box for box in boxes if box is not None), None)
+        if box is None:
+            box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {place}, so there is no box.")
+        masks = torch.stack([numbered.mask_of(one, size) for one in boxes])
+        return {"ui": shown(text, preview), "result": (preview, sum(map(len, listed)), box, masks)}
+
+
+class InstantIDLikeness:
+    DESCRIPTION = ("Measures how like the faces of pictures are to a person, from -1 to 1, and hands on the best pictures. The "
+                   "number is the cosine of face embeddings, as research on identity measures it. A picture without a face "
+                   "gets no number.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["face similarity", "face distance", "identity score", "arcface cosine", "keep best picture",
+                      "select best", "compare faces"]
+    RETURN_TYPES = ("IMAGE", "FLOAT", "STRING")
+    RETURN_NAMES = ("pictures", "likeness", "report")
+    OUTPUT_TOOLTIPS = ("The pictures, best first. Nothing that follows runs if none is left.",
+                       "The likeness of these pictures, best first: a list of numbers.",
+                       "All numbers as a table, and what they mean.")
+    FUNCTION = "measure"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "insightface": inputs.FACE_ANALYSIS, "image": PICTURES,
+                "reference": ("IMAGE,PERSON", {"tooltip": (
+                    "Whom the pictures should be like: one or more photos of the person, or a person. In photos with several "
+                    "faces the largest one counts; connect InstantID Person to choose another one.")}),
+                "keep_best": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": (
+                    "How many pictures go on, best first. 0: all that have a number.")}),
+                "minimum": inputs.number(-1.0, -1.0, 1.0, 0.01, "Pictures with a smaller likeness are left out."),
+            },
+            "optional": {
+                "options": ("INSTANTID_OPTIONS", {"tooltip": (
+                    "From InstantID Options: which face of each picture is measured, and whether small faces are looked "
+                    "for.")}),
+                "second_opinion": ("FACEANALYSIS", {"tooltip": (
+                    "Other face networks, for a second number beside the first one. The order stays that of the first.")}),
+            },
+        }
+
+    @checked
+    @timing.staged("likeness")
+    def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
+        measured = measure.likeness(insightface, image, reference, options.choice, options.small_faces, second_opinion)
+        kept = measured.best(keep_best, minimum)
+        text = report.report_text(measured, kept)
+        if not kept:
+            server.tell("No picture goes on: none shows a face with a likeness of at least "
+                        f"{minimum:g}. Lower minimum, or look at the report.")
+        pictures = image[kept] if kept else ExecutionBlocker(None)
+        values = [measured.values[index] for index in kept]
+        return {"ui": shown(text, report.bars(measured)), "result": (pictures, values, text)}
+
+
+def _widgets(node, *names):
+    """Inputs as another node of ComfyUI declares them."""
+    declared = node.INPUT_TYPES()["required"]
+    return {name: declared[name] for name in names}
+
+
+class InstantIDSweep:
+    DESCRIPTION = ("Makes pictures with several values of one setting and several seeds, and finds the value with the best "
+                   "likeness. It does what Apply InstantID Advanced, KSampler and VAE Decode do, once for each value and seed. "
+                   "ComfyUI keeps the pictures: a value more costs its own pictures only.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["xy plot", "find the weight", "best weight", "compare settings", "parameter sweep", "grid"]
+    RETURN_TYPES = ("IMAGE", "IMAGE", "FLOAT", "IMAGE", "STRING")
+    RETURN_NAMES = ("sheet", "chart", "best", "pictures", "report")
+    OUTPUT_TOOLTIPS = ("All pictures with their values, seeds and numbers: a column for each value, a row for each seed.",
+                       "The likeness over the values: the mean of the seeds, and how far they spread.",
+                       "The value with the best mean likeness. Of block selections: its place in the list, from 0.",
+                       "All pictures, value by value.", "All numbers as a table.")
+    FUNCTION = "sweep"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        sampler = _widgets(KSampler, *sweep.SAMPLER_WIDGETS)
+        return {
+            "required": {
+                "instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
+                "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                "latent_image": ("LATENT", {"tooltip": "The latent of the picture's size. Connect Empty Latent Image."}),
+                "vae": ("VAE", {"tooltip": "The VAE that decodes the pictures. Connect Load Checkpoint."}),
+                "setting": (sweep.SETTINGS, {"default": "ip_weight", "tooltip": (
+                    "What is varied. weight: ip_weight and cn_strength together, as in Apply InstantID. step reuse: `every` of "
+                    "InstantID Step Reuse. blocks: the block selections of InstantID Options.")}),
+                "values": ("STRING", {"default": "0.4 to 1.0 step 0.2", "tooltip": (
+                    "The values with commas between, or a range. Examples: 0.4, 0.6, 0.8 or 0.4 to 1.0 step 0.2. For blocks: "
+                    "as original, all 70")}),
+                "seeds": ("STRING", {"default": "1, 2", "tooltip": (
+                    "The seeds with commas between. One seed says little: likeness differs from seed to seed.")}),
+                **{name: (kind, {"tooltip": "As in KSampler.", **options}) for name, (kind, options) in sampler.items()},
+                **_widgets(ApplyInstantIDPerson, *sweep.APPLY_WIDGETS),
+            },
+            "optional": {
+                "image_kps": ("IMAGE", {"tooltip": "Where the face is and how it looks, as in Apply InstantID Advanced."}),
+                "mask": inputs.MASK, "options": inputs.OPTIONS,
+                "reference": ("IMAGE,PERSON", {"tooltip": (
+                    "Whom the pictures are compared with, if not with the photos: other photos of the person, or a person.")}),
+            },
+            "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"},
+        }
+
+    @classmethod
+    def VALIDATE_INPUTS(cls, setting, values, seeds):
+        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        try:
+            if None not in (setting, values, seeds):
+                sweep.cells_of(setting, values, seeds)
+        except sweep.SweepError as error:
+            return str(error)
+        return True
+
+    @checked
+    def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
+              **given):
+        cells = sweep.cells_of(setting, values, seeds)
+        if setting == sweep.BLOCKS and options != DEFAULTS:
+            raise sweep.SweepError("Block selections cannot be varied with InstantID Options connected, which chooses one "
+                                   "itself. Take the link off.")
+        measure.known_of(insightface, image if reference is None else reference, options.choice, options.small_faces)
+        links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
+        graph = GraphBuilder()
+        pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
+                                   {name: given[name] for name in sweep.SAMPLER_WIDGETS})
+        optional = {"options": links["options"]} if "options" in links else {}
+        made = graph.node(InstantIDSweepResult.__name__, "result", insightface=links["insightface"], setting=setting,
+                          reference=links.get("reference", links["image"]), values=values, seeds=seeds, **optional, **pictures)
+        server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
+        return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
+
+
+class InstantIDSweepResult:
+    DESCRIPTION = ("Measures and arranges the pictures of InstantID Sweep, which adds this node by itself. It is not made to "
+                   "be added by hand.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = ["instantid sweep result"]
+    RETURN_TYPES, RETURN_NAMES = InstantIDSweep.RETURN_TYPES, InstantIDSweep.RETURN_NAMES
+    OUTPUT_TOOLTIPS = InstantIDSweep.OUTPUT_TOOLTIPS
+    FUNCTION = "collect"
+    OUTPUT_NODE = True
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        swept = "As in InstantID Sweep."
+        return {"required": {
+            "insightface": inputs.FACE_ANALYSIS,
+            "reference": ("IMAGE,PERSON", {"tooltip": "Whom the pictures are compared with."}),
+            "setting": ("STRING", {"default": "ip_weight", "tooltip": swept}),
+            "values": ("STRING", {"default": "", "tooltip": swept}),
+            "seeds": ("STRING", {"default": "", "tooltip": swept}),
+        }, "optional": {"options": inputs.OPTIONS}}
+
+    def collect(self, insightface, reference, setting, values, seeds, options=DEFAULTS, **pictures):
+        cells = sweep.cells_of(setting, values, seeds)
+        places = [(value, seed) for value in cells.values for seed in cells.seeds]
+        if pictures.keys() != set(cells.keys):
+            raise sweep.SweepError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
+        made = {place: pictures[cells.key(*place)] for place in places}
+        every = torch.cat(list(made.values()))
+        measured = measure.likeness(insightface, every, reference, small_faces=options.small_faces, of=options.choice)
+        numbers = iter(measured.values)
+        scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
+        pictured = sheet.contact_sheet(scores, made), sheet.chart(scores)
+        text = sheet.table(scores) + "\n" + report.meaning(measured)
+        best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
+        best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \
+            else float(best)
+        return {"ui": shown(text, *pictured), "result": (*pictured, best, every, text)}
+
+
+NODES = {
+    InstantIDFaces: "InstantID Faces",
+    InstantIDLikeness: "InstantID Likeness",
+    InstantIDSweep: "InstantID Sweep",
+    InstantIDSweepResult: "InstantID Sweep Result",
+}

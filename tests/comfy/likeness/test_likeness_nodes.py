@@ -1,0 +1,80 @@
+"""The nodes that look at faces and measure likeness, as ComfyUI calls them."""
+
+import pytest
+import torch
+from comfy_execution.graph import ExecutionBlocker
+from instantid_swift.faces import FaceChoice
+from instantid_swift.keypoints import place
+from instantid_swift.options import Options
+from oracle import cases
+from oracle import fixtures as fx
+from photos import people_photo
+
+pytestmark = pytest.mark.newest
+GREY = torch.full((1, 512, 512, 3), 0.5)
+
+
+def call(nodes, name, ours, **inputs):
+    return cases.call(nodes, name, insightface=ours, **inputs)
+
+
+def photos(*names):
+    return torch.cat([people_photo(name) for name in names])
+
+
+def test_every_face_of_a_group_is_numbered_in_the_chosen_order(nodes, ours):
+    options = Options(choice=FaceChoice("left to right", 2))
+    made = call(nodes, "InstantIDFaces", ours, image=fx.photo(), padding=0, options=options)
+    preview, count, box, mask = made["result"]
+    assert count == 6 and made["ui"]["images"]
+    assert made["ui"]["text"] == ["Faces: 6. Used: face 2 in the order 'left to right'."]
+    assert preview.shape == fx.photo().shape and not torch.equal(preview, fx.photo())
+    assert mask.shape == preview.shape[:3] and mask.sum() == box["width"] * box["height"]
+    left, top, right, bottom = place.corners(box)
+    meant, = (options.choice.of(found, (preview.shape[2], preview.shape[1])) for found in _found(ours, fx.photo()))
+    assert left <= meant.box[0] <= left + 1 and bottom - 1 <= meant.box[3] <= bottom
+    assert mask[0, int(top) + 1, int(left) + 1] == 1 and mask[0, int(bottom) + 1, int(right) + 1] == 0
+
+
+def _found(ours, image):
+    from instantid_swift.faces import find_faces
+    return find_faces(ours, image)
+
+
+def test_padding_stops_at_the_edges(nodes, ours):
+    _, _, box, mask = call(nodes, "InstantIDFaces", ours, image=fx.photo(), padding=4096)["result"]
+    height, width = fx.photo().shape[1:3]
+    assert box == {"x": 0, "y": 0, "width": width, "height": height} and mask.min() == 1
+
+
+def test_pictures_without_the_face(nodes, ours):
+    made = call(nodes, "InstantIDFaces", ours, image=torch.cat([GREY, photos("obama")]))
+    _, count, box, mask = made["result"]
+    assert count == 1 and box["width"] > 50 and mask[0].max() == 0 and mask[1].sum() == box["width"] * box["height"]
+    assert made["ui"]["text"][0].endswith("Not shown by the pictures at index 0.")
+    nobody = call(nodes, "InstantIDFaces", ours, image=GREY)["result"]
+    assert nobody[1] == 0 and isinstance(nobody[2], ExecutionBlocker)
+
+
+def test_the_best_pictures_come_first(nodes, ours):
+    pictures = torch.cat([photos("biden", "obama3"), GREY, photos("obama")])
+    made = call(nodes, "InstantIDLikeness", ours, image=pictures, reference=photos("obama"))
+    best, values, report = made["result"]
+    assert torch.equal(best, pictures[[3, 1, 0]])
+    assert values == sorted(values, reverse=True) and values[0] > 0.99 and values[1] > 0.5 > 0.28 > values[2]
+    assert made["ui"]["text"] == [report] and "picture 2 (1 of 4)" in report and made["ui"]["images"]
+    best, values, _ = call(nodes, "InstantIDLikeness", ours, image=pictures, reference=photos("obama"), keep_best=1)["result"]
+    assert torch.equal(best, pictures[[3]]) and len(values) == 1
+
+
+def test_none_above_the_minimum_stops_what_follows(nodes, ours):
+    pictures, values, report = call(nodes, "InstantIDLikeness", ours, image=photos("biden"), reference=photos("obama"),
+                                    minimum=0.5)["result"]
+    assert isinstance(pictures, ExecutionBlocker) and values == [] and "another person, left out" in report
+
+
+def test_a_person_is_a_reference(nodes, ours):
+    person = call(nodes, "InstantIDPerson", ours, image=photos("obama", "obama3"))["result"][0]
+    by_person = call(nodes, "InstantIDLikeness", ours, image=photos("obama2"), reference=person)["result"]
+    by_photos = call(nodes, "InstantIDLikeness", ours, image=photos("obama2"), reference=photos("obama", "obama3"))["result"]
+    assert by_person[1:] == by_photos[1:]
