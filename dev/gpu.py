@@ -42,6 +42,8 @@ def main():
     comfyui = arguments.comfyui or find_comfyui()
     if comfyui is None:
         sys.exit("There is no ComfyUI: name its folder with --comfyui PATH.")
+    if not (comfyui / "comfy").is_dir():
+        sys.exit(f"{comfyui} is no folder of ComfyUI: there is no folder comfy in it.")
     device = arguments.device or ("cuda" if machine()["gpu"] else "cpu")
     content = begin(arguments, device, comfyui)
     work = Path(f"{arguments.output}.work")
