@@ -53,6 +53,8 @@ def label(value):
 
 def cells_of(setting, values, seeds):
     """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". SweepError."""
+    if setting not in SETTINGS:
+        raise SweepError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
     cells = Cells(setting, _values(setting, values), _seeds(seeds))
     if len(cells.keys) > MOST_CELLS:
         raise SweepError(f"The sweep has {len(cells.keys)} pictures; at most {MOST_CELLS} are made. Use fewer values or seeds.")

@@ -20,7 +20,7 @@ def test_values(setting, text, values):
     ("ip_weight", "3.1", "1", "ip_weight is a number of 0 to 3"), ("step reuse", "1.5", "1", "a whole number of 1 to 10"),
     ("ip_weight", "1 to 0 step 0.1", "1", "range '1 to 0 step 0.1'"), ("noise", "0 to 1 step 1e-9", "1", "range"),
     ("blocks", "0.5", "1", "no block selection '0.5'"), ("ip_weight", "1", "-1", "seed '-1'"),
-    ("ip_weight", "1", str(2 ** 64), "The seed"),
+    ("ip_weight", "1", str(2 ** 64), "The seed"), ("steps", "20", "1", "no setting 'steps' to vary"),
     ("ip_weight", "0 to 3 step 0.02", "1, 2", f"at most {MOST_CELLS}")])
 def test_what_cannot_be_read_is_refused(setting, text, seeds, message):
     with pytest.raises(SweepError, match=message):

@@ -63,6 +63,8 @@ def test_a_value_more_samples_that_value_only(client, workflow):
     after = client.get("/instantid_swift/caches")
     assert len(first) == len(set(first)) == 8
     assert len(run.outputs["save"]["images"]) == 8
+    shown, = (data["output"] for _, kind, data in run.events if kind == "executed" and data.get("display_node") == "sweep")
+    assert "ip_weight" in shown["text"][0] and len(shown["images"]) == 2, "the report, the sheet and the chart, on the node"
     for name in ("faces", "embeddings", "identities"):
         most = 2 if name == "faces" else 1  # faces: of the photo, and of the sweep's pictures together
         assert after[name]["misses"] - before[name]["misses"] <= most, name
