@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 GAP_ACROSS, GAP_DOWN = 70, 70   # between columns; between nodes, of which the title bar takes 30
 OURS = ("InstantIDModelLoader", "InstantIDFaceAnalysis", "FaceKeypointsPreprocessor", "ApplyInstantID",
         "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet", "InstantIDPerson",
-        "InstantIDSavePerson", "InstantIDPeople", "ApplyInstantIDPerson", "ApplyInstantIDPeople", "InstantIDSweep")
+        "InstantIDSavePerson", "InstantIDPeople", "ApplyInstantIDPerson", "ApplyInstantIDPeople", "InstantIDSweep",
+        "InstantIDTurnHead", "InstantIDDrawKeypoints", "InstantIDEditKeypoints")
 APPLY = "instantid:INSTANTID insightface:FACEANALYSIS control_net:CONTROL_NET image:IMAGE model:MODEL positive:CONDITIONING " \
         "negative:CONDITIONING image_kps?:IMAGE mask?:MASK"
 APPLIED = "MODEL:MODEL positive:CONDITIONING negative:CONDITIONING"
@@ -53,6 +54,12 @@ TYPES = {
                        "denoise:FLOAT ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT "
                        "combine_embeds:COMBO",
                        "sheet:IMAGE chart:IMAGE best:FLOAT pictures:IMAGE report:STRING", (520, 900)),
+    "InstantIDTurnHead": ("keypoints?:KEYPOINTS",
+                          "yaw:FLOAT pitch:FLOAT roll:FLOAT x:FLOAT y:FLOAT size:FLOAT width:INT height:INT",
+                          "keypoints:KEYPOINTS", (320, 250)),
+    "InstantIDDrawKeypoints": ("keypoints:KEYPOINTS", "opacity:FLOAT", "IMAGE:IMAGE", (320, 66)),
+    "InstantIDEditKeypoints": ("keypoints?:KEYPOINTS background?:IMAGE", "width:INT height:INT state:STRING",
+                               "keypoints:KEYPOINTS drawing:IMAGE json:STRING", (460, 640)),
     "InstantIDPerson": ("insightface:FACEANALYSIS image:IMAGE", "", "PERSON:PERSON", (320, 320)),
     "InstantIDSavePerson": ("person:PERSON", "name:STRING keep_crops:BOOLEAN if_exists:COMBO", "PERSON:PERSON", (320, 160)),
     "InstantIDPeople": ("person:PERSON mask?:MASK keypoints?:KEYPOINTS people?:INSTANTID_PEOPLE",

@@ -45,6 +45,9 @@ def thumbnails(draw_keypoints):
         (title := "InstantID portrait"): sketch(title).head(MIDDLE),
         (title := "InstantID pose from another photo"):
             sketch(title).head(LEFT, points=False).text(SIDE / 2, 225, "+").head(RIGHT, turn=0.12),
+        (title := "InstantID turn the head"): sketch(title).head(MIDDLE, turn=0.16),
+        (title := "InstantID two people placed by hand"):
+            sketch(title).head((60, 60, 200, 220)).head((290, 190, 450, 380)).frame((20, 30, 492, 420)),
         (title := "InstantID several photos of one person"):
             sketch(title).head((20, 60, 160, 230), False).head((20, 250, 160, 420), False).head((180, 150, 320, 320), False)
             .text(345, 235, "=").head((370, 130, 500, 340)),

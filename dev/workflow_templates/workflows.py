@@ -1,5 +1,7 @@
 """The templates, one function each. A docstring's first line is the template's name in the editor."""
 
+import json
+
 from workflow_templates.graph import Node, workflow
 from workflow_templates.parts import LIGHTNING, SIDE, World, empty_latent, note, photo, sampler
 
@@ -85,6 +87,55 @@ Two persons side by side, each from a photo. IdentityNet runs once a step for bo
 - **Another size**: change the width and the height of Empty Latent Image and of Apply InstantID People together.
 - **Prompt**: say how many people there are, and what each looks like.""")],
         [*world.loaders], photos, [person for person, _ in people], [world.positive, world.negative],
+        [*(listed for _, listed in people), latent], [applied], [world.sampler, world.decode], [world.save])
+
+
+def turn_the_head():
+    """InstantID turn the head"""
+    world, person, latent = World(), photo(), empty_latent()
+    head = Node("InstantIDTurnHead", [25, 0, 0, 0.5, 0.4, 0.45, SIDE, SIDE])
+    drawn = Node("InstantIDDrawKeypoints", [1]).joined(keypoints=head[0])
+    shown = Node("PreviewImage", [], "What IdentityNet follows").joined(images=drawn[0])
+    applied = world.apply(image=person[0], image_kps=drawn[0])
+    world.sample(applied, latent)
+    return workflow([note("""
+The person of the photo, looking where you want. The pose comes from sliders and not from a photo.
+
+- **yaw** turns the head to the right edge of the picture, **pitch** lifts it, **roll** tilts it. Negative numbers do the
+opposite.
+- **x**, **y** and **size** place it. The picture on the right shows the five points.
+- **width** and **height** of InstantID Turn Head: keep them equal to those of Empty Latent Image.
+- **Begin with small turns.** Points on the far side of the head fade out, and IdentityNet then knows less about the face.""")],
+        [*world.loaders], [person], [world.positive, world.negative, head, drawn, shown], [latent, applied],
+        [world.sampler, world.decode], [world.save])
+
+
+def two_by_hand():
+    """InstantID two people placed by hand"""
+    world = World("photo of two people in a sunlit garden, 50 mm, natural colours, on the left a person in a blue shirt, on "
+                  "the right a person in a red coat")
+    latent, photos, people = empty_latent(1200, 824), [], []
+    for side in ("left", "right"):
+        photos.append(photo(f"Photo: {side}", f"person_{side}.png"))
+        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=photos[-1][0])
+        listed = Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=person[0])
+        people.append((person, listed if not people else listed.joined(people=people[-1][1][0])))
+    faces = [{"width": 1200, "height": 824, "opacities": [1] * 5, "array": [
+        [middle - 50, 300], [middle + 50, 300], [middle, 357], [middle - 41, 415], [middle + 41, 415]]}
+        for middle in (340, 860)]
+    editor = Node("InstantIDEditKeypoints", [1200, 824, json.dumps(faces)], "Place the faces")
+    applied = Node("ApplyInstantIDPeople", [0.35, 1200, 824]).joined(
+        instantid=world.adapter[0], control_net=world.control_net[0], model=world.checkpoint[0], positive=world.positive[0],
+        negative=world.negative[0], people=people[-1][1][0], image_kps=editor[1])
+    world.sample(applied, latent)
+    return workflow([note("""
+Two persons, each from a photo, with their faces where you put them.
+
+- **Place the faces**: drag a point, or drag inside a frame to move a face. The frame's handles turn, tilt and scale it.
+- The persons belong to the faces from left to right.
+- **Another size**: change the width and the height of Empty Latent Image, of the editor and of Apply InstantID People together.
+- **Prompt**: say how many people there are, and what each looks like.""")],
+        [*world.loaders], photos, [person for person, _ in people], [world.positive, world.negative, editor],
         [*(listed for _, listed in people), latent], [applied], [world.sampler, world.decode], [world.save])
 
 
@@ -218,5 +269,5 @@ Makes pictures with several weights and seeds, measures how like the person they
 
 
 TEMPLATES = {function.__doc__.splitlines()[0]: function for function in (
-    portrait, pose, several_photos, my_person, two_people, without_pose, face_swap, small_face, lightning,
-    find_the_weight)}
+    portrait, pose, turn_the_head, several_photos, my_person, two_people, two_by_hand, without_pose, face_swap, small_face,
+    lightning, find_the_weight)}

@@ -164,7 +164,8 @@ def test_a_template_runs(client, loaded, name):
     picture, *others = outputs[saved]["images"]
     assert len(others) == (7 if name == "InstantID find the weight" else 0)
     side = parts.SIDE // SMALLER // 8 * 8
-    expected = {"InstantID two people": (1200 // SMALLER // 8 * 8, 824 // SMALLER // 8 * 8),
+    wide = 1200 // SMALLER // 8 * 8, 824 // SMALLER // 8 * 8
+    expected = {"InstantID two people": wide, "InstantID two people placed by hand": wide,
                 "InstantID face swap into a picture": (256, 256), "InstantID small face in a second pass": (256, 256)}
     assert Image.open(io.BytesIO(client.file(picture))).size == expected.get(name, (side, side))
 
