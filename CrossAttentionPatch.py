@@ -152,7 +152,7 @@ def open_sampling_cache(executor, *args, **kwargs):
     guider = executor.class_obj
     latents = args[0].shape[0]
     guider.conds = with_tokens_for_each_latent(with_a_mask_for_each_latent(guider.conds, latents), latents)
-    positive = {cond.get("uuid") for cond in getattr(guider, "conds", {}).get("positive") or ()}
+    positive = {cond.get("uuid") for cond in guider.conds.get("positive") or ()}
     # the sampler has its own copy of the options
     guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)
     return executor(*args, **kwargs)
