@@ -21,6 +21,7 @@ ENDING_BYTES = 22
 
 class TensorFileError(ValueError):
     """A file holds no tensors that can be used; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def read_tensors(path, choose):

@@ -9,6 +9,7 @@ ATTEMPTS = 3
 
 class ChangingFileError(RuntimeError):
     """A file is written by another program while it is read; the message says which."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def get_or_read(cache, paths, read, *settings):

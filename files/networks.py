@@ -15,6 +15,7 @@ FIRST_NODES = 8
 
 class NetworkFileError(ValueError):
     """A file is no whole ONNX network; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Network(NamedTuple):

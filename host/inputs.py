@@ -19,6 +19,7 @@ MOST_QUOTED = 80
 
 class InputError(ValueError):
     """A node was given something that its input cannot be; the message names the input."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def checked(method):
@@ -27,10 +28,12 @@ def checked(method):
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        declared = {name: spec for group in type(self).INPUT_TYPES().values() for name, spec in group.items()}
+        groups = type(self).INPUT_TYPES()
+        declared = {name: spec for group in groups.values() for name, spec in group.items()}
         bound = signature.bind(self, *args, **kwargs)
         for name, value in {**bound.arguments, **kwargs}.items():
-            absent = value is None and getattr(signature.parameters.get(name), "default", "") is None
+            absent = value is None and getattr(signature.parameters.get(name), "default", "") is None and not (
+                name in SOURCES and name in groups.get("required", ()))
             if not absent and (name in declared or isinstance(value, float)):
                 _check(name, value, declared.get(name, (None,)))
         return method(self, *args, **kwargs)

@@ -29,6 +29,7 @@ def mask_weights(mask, tokens, height, width):
 
 class MaskError(ValueError):
     """A mask cannot be used; the message says what was found."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def usable_mask(mask):

@@ -23,6 +23,7 @@ EXAMPLE = ('{"width": 1024, "height": 1024, "array": [[430, 400], [594, 400], [5
 
 class KeypointsError(ValueError):
     """Keypoints cannot be used; the message says what was found and what to do."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def to_json(keypoints):

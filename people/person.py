@@ -19,6 +19,7 @@ OTHER_PACKS = ("antelope", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc")
 
 class PersonError(ValueError):
     """A person cannot be used; the message says why and what to do."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Person(NamedTuple):

@@ -224,7 +224,7 @@ def test_nothing_of_a_sampling_outlives_it(nodes, world):
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "test", look)
     fx.sample(model, world.positive, world.negative, steps=2, batch=2)
     (of_run,) = kept
-    assert len(of_run) == 4, "a layout, the mask, two grids"
+    assert len(of_run) == 5, "a layout, the mask, two grids, and whether another pack has compiled the model"
     import weakref
     gone = weakref.ref(of_run)
     kept.clear()

@@ -19,6 +19,7 @@ import torch
 from conftest import DEV, count_runs
 from insightface.app.common import Face
 from instantid_swift import faces
+from instantid_swift.faces import analysis as analysis_module
 from instantid_swift.faces import providers
 from instantid_swift.faces.analysis import open_face_analysis
 from oracle import fixtures as fx
@@ -171,7 +172,7 @@ def test_a_changed_threshold_is_not_answered_from_the_cache(ours):
 def test_only_the_networks_that_are_needed_are_opened(root, monkeypatch):
     files = []
     real = providers.open_session
-    monkeypatch.setattr("instantid_swift.faces.analysis.open_session", lambda *args: files.append(args[0]) or real(*args))
+    monkeypatch.setattr(analysis_module, "open_session", lambda *args: files.append(args[0]) or real(*args))
     analysis = open_face_analysis([str(root)], "CPU")
     assert opened(analysis) == {"detection", "recognition"} and len(files) == 2
     faces.reference_embeddings(analysis, fx.photo())

@@ -67,10 +67,10 @@ def test_a_few_broken_pixels_hide_nobody(ours, where, value):
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 2), (1, 64, 64, 5), (1, 0, 64, 3), (1, 64, 0, 3)])
 def test_what_is_no_picture_is_refused(ours, shape):
-    with pytest.raises(ValueError, match=r"An image must be \[height, width, 1, 3 or 4 channels\], this one is"):
+    with pytest.raises(ValueError, match=r"An image must be \[pictures, height, width, 1, 3 or 4 channels\]"):
         faces.reference_embeddings(ours, torch.zeros(shape))
 
 
 def test_no_picture_at_all(ours):
-    with pytest.raises(faces.NoFaceError, match="None of the 0 images"):
+    with pytest.raises(ValueError, match="hold one picture at least, this one is"):
         faces.reference_embeddings(ours, torch.zeros(0, 64, 64, 3))

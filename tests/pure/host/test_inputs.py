@@ -32,7 +32,7 @@ def test_what_a_node_declares_goes_through():
 @pytest.mark.parametrize("name, value, found", [
     *[(name, value, "Connect the output of") for name in ("model", "image", "mask", "control_net", "face_embeds", "positive")
       for value in (5, "text", 0.5, True, [1, 2])],
-    *[(name, None, "Connect the output of") for name in ("model", "image", "face_embeds", "positive")],
+    *[(name, None, "Connect the output of") for name in ("model", "image", "positive")],
     ("face_embeds", {}, "Connect the output of InstantID Patch Attention"),
     ("positive", [[1]], "Connect the output of CLIP Text Encode"),
     *[("weight", value, "The input weight is (nan|inf|-inf). Write a finite number") for value in (
