@@ -52,7 +52,7 @@ class Identity:
         self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
         memory = mapped_memory(sum(map(len, parts)), parts[0].dtype)
-        torch.cat([part.cpu() for part in parts], out=memory)
+        memory.copy_(torch.cat(parts))  # one copy from the device
         self._bank = memory[:sum(shape.numel() for shape in self._shapes)]
         self.cond, self.uncond = (side.view(cond.shape) for side in memory[len(self._bank):].chunk(2))
         self.keys, self.values = self._views(self._bank)

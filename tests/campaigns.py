@@ -9,10 +9,10 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-import demo_workflow
 import environment
 import miniature
 from conftest import CHECKOUT, DEV
+from serving import demo_workflow
 from serving.server import Server
 
 VERSION = os.environ.get("BULK_COMFYUI", "0.30.0")

@@ -5,12 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
-import demo_workflow
 import pytest
 from conftest import DEV
 from oracle import fixtures as fx
 from photos import write_image
-from serving import miniature
+from serving import demo_workflow, miniature
 from serving.demo_workflow import changed
 from serving.server import Server
 

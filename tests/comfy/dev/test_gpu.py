@@ -54,6 +54,7 @@ def test_it_goes_on_with_what_is_missing(begun, tmp_path):
 def test_a_stage_that_crashes_does_not_hold(tmp_path):
     comfyui = tmp_path / "ComfyUI-0"
     (comfyui / "comfy").mkdir(parents=True)
+    (comfyui / "comfy" / "options.py").write_text("")
     (comfyui / "comfy" / "__init__.py").write_text("raise OSError('broken')")
     code, _, content = run(tmp_path / "found.json", "--only", "faces", "--comfyui", str(comfyui))
     assert code == 1 and "OSError: broken" in content["stages"]["faces"]["log"]
