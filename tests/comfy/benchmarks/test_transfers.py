@@ -62,7 +62,7 @@ def test_a_person_is_prepared_with_two_copies_of_two_kilobytes(figures):
     made = dict(figures["by kind"]["preparing"]["embedding to tokens, K and V"])
     assert made.pop("adapter weights to the device")["copies"] > 100
     assert made == {"embedding to the device": {"copies": 2, "bytes": 2048},
-                    "identity tokens from the device": TOKENS, "K and V from the device": BANK}
+                    "K and V from the device": {"copies": 1, "bytes": TOKENS["bytes"] + BANK["bytes"]}}, "tokens with them"
     assert figures["preparing"]["embedding to tokens, K and V"]["host reads"] == 0
     for phase in ("photo to embedding and keypoints", "the same person again"):
         assert figures["preparing"][phase] == NOTHING, phase

@@ -11,10 +11,10 @@ from stand_ins.recorded import RecordedCuda, Recordings
 def cuda(monkeypatch):
     """The stand-in for torch.cuda; in no test may what it stands for have ended the process. Nothing is captured before."""
     cuda = RecordedCuda()
-    graphs.drop_now()
-    graphs._of_modules.clear()
     monkeypatch.setattr(graphs, "backend", Recordings)
     monkeypatch.setattr(Recordings, "cuda", cuda)
+    graphs.drop_now()
+    graphs._of_modules.clear()
     yield cuda
     graphs.drop_now()
     gc.collect()
