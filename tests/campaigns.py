@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import environment
-import miniature
 from conftest import CHECKOUT, DEV
-from serving import demo_workflow
+from serving import demo_workflow, miniature
 from serving.server import Server
 
 VERSION = os.environ.get("BULK_COMFYUI", "0.30.0")
