@@ -118,6 +118,7 @@ def test_a_photo_without_a_face_is_refused_in_our_words(servers, campaign, tmp_p
     assert found.run("--retry-failed")[0] == 2 and computed(servers[0]) == now + 2
 
 
+@pytest.mark.long
 def test_a_job_that_somebody_interrupts_is_done_in_the_end(fresh, campaign):
     nodes = changed(workflow(), sample={"steps": 12})
     found = campaign([url_of(server) for server in fresh], nodes=nodes, prompts=1, seeds=1, pattern="[ab].png")
