@@ -8,7 +8,8 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-proxy-server",
          "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]     # the editor would ask the net for news
-READY = "() => globalThis.app?.graph?.nodes.length > 0"     # it begins with a workflow of its own
+# It begins with a workflow of its own, behind a mask that takes every click until it has faded.
+READY = "() => globalThis.app?.graph?.nodes.length > 0 && !document.querySelector('.p-blockui-mask')"
 PATIENCE = 120_000      # milliseconds
 
 

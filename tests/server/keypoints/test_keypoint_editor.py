@@ -33,6 +33,15 @@ RELOAD = """async () => {
     app.graph.clear()
     await app.loadGraphData(saved)
 }"""
+# Queues the workflow and returns the prompt that ComfyUI ran. (Playwright waits for no condition that is asynchronous.)
+QUEUE = """async () => {
+    const { prompt_id } = await app.api.queuePrompt(0, await app.graphToPrompt())
+    for (;;) {
+        const entry = (await (await fetch('/history/' + prompt_id)).json())[prompt_id]
+        if (entry?.status?.completed) return entry.prompt[2]
+        await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+}"""
 NOSE = 2
 
 
@@ -67,7 +76,7 @@ def nose(faces, face=0):
     return faces[face]["points"][NOSE]
 
 
-def test_editing(canvas, editor, client):
+def test_editing(canvas, editor):
     places = settled(editor)
     assert editor.evaluate(STATE) == ""
     begun = editor.evaluate(FACES)
@@ -84,9 +93,7 @@ def test_editing(canvas, editor, client):
     settled(editor)
     assert editor.evaluate(STATE) == dragged and nose(editor.evaluate(FACES)) == pytest.approx(nose(moved), abs=1e-3)
 
-    prompt_id = editor.evaluate("async () => (await app.api.queuePrompt(0, await app.graphToPrompt())).prompt_id")
-    editor.wait_for("async (id) => (await (await fetch('/history/' + id)).json())[id]?.status?.completed", prompt_id)
-    sent = client.history(prompt_id)["prompt"][2]
+    sent = editor.evaluate(QUEUE)
     assert [node["inputs"]["state"] for node in sent.values()] == [dragged]
 
     editor.drive(lambda page: (page.focus("canvas[aria-label^='Keypoint editor']"), page.keyboard.press("ArrowRight")))
