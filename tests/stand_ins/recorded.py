@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import torch
 from instantid_swift.replay.graphs import STREAMS, CudaGraph
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
 READS = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.item.default)  # the latter in inference mode
@@ -33,13 +34,34 @@ class Made(NamedTuple):
     number: int
 
 
+class Given(NamedTuple):
+    """In place of a tensor that was there before: its memory, whatever tensor object it belongs to by the time of a replay."""
+    storage: StorageWeakRef
+    dtype: torch.dtype
+    offset: int
+    shape: tuple
+    strides: tuple
+
+    @classmethod
+    def of(cls, tensor):
+        return cls(StorageWeakRef(tensor.untyped_storage()), tensor.dtype, tensor.storage_offset(), tuple(tensor.shape),
+                   tensor.stride())
+
+    def tensor(self):
+        """A tensor of this memory, or None if it was freed."""
+        storage = torch.UntypedStorage._new_with_weak_ptr(self.storage.cdata)
+        if storage is None:
+            return None
+        return torch.empty(0, dtype=self.dtype).set_(storage, self.offset, self.shape, self.strides)
+
+
 class RecordedGraph(TorchDispatchMode):
     """torch.cuda.CUDAGraph. A state: "new", "capturing", "captured", "launched", "reset"."""
 
     def __init__(self, cuda):
         super().__init__()
         self.cuda, self.state, self.stream, self.pool = cuda, "new", None, None
-        self._operations = []  # (operation, args, kwargs, numbers of its results); in args weak references and Made for tensors
+        self._operations = []  # (operation, args, kwargs, numbers of its results); in args Made and Given for tensors
         self._made = {}        # number: weak reference to a tensor
         self._numbers = {}     # id of a tensor: number
 
@@ -70,8 +92,8 @@ class RecordedGraph(TorchDispatchMode):
         def value(part):
             if isinstance(part, Made):
                 return values[part.number]
-            if isinstance(part, weakref.ref):
-                tensor = part()
+            if isinstance(part, Given):
+                tensor = part.tensor()
                 if tensor is None:
                     self.cuda.faults.append("a graph reads memory that was freed")
                     raise RuntimeError(self.cuda.faults[-1])
@@ -97,7 +119,7 @@ class RecordedGraph(TorchDispatchMode):
                 if number is not None and self._made[number]() is part:
                     return Made(number)
                 # torch.tensor(number) shows itself here first, and is gone at once
-                return part if operation == torch.ops.aten.lift_fresh.default else weakref.ref(part)
+                return part if operation == torch.ops.aten.lift_fresh.default else Given.of(part)
             return type(part)(map(recorded, part)) if type(part) in (list, tuple) else part
 
         given = [recorded(part) for part in args], {key: recorded(part) for key, part in kwargs.items()}

@@ -16,7 +16,6 @@ def plain():
     return fx.mini_sdxl(), fx.conditioning(11), fx.conditioning(12)
 
 
-@pytest.mark.skip(reason="the recorded stand-in says that a graph of this stage reads freed memory: see issue 13")
 def test_a_variant_s_captures_replays_and_difference(plain):
     from instantid_swift.replay.calls import with_replay
     model, *text = plain
