@@ -24,7 +24,7 @@ import threading
 import time
 from pathlib import Path
 
-from gpu_stages import STAGES, runs
+from gpu_stages import ASYNC, NATIVE, STAGES, runs
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DONE = "done"
@@ -49,13 +49,13 @@ def main():
     work = Path(f"{arguments.output}.work")
     work.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + 60 * arguments.minutes
-    for name, stage, allocator in runs(device):
+    for name, stage, memory in runs(device):
         if arguments.only and stage not in arguments.only or content["stages"].get(name, {}).get("status") == DONE:
             continue
         left = deadline - time.monotonic()
         if left < 1:
             break
-        settings = {"device": device, "comfyui": str(comfyui.resolve()), "work": str(work.resolve()), "allocator": allocator,
+        settings = {"device": device, "comfyui": str(comfyui.resolve()), "work": str(work.resolve()), "memory": memory,
                     "baseline": str(arguments.baseline.resolve()) if arguments.baseline else None}
         print(f"{name}: ", end="", flush=True)
         content["stages"][name] = result = run_stage(stage, settings, work, left)
@@ -143,10 +143,10 @@ def run_stage(stage, settings, work, seconds):
 
 
 def variables(settings):
-    """The environment of a stage: the allocator as ComfyUI's start sets it."""
+    """The environment of a stage: PyTorch's allocator as ComfyUI's start sets it."""
     found = dict(os.environ)
-    if settings["allocator"]:
-        found["PYTORCH_CUDA_ALLOC_CONF"] = f"backend:{settings['allocator']}"
+    if settings["memory"]:
+        found["PYTORCH_CUDA_ALLOC_CONF"] = f"backend:{NATIVE if settings['memory'] == NATIVE else ASYNC}"
     if settings["device"] == "cpu":
         found["CUDA_VISIBLE_DEVICES"] = ""
         found.setdefault("OMP_NUM_THREADS", "1")  # what the miniature computes is too small to be shared out
@@ -158,9 +158,12 @@ def run_stage_here(arguments):
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     from gpu_stages.worlds import Report, Settings
     settings, report = Settings(**arguments.settings), Report(arguments.output)
-    settings.prepare()
-    module, _, name = STAGES[arguments.stage].function.partition(":")
-    getattr(importlib.import_module(f"gpu_stages.{module}"), name)(report, settings)
+    not_tried = settings.prepare()
+    if not_tried:
+        report.row(STAGES[arguments.stage].title, f"not tried: {not_tried}", None)
+    else:
+        module, _, name = STAGES[arguments.stage].function.partition(":")
+        getattr(importlib.import_module(f"gpu_stages.{module}"), name)(report, settings)
     report.finish()
     return 0
 

@@ -2,25 +2,27 @@
 
 from typing import NamedTuple
 
-NATIVE, ASYNC = "native", "cudaMallocAsync"  # PyTorch's allocators; ComfyUI's default on CUDA is the second
+# How ComfyUI may manage a GPU's memory: with one of PyTorch's allocators, its default being the second; since 0.30 with
+# dynamic VRAM over that
+ALL = NATIVE, ASYNC, DYNAMIC = "native", "cudaMallocAsync", "dynamic VRAM"
 
 
 class Stage(NamedTuple):
-    """function: "module:name" in this folder, called with (Report, Settings). allocators: it runs once with each."""
+    """function: "module:name" in this folder, called with (Report, Settings). memory: it runs once with each of these."""
     function: str
     title: str  # what it shows, for the verdict
-    allocators: tuple = (NATIVE, ASYNC)
+    memory: tuple = (NATIVE, ASYNC)
 
 
 STAGES = {  # the most important first
     "exact": Stage("exactness:exact", "Exact mode has the formula's bits"),
-    "replay": Stage("replaying:equal", "Replayed pictures are the ordinary ones"),
-    "adapter": Stage("exactness:adapter", "An identity is projected without loading the adapter"),
+    "replay": Stage("replaying:equal", "Replayed pictures are the ordinary ones", ALL),
+    "adapter": Stage("exactness:adapter", "An identity is projected without loading the adapter", ALL),
     "cancel": Stage("replaying:cancel", "After Cancel in a capture the next picture is right"),
-    "pressure": Stage("replaying:pressure", "When memory is short captures go, and pictures stay right"),
+    "pressure": Stage("replaying:pressure", "When memory is short captures go, and pictures stay right", ALL),
     "fused": Stage("exactness:fused", "Fused attention is within its error"),
     "oracle": Stage("exactness:oracle", "The original's workflows give the original's latents"),
-    "soak": Stage("replaying:soak", "Mixed items leave no memory behind"),
+    "soak": Stage("replaying:soak", "Mixed items leave no memory behind", ALL),
     "compile": Stage("speed:compiled", "torch.compile makes no graph again for another weight", (NATIVE,)),
     "times 1024": Stage("speed:times_1024", "Times at 1024 x 1024", (NATIVE,)),
     "times 512": Stage("speed:times_512", "Times at 512 x 512", (NATIVE,)),
@@ -29,7 +31,7 @@ STAGES = {  # the most important first
 
 
 def runs(device):
-    """(name of a run, name of its stage, allocator) in their order; on a CPU there is one allocator."""
+    """(name of a run, name of its stage, memory) in their order; on a CPU there is nothing to choose."""
     if device == "cpu":
         return [(name, name, None) for name in STAGES]
-    return [(f"{name}, {allocator}", name, allocator) for name, stage in STAGES.items() for allocator in stage.allocators]
+    return [(f"{name}, {memory}", name, memory) for name, stage in STAGES.items() for memory in stage.memory]

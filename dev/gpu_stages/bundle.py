@@ -17,6 +17,8 @@ LEFT_OUT = ("__pycache__", "*.pyc", "*.safetensors", "t5_tokenizer", "t5_pile_to
             "tokenizer.json", "*.txt", "*.png", "*.jpg")
 # imported by ComfyUI and the pack, of Python alone: their files are the same on every machine
 PURE_PACKAGES = ("einops", "cachetools", "tqdm", "torchsde", "trampoline", "packaging")
+# dynamic VRAM; it can be imported everywhere, and runs on the system that the bundle was made on
+SYSTEMS_PACKAGE = "comfy_aimdo"
 
 
 def make(folder):
@@ -35,7 +37,7 @@ def make(folder):
                 shutil.copytree(tree / part, folder / tree.name / part, ignore=shutil.ignore_patterns(*LEFT_OUT))
         for path in tree.glob("*.py"):
             _copy(path, folder / tree.name / path.name)
-    for package in PURE_PACKAGES:
+    for package in (*PURE_PACKAGES, SYSTEMS_PACKAGE):
         _copy_package(package, folder / "wheels")
     with contextlib.suppress(ImportError):
         _record_faces(folder / "tests" / "oracle" / "recorded_faces.pt")
@@ -50,12 +52,10 @@ def _copy(source, target):
 
 
 def _copy_package(name, folder):
-    """An installed package with its licence; nothing where it is not installed, or not of Python alone."""
+    """An installed package with its licence; nothing where it is not installed."""
     for site in map(Path, sys.path):
         source = site / name
-        if source.is_dir() and (source / "__init__.py").exists():
-            if any(path.suffix in (".so", ".pyd") for path in source.rglob("*")):
-                return
+        if any(source.glob("*.py")):
             ignored = shutil.ignore_patterns("__pycache__", "*.pyc")
             shutil.copytree(source, folder / name, ignore=ignored)
             for about in site.glob(f"{name}-*.dist-info"):

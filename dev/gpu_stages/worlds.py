@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-from . import absent
+from . import DYNAMIC, absent
 
 CHECKOUT = Path(__file__).resolve().parent.parent.parent
 WEIGHT = 0.8
@@ -45,12 +45,12 @@ class Report:
 
 @dataclasses.dataclass
 class Settings:
-    """How a stage runs. device: "cuda" or "cpu". allocator: PyTorch's, None on a CPU. comfyui: its folder. work: a folder for
-    files that stages share."""
+    """How a stage runs. device: "cuda" or "cpu". memory: one of gpu_stages.ALL, None on a CPU. comfyui: its folder. work: a
+    folder for files that stages share."""
     device: str
     comfyui: str
     work: str
-    allocator: str | None = None
+    memory: str | None = None
     baseline: str | None = None
 
     @property
@@ -59,13 +59,18 @@ class Settings:
         return self.device != "cpu"
 
     def prepare(self):
-        """Imports ComfyUI, as on a user's machine without --cpu, and the pack. On a CPU recordings stand for CUDA graphs."""
+        """Imports ComfyUI, as on a user's machine without --cpu, and the pack. On a CPU recordings stand for CUDA graphs.
+
+        Returns why it cannot be had, in words, or None.
+        """
         sys.path[:0] = [str(CHECKOUT / "tests")]
         sys.path.append(str(CHECKOUT))
         absent.stand_in()
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
         import runtime
         runtime.use_comfyui(self.comfyui, "--disable-auto-launch" if self.gpu else "--cpu")
+        if self.memory == DYNAMIC and not start_dynamic_vram():
+            return "this ComfyUI, PyTorch or comfy-aimdo has no dynamic VRAM here"
         runtime.import_pack()
         import torch
         torch.manual_seed(0)
@@ -79,6 +84,7 @@ class Settings:
             for constant in ("CUDA_MALLOC_ASYNC_IS_PROVED", "DYNAMIC_VRAM_IS_PROVED"):
                 if hasattr(policy, constant):
                     setattr(policy, constant, True)
+        return None
 
     def size_for(self, dtype):
         """"full" where the device has room for it, else "miniature"."""
@@ -86,6 +92,26 @@ class Settings:
             return "miniature"
         import torch
         return "full" if torch.cuda.mem_get_info()[0] > FULL_SIZE_BYTES * dtype.itemsize else "miniature"
+
+
+def start_dynamic_vram():
+    """Does what ComfyUI's main.py does for dynamic VRAM; whether it runs."""
+    import comfy.memory_management
+    import comfy.model_management
+    import comfy.model_patcher
+    try:
+        import comfy_aimdo.control as aimdo
+    except ImportError:
+        return False
+    if isinstance(aimdo, absent.Anything) or not hasattr(comfy.model_patcher, "ModelPatcherDynamic") \
+            or not comfy.model_management.is_nvidia() or comfy.model_management.torch_version_numeric < (2, 8):
+        return False
+    device = comfy.model_management.get_torch_device()
+    if not (aimdo.init() and aimdo.init_devices([(device.index, 0)])):
+        return False
+    comfy.model_patcher.CoreModelPatcher = comfy.model_patcher.ModelPatcherDynamic
+    comfy.memory_management.aimdo_enabled = True
+    return True
 
 
 def benchmark(name):

@@ -19,7 +19,7 @@ def unet(size, device, dtype):
     config.set_inference_dtype(dtype, None)
     model = comfy.model_base.SDXL(config, device=device)
     _fill(model.diffusion_model)
-    return comfy.model_patcher.ModelPatcher(model.eval(), load_device=device, offload_device=torch.device("cpu"))
+    return _patcher_class()(_placed(model.eval()), load_device=device, offload_device=torch.device("cpu"))
 
 
 def identity_net(size, device, dtype):
@@ -29,7 +29,17 @@ def identity_net(size, device, dtype):
     net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=dtype, device=device,
                                      operations=comfy.ops.disable_weight_init)
     _fill(net)
-    return comfy.controlnet.ControlNet(net.eval(), load_device=device, manual_cast_dtype=None)
+    return comfy.controlnet.ControlNet(_placed(net.eval()), load_device=device, manual_cast_dtype=None)
+
+
+def _patcher_class():
+    """What ComfyUI wraps its own models in; older versions have one class only."""
+    return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
+
+
+def _placed(module):
+    """A module where ComfyUI wants it before it loads it: dynamic VRAM copies weights from the CPU's memory."""
+    return module if _patcher_class() is comfy.model_patcher.ModelPatcher else module.to("cpu")
 
 
 def adapter_channels(size):
