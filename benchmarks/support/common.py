@@ -38,6 +38,17 @@ def synchronise():
         torch.cuda.synchronize()
 
 
+def profile(function):
+    """torch's profile of a call of a function, until the GPU is done with it."""
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    if torch.cuda.is_available():
+        activities.append(torch.profiler.ProfilerActivity.CUDA)
+    with torch.profiler.profile(activities=activities) as profile:
+        function()
+        synchronise()
+    return profile
+
+
 def machine():
     """The hardware, so that figures of different machines are never compared."""
     processor = platform.processor() or platform.machine()

@@ -66,12 +66,7 @@ def measure(variants, arguments, cells, batch):
 
 def count(function, steps):
     """Host reads, linear layers and, on a GPU, kernel launches per step."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
-        function()
-        common.synchronise()
+    profile = common.profile(function)
     events = Counter(event.name for event in profile.events())
     found = {"host reads": events["aten::_local_scalar_dense"] / steps, "linear layers": events["aten::linear"] / steps}
     if torch.cuda.is_available():

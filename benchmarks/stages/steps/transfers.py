@@ -192,12 +192,7 @@ def less(counts, others):
 
 def profiled(function):
     """Counts by torch's profiler: {column: count}."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
-    if torch.cuda.is_available():
-        activities.append(torch.profiler.ProfilerActivity.CUDA)
-    with torch.profiler.profile(activities=activities) as profile:
-        function()
-        common.synchronise()
+    profile = common.profile(function)
     with tempfile.TemporaryDirectory() as folder:
         trace = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(trace))

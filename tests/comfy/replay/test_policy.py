@@ -7,17 +7,8 @@ import comfy.model_patcher
 import pytest
 import torch
 from instantid_swift.replay import graphs, memory, policy
-from stand_ins.recorded import RecordedCuda, Recordings
 
 CPU = torch.device("cpu")
-
-
-@pytest.fixture(autouse=True)
-def cuda(monkeypatch):
-    cuda = RecordedCuda()
-    monkeypatch.setattr(graphs, "backend", Recordings)
-    monkeypatch.setattr(Recordings, "cuda", cuda)
-    return cuda
 
 
 class Quantised(torch.Tensor):
