@@ -4,6 +4,7 @@ INSTANTID_DEV is the folder that `python dev/test.py` has set up, INSTANTID_COMF
 pure ring). INSTANTID_INSIGHTFACE is the folder of another insightface than the installed one.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ if COMFYUI:
 
 
 pack = runtime.import_pack()
+gc.collect()
+gc.freeze()  # half a million objects of modules, which no garbage collection of a test needs to look at
 
 
 def pytest_collection_modifyitems(config, items):
