@@ -6,10 +6,9 @@ import torch
 
 from .. import timing
 from ..caches import tensor_key
-from ..host.server import say_on_node
-from .constants import Memory, with_options
-
-log = logging.getLogger(__name__)
+from ..host.server import tell
+from .constants import with_options
+from .memoized import Memory
 
 NEVER_ASKED = 1.0     # most_drift that allows any
 ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
@@ -94,9 +93,7 @@ class StepReuse:
     def _turn_off(self, reason):
         """Evaluates all calls until the run ends."""
         if not self._is_off:
-            text = f"No step reuse: {reason}. IdentityNet runs at every step from here on."
-            log.info("InstantID: %s", text)
-            say_on_node(text)
+            tell(f"No step reuse: {reason}. IdentityNet runs at every step from here on.", logging.INFO)
         self._is_off = True
         self._kept.clear()
 

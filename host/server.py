@@ -72,9 +72,9 @@ def say_on_node(text):
         server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
 
 
-def tell(text):
-    """Logs a text as a warning, and shows it on the node that ComfyUI is executing. text: a sentence or more."""
-    log.warning("InstantID: %s", text)
+def tell(text, level=logging.WARNING):
+    """Logs a text, and shows it on the node that ComfyUI is executing. text: a sentence or more. level: one of logging's."""
+    log.log(level, "InstantID: %s", text)
     say_on_node(text)
 
 

@@ -12,9 +12,7 @@ from typing import NamedTuple
 import cachetools
 import torch
 
-from ..host.server import say_on_node
-
-log = logging.getLogger(__name__)
+from ..host.server import tell
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 SDXL_HEAD_WIDTH = 64
@@ -222,10 +220,7 @@ class FusedStep(NamedTuple):
 def _tell(reason, call):
     """Says once in a sampling, in the log and on the node, why the exact terms run instead of the kernel."""
     def say():
-        text = f"The attention is 'exact' here instead of 'fused': {reason}."
-        log.info("InstantID: %s", text)
-        say_on_node(text)
-        return text
+        tell(f"The attention is 'exact' here instead of 'fused': {reason}.", logging.INFO)
     call.sampling_cache.get_or_make(("not fused", reason), say)
 
 

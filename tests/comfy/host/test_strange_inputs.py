@@ -53,6 +53,14 @@ def test_photos_that_are_none_are_refused(nodes, world, shape, node):
         node(nodes, world, image=torch.zeros(shape))
 
 
+@pytest.mark.newest
+@pytest.mark.parametrize("given", [{"samples": torch.zeros(1, 4, 8, 8)}, torch.zeros(64, 64, 3)], ids=["a latent", "no batch"])
+def test_a_pose_that_is_no_image_is_refused(nodes, world, given):
+    """A latent, through a node with outputs of any type, failed for lack of a shape."""
+    with pytest.raises(ImageError, match="An image must be"):
+        cases.apply(nodes, world, image_kps=given)
+
+
 @pytest.mark.parametrize("convert", [lambda image: torch._neg_view(-image), torch.Tensor.double,
                                      lambda image: image[:1].expand(1, -1, -1, -1)[:, :, :],
                                      lambda image: image.clone().requires_grad_()],
@@ -100,9 +108,10 @@ def test_masks_that_cannot_be_used_are_refused(nodes, world, mask):
 
 
 @pytest.mark.parametrize("name, value", [("weight", float("nan")), ("start_at", float("inf")), ("image", 5), ("model", "text"),
-                                         ("instantid", None), ("positive", 3)])
+                                         ("instantid", None), ("positive", 3),
+                                         ("model", torch.nn.Linear(1, 1)), ("control_net", torch.zeros(1)), ("options", "x")])
 def test_constants_and_numbers_that_are_not_finite(nodes, world, name, value):
-    """An API workflow may hold them: ComfyUI lets them through."""
+    """An API workflow may hold constants, and a node with outputs of any type may bring other objects: ComfyUI lets both through."""
     with pytest.raises(InputError, match=f"The input {name} is "):
         cases.apply(nodes, world, **{name: value})
 
