@@ -36,7 +36,8 @@ def test_every_choice_is_accepted(nodes):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("name, value", [("face_order", "biggest"), ("blocks", "some"), ("block_weights", 3), ("face_index", "x")])
+@pytest.mark.parametrize("name, value", [
+    ("face_order", "biggest"), ("blocks", "some"), ("block_weights", 3), ("face_index", "x")])
 def test_what_a_link_brings_is_checked(nodes, name, value):
     """ComfyUI checks widgets alone. The node that used the settings failed with a KeyError."""
     plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}

@@ -21,7 +21,8 @@ class Node:
         return "ran"
 
 
-GOOD = {"model": SimpleNamespace(model_options={}), "image": torch.zeros(1), "weight": 0.5, "count": 2, "positive": [[torch.zeros(1), {}]], "mask": None,
+GOOD = {"model": SimpleNamespace(model_options={}),
+        "image": torch.zeros(1), "weight": 0.5, "count": 2, "positive": [[torch.zeros(1), {}]], "mask": None,
         "face_embeds": dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 4)), "blocks": "all", "block_weights": "",
         "control_net": None}
 
@@ -36,7 +37,7 @@ def test_what_a_node_declares_goes_through():
       for value in (5, "text", 0.5, True, [1, 2])],
     *[(name, None, "Connect the output of") for name in ("model", "image", "positive")],
     *[(name, value, "Connect the output of") for name in ("model", "control_net", "options") for value in (object(), {})],
-    ("options", "text", "Connect the output of InstantID Options"), ("options", None, "Connect the output of InstantID Options"),
+    *[("options", value, "Connect the output of InstantID Options") for value in ("text", None)],
     ("face_embeds", {}, "Connect the output of InstantID Patch Attention"),
     ("positive", [[1]], "Connect the output of CLIP Text Encode"),
     *[("weight", value, "The input weight is (nan|inf|-inf). Write a finite number") for value in (
