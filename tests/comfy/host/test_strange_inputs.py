@@ -111,7 +111,7 @@ def test_masks_that_cannot_be_used_are_refused(nodes, world, mask):
                                          ("instantid", None), ("positive", 3),
                                          ("model", torch.nn.Linear(1, 1)), ("control_net", torch.zeros(1)), ("options", "x")])
 def test_constants_and_numbers_that_are_not_finite(nodes, world, name, value):
-    """An API workflow may hold constants, and a node with outputs of any type bring other objects: ComfyUI lets both through."""
+    """An API workflow may hold constants, and a node with outputs of any type bring other objects: both get through."""
     with pytest.raises(InputError, match=f"The input {name} is "):
         cases.apply(nodes, world, **{name: value})
 
