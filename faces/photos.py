@@ -137,9 +137,9 @@ class Photos:
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
-    """Faces of each picture by the first look that finds any: a tuple of tuples of `Face`, most certain first.
+    """Faces of each picture by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
-    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a look together.
+    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a pass together.
     """
     found = [()] * len(pictures)
     progress = progress_bar(len(pictures))
@@ -159,7 +159,7 @@ def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
 
 
 def find_faces(analysis, images, small_faces=False):
-    """All faces of each photo, as found by the first look that finds any: a tuple of tuples of `Face`, most certain first.
+    """All faces of each photo, as found by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
     analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. small_faces: look closer at big pictures in
     which no face was found at first.

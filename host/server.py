@@ -79,7 +79,10 @@ def tell(text, level=logging.WARNING):
 
 
 def running_prompt():
-    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
+    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server.
+
+    The first call for a prompt also undoes the settings of nodes that the prompt does not have (`when_missing`).
+    """
     queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     if not running:

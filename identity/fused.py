@@ -98,7 +98,10 @@ def _reason_without_a_trial(variant):
 
 
 def _reason_of_a_trial(variant):
-    """Compiling needs a C compiler and a Triton that knows the GPU: what fails, fails here and not in the sampling."""
+    """Why a launch on small tensors fails, in words for the log; None where it works.
+
+    Compiling needs a C compiler and a Triton that knows the GPU.
+    """
     device, dtype, head_width, identities, tokens, masked = variant
     try:
         out = torch.zeros(1, 1, head_width, dtype=dtype, device=device)

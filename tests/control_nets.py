@@ -9,7 +9,7 @@ from instantid_swift.controlnet.conditioning import apply_identity_net
 from instantid_swift.controlnet.constants import MemoizedLayer
 from oracle import fixtures as fx
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 SIX = {"steps": 6, "size": (8, 8)}
 
 

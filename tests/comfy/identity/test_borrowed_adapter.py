@@ -29,9 +29,9 @@ def pack(tmp_path):
 
 
 @pytest.fixture
-def theirs(pack):
+def theirs(pack, checkpoint):
     """The miniature's adapter as another pack's object: weights under names without dots."""
-    checkpoint, loaded = fx.instantid_checkpoint(), pack.Theirs()
+    loaded = pack.Theirs()
     loaded.image_proj_model = Resampler()
     loaded.image_proj_model.load_state_dict(checkpoint["image_proj"])
     loaded.ip_layers = torch.nn.Module()

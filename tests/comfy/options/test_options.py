@@ -14,11 +14,13 @@ def widgets(nodes):
     return nodes["InstantIDOptions"].INPUT_TYPES()["required"]
 
 
+@pytest.mark.newest
 def test_untouched_it_is_the_default(nodes):
     values = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     assert cases.call(nodes, "InstantIDOptions", **values) == (DEFAULTS,)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("node", WITH_OPTIONS)
 def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert list(nodes[node].INPUT_TYPES()["optional"])[-1] == "options"
@@ -26,6 +28,7 @@ def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert last.name == "options" and last.default is DEFAULTS
 
 
+@pytest.mark.newest
 def test_every_choice_is_accepted(nodes):
     plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     for name, (kind, _) in widgets(nodes).items():
@@ -45,10 +48,12 @@ def test_what_a_link_brings_is_checked(nodes, name, value):
         cases.call(nodes, "InstantIDOptions", **{**plain, name: value})
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("text, answer", [("", True), ("input 4: 0.5, middle: 1", True), (None, True)])
 def test_readable_block_weights(nodes, text, answer):
     assert nodes["InstantIDOptions"].VALIDATE_INPUTS(text) is answer
 
 
+@pytest.mark.newest
 def test_unreadable_block_weights_are_refused_when_queued(nodes):
     assert "'outer 3: 1' cannot be read" in nodes["InstantIDOptions"].VALIDATE_INPUTS("outer 3: 1")
