@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import weakref
 
 import torch
 
@@ -190,6 +191,10 @@ class BorrowedAdapter(InstantIDAdapter):
         self.module = Adapter.from_state_dict(tensors)
 
 
+# {an object of another pack: the adapter over its weights}; these are as large as the file, so they go with their owner
+_borrowed = weakref.WeakKeyDictionary()
+
+
 def usable_adapter(instantid):
     """What came along INSTANTID, as an adapter of ours: it may be the object of a pack that has registered our loader's id.
 
@@ -200,7 +205,9 @@ def usable_adapter(instantid):
     try:
         if not all(isinstance(getattr(instantid, part, None), torch.nn.Module) for part in ("image_proj_model", "ip_layers")):
             raise AdapterFileError("It has no image_proj_model and ip_layers.")
-        return caches.adapters.get_or_make(("borrowed", caches.object_key(instantid)), lambda: BorrowedAdapter(instantid))
+        if instantid not in _borrowed:
+            _borrowed[instantid] = BorrowedAdapter(instantid)
+        return _borrowed[instantid]
     except AdapterFileError as error:
         raise AdapterFileError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
                                f"Swift cannot use. {error} Connect InstantID Swift's Load InstantID Model, and keep one of the "

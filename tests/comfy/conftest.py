@@ -6,9 +6,9 @@ import instantid_swift
 import pytest
 import safetensors.torch
 import torch
+from control_nets import prompt
 from oracle import fixtures as fx
 from oracle.cases import World
-from prompts import prompt
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import comfy.utils
 import pytest
 import torch
 from control_nets import (
+    PROMPT_TOKENS,
     STEPS,
     Calls,
     apply,
@@ -28,7 +29,6 @@ from control_nets import (
 from instantid_swift.controlnet.constants import IdentityNet, with_cached_constants
 from oracle import cases
 from oracle import fixtures as fx
-from prompts import TOKENS
 
 
 def swapped(positive, negative):
@@ -104,7 +104,7 @@ def test_every_run_computes_its_own_and_keeps_nothing(world):
 
 def test_two_sizes_in_one_run(world):
     """Areas: ComfyUI scales the hint anew at each change of the size, which plain ControlNets then read anew."""
-    area = [[randn(41, 1, TOKENS, fx.CONTEXT), {**world.positive[0][1], "area": (4, 4, 2, 2), "strength": 1.0}]]
+    area = [[randn(41, 1, PROMPT_TOKENS, fx.CONTEXT), {**world.positive[0][1], "area": (4, 4, 2, 2), "strength": 1.0}]]
     given = world.positive + area, world.negative
     conditionings = apply(world.net, *given)
     ours, calls = sampled(world, *conditionings)

@@ -5,7 +5,7 @@ import copy
 import comfy.controlnet
 import pytest
 import torch
-from control_nets import Calls, apply, drawing, randn, remembered, sampled, texts, tokens
+from control_nets import Calls, apply, drawing, prompt, randn, remembered, sampled, texts, tokens
 from instantid_swift.controlnet import ControlNetError, apply_identity_net, check_reads_people
 from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, PeopleInPicture, SharesOnGrids, shares_of
 from instantid_swift.controlnet.step_reuse import with_step_reuse
@@ -13,7 +13,6 @@ from instantid_swift.replay import graphs
 from instantid_swift.replay.calls import with_replay
 from oracle import cases
 from oracle import fixtures as fx
-from prompts import prompt
 from stand_ins.recorded import Recordings
 from stand_ins.traffic import TO_DEVICE, simulated_device
 

@@ -5,11 +5,11 @@ import comfy_extras.nodes_custom_sampler as custom_sampler
 import comfy_extras.nodes_perpneg as perpneg
 import pytest
 import torch
+from control_nets import prompt
 from instantid_swift.CrossAttentionPatch import AttentionPatch
 from instantid_swift.identity.terms import rows_of_enlarged
 from oracle import cases
 from oracle import fixtures as fx
-from prompts import prompt
 from reference import reference_model
 from stand_ins.couple import LABELS, with_couple
 

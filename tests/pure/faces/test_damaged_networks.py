@@ -1,18 +1,16 @@
 """Face networks that onnxruntime cannot open, or that are of another kind: refused in a sentence where they are opened."""
 
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import onnx
 import pytest
-from instantid_swift.faces import analysis, model_files, reference_embeddings
+from instantid_swift.faces import analysis, model_files
 from instantid_swift.faces.analysis import RecognitionModel, _open_network
 from instantid_swift.faces.detector import Detector
 from instantid_swift.faces.model_files import FaceModelError
 from instantid_swift.faces.providers import open_session
 from messages import one_sentence_of_advice
-from oracle import fixtures as fx
 
 
 def network(outputs, inputs=(1, 3, 112, 112)):
@@ -108,10 +106,3 @@ def test_what_is_named_like_a_network_but_is_no_file_is_passed_over(tmp_path, fa
     (folder / "b.onnx").mkdir()
     os.mkfifo(folder / "c.onnx")
     assert model_files.find_networks([root]) == wanted and model_files.state_of_networks([root]) == state
-
-
-def test_a_face_analysis_without_an_embedder(ours):
-    """It failed for lack of an attribute."""
-    for given in (SimpleNamespace(det_model=ours.det_model), SimpleNamespace(det_model=ours.det_model, models={})):
-        with pytest.raises(FaceModelError, match="has no embedder. Connect InstantID Face Analysis"):
-            reference_embeddings(given, fx.portrait("a"))
