@@ -263,7 +263,7 @@ def test_an_object_without_an_embedder(root):
 
 
 def test_eight_threads_give_what_one_gives(analysis):
-    """200 calls on one object, with pictures that are found at different sizes."""
+    """60 calls on one object, with pictures that are found at different sizes."""
     pictures = [fx.portrait("a"), tom_hanks(), close_up(), tom_hanks().flip(2), torch.zeros(1, 64, 64, 3)]
 
     def call(number):
