@@ -77,7 +77,7 @@ class AttentionPatch:
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
         out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
-        # whoever has computed it for us may keep it: another pack below, or one that replaces ComfyUI's attention
+        # a pack that has computed `out` may keep it: another pack below, or one that replaces ComfyUI's attention
         may_write = self.base is None and not extra_options.get("optimized_attention_override")
         for step in self._steps(q, extra_options):
             out = step(out, may_write, q, k, v, extra_options)
@@ -108,7 +108,7 @@ class AttentionPatch:
         return self.base.models() if hasattr(self.base, "models") else []
 
     def to(self, device_or_dtype):
-        """The patch with the one below moved, as ComfyUI moves any that can be. Ours has nothing that could."""
+        """The patch with the one below moved, if that can be moved. This patch itself holds nothing on a device."""
         return AttentionPatch(self.base.to(device_or_dtype), self.terms) if hasattr(self.base, "to") else self
 
     def __copy__(self):
@@ -195,7 +195,7 @@ def structure(steps, patches):
 
 
 def guard_structure(executor, *args, **kwargs):
-    """ComfyUI wrapper inside of a compiled UNet: to look at the text is what has it guarded."""
+    """ComfyUI wrapper inside of a compiled UNet: it reads the text, so that torch.compile guards it."""
     len(kwargs.pop(KEY, ""))
     return executor(*args, **kwargs)
 

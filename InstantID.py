@@ -27,7 +27,7 @@ from .people import nodes as people_nodes
 from .people.apply import identity_of
 from .replay.nodes import InstantIDReplay
 from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
-from .utils import is_keypoint_drawing
+from .utils import check_photos, is_keypoint_drawing
 
 CATEGORY = "InstantID"
 APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
@@ -77,6 +77,7 @@ def _keypoint_hint(insightface, image, image_kps, options):
     if image_kps is None:
         drawn = faces.keypoint_images(insightface, image, options.choice, first_only=True, small_faces=options.small_faces)
         return torch.zeros_like(image) if drawn is None else drawn
+    check_photos(image_kps)
     if is_keypoint_drawing(image_kps):
         return image_kps
     drawn = faces.keypoint_images(insightface, image_kps, small_faces=options.small_faces)

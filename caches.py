@@ -62,7 +62,7 @@ class ByteCache:
     def get_or_make(self, key, make):
         """The value kept for key, or make()'s, which is kept if it fits the budget.
 
-        An exception of make is the caller's and leaves nothing behind. What was begun before `clear` is not kept.
+        The caller gets an exception of make, and nothing is kept then. A value whose making began before `clear` is not kept.
         """
         with timing.stage(self._stage, self.name, self._gpu), self._turn(key):
             entry, entries, elsewhere = self._look_up(key)
@@ -82,7 +82,7 @@ class ByteCache:
             return key in self._entries
 
     def _look_up(self, key):
-        """What there is of a key, or None, and where to put what is made now."""
+        """Returns the Entry of a key, or None, and the two dictionaries for a value that is made now."""
         with self._lock:
             entry = self._entries.get(key)
             if entry is None and (value := self._elsewhere.get(key)) is not None:

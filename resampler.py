@@ -17,13 +17,13 @@ LAYERS = 4
 class PerceiverAttention(torch.nn.Module):
     """Latents [b, n, 1280] attend to the projected embeddings [b, m, 1280] and to the latents themselves."""
 
-    def __init__(self, operations):
+    def __init__(self):
         super().__init__()
-        self.norm1 = operations.LayerNorm(LATENT_WIDTH)
-        self.norm2 = operations.LayerNorm(LATENT_WIDTH)
-        self.to_q = operations.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
-        self.to_kv = operations.Linear(LATENT_WIDTH, 2 * LATENT_WIDTH, bias=False)
-        self.to_out = operations.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
+        self.norm1 = torch.nn.LayerNorm(LATENT_WIDTH)
+        self.norm2 = torch.nn.LayerNorm(LATENT_WIDTH)
+        self.to_q = torch.nn.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
+        self.to_kv = torch.nn.Linear(LATENT_WIDTH, 2 * LATENT_WIDTH, bias=False)
+        self.to_out = torch.nn.Linear(LATENT_WIDTH, LATENT_WIDTH, bias=False)
 
     def forward(self, embeddings, latents):
         embeddings, latents = self.norm1(embeddings), self.norm2(latents)
@@ -43,23 +43,20 @@ class PerceiverAttention(torch.nn.Module):
 
 
 class Resampler(torch.nn.Module):
-    """Face embeddings [b, m, 512] to identity tokens [b, 16, 2048], in the embeddings' dtype and on their device.
+    """Face embeddings [b, m, 512] to identity tokens [b, 16, 2048], in the embeddings' dtype and on their device."""
 
-    operations: the module that gives Linear and LayerNorm.
-    """
-
-    def __init__(self, operations=torch.nn):
+    def __init__(self):
         super().__init__()
         self.latents = torch.nn.Parameter(torch.empty(1, TOKENS, LATENT_WIDTH))
-        self.proj_in = operations.Linear(EMBEDDING_WIDTH, LATENT_WIDTH)
-        self.proj_out = operations.Linear(LATENT_WIDTH, CONTEXT_WIDTH)
-        self.norm_out = operations.LayerNorm(CONTEXT_WIDTH)
+        self.proj_in = torch.nn.Linear(EMBEDDING_WIDTH, LATENT_WIDTH)
+        self.proj_out = torch.nn.Linear(LATENT_WIDTH, CONTEXT_WIDTH)
+        self.norm_out = torch.nn.LayerNorm(CONTEXT_WIDTH)
         self.layers = torch.nn.ModuleList(
-            torch.nn.ModuleList((PerceiverAttention(operations), torch.nn.Sequential(
-                operations.LayerNorm(LATENT_WIDTH),
-                operations.Linear(LATENT_WIDTH, 4 * LATENT_WIDTH, bias=False),
+            torch.nn.ModuleList((PerceiverAttention(), torch.nn.Sequential(
+                torch.nn.LayerNorm(LATENT_WIDTH),
+                torch.nn.Linear(LATENT_WIDTH, 4 * LATENT_WIDTH, bias=False),
                 torch.nn.GELU(),
-                operations.Linear(4 * LATENT_WIDTH, LATENT_WIDTH, bias=False),
+                torch.nn.Linear(4 * LATENT_WIDTH, LATENT_WIDTH, bias=False),
             ))) for _ in range(LAYERS))
 
     def forward(self, embeddings):

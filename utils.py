@@ -17,7 +17,7 @@ THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a h
 
 
 class ImageError(ValueError):
-    """An image that nothing can be made of; the message says what was found."""
+    """An image cannot be used; the message says what was found."""
     __module__ = "InstantID"  # what the editor shows before the name
 
 

@@ -69,7 +69,7 @@ def with_options(conditionings, options):
 class IdentityNet(comfy.cldm.cldm.ControlNet):
     """A ControlNet made of another one's layers, which ComfyUI's memory management goes on to move, cast and patch there.
 
-    Kept at SDXL's size in 16 bits, for each size of the latents: 10.5 MB for a hint of 1024 x 1024 pixels, and 2.6 MB for
+    At SDXL's size in 16 bits it keeps, for each size of the latents, 10.5 MB for a hint of 1024 x 1024 pixels, and 2.6 MB for
     each 16 identity tokens, which for one picture with both passes comes to 5.2 MB.
     """
 
@@ -135,8 +135,8 @@ class HintRecord:
 class Hints:
     """The hints of a ControlNet's run, one for each size of the latents.
 
-    control: weak reference to the ControlNet whose runs are watched. Hints of others, copies of it, are known no longer
-    than they exist. A deep copy is empty.
+    control: weak reference to the ControlNet whose runs are watched. Hints of its copies are known only as long as they exist.
+    A deep copy is empty.
     """
 
     def __init__(self, control):
@@ -178,8 +178,8 @@ class Hints:
 
 
 def _with_memoized_layers(module, people=None, name=""):
-    """The module with its constant layers remembered, and its cross-attention for several people if there are; what is not on
-    the way to one of them is shared."""
+    """Returns a copy of a module whose constant layers keep their results, and whose cross-attention reads several people if
+    there are any. Submodules without such layers are shared with the given module."""
     if name.endswith(CONSTANT_LAYERS):
         return MemoizedLayer(module)
     if people is not None and name.endswith("attn2"):

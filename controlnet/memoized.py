@@ -5,14 +5,17 @@ from torch.utils.weak import WeakTensorKeyDictionary
 
 
 class Memory(WeakTensorKeyDictionary):
-    """What belongs to a tensor, to the very object, and goes with it. A deep copy is empty: it is for another device."""
+    """A dictionary whose keys are tensors, told apart as objects; an entry goes when its tensor goes.
+
+    A deep copy, which ComfyUI makes for another device, is empty.
+    """
 
     def __deepcopy__(self, memo):
         return type(self)()
 
 
 class MemoizedLayer(torch.nn.Module):
-    """A layer that computes once what it is given again and again. Its results are for reading."""
+    """A layer that computes its result once for each tensor object. Callers do not change the results."""
 
     def __init__(self, layer):
         super().__init__()

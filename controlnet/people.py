@@ -10,9 +10,9 @@ from typing import NamedTuple
 import torch
 
 from ..identity.attention import attention
+from ..resampler import TOKENS
 from .memoized import MemoizedLayer
 
-TOKENS = 16  # of each person
 BASE, DIGITS = 16, 4  # of a latent's number
 
 

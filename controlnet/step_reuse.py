@@ -6,10 +6,9 @@ import torch
 
 from .. import timing
 from ..caches import tensor_key
-from ..host.server import say_on_node
-from .constants import Memory, with_options
-
-log = logging.getLogger(__name__)
+from ..host.server import tell
+from .constants import with_options
+from .memoized import Memory
 
 NEVER_ASKED = 1.0     # most_drift that allows any
 ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
@@ -26,7 +25,7 @@ class StepReuse:
     """Which steps of one IdentityNet are evaluated: the first two, and from there on at most each `every`-th.
 
     most_drift: residuals are reused only while the last two evaluations differed by no more than this part of the norm of the
-    last; 1.0 reuses them unasked.
+    last; 1.0 sets no limit.
 
     A step is a noise level. Within a step the IdentityNet is called once for each layout of the batch, for each area, and for
     each tile that has a hint of its own. What tells these calls apart is the hint, the latents' shape, and the content of the
@@ -36,9 +35,9 @@ class StepReuse:
     correction and as its second step: that is why the second level is always evaluated. All calls are evaluated, too, once a
     sampler has gone back to a higher noise level. Without a known run, a level that rises begins another one.
 
-    Read from the device at each call are the timestep, the tokens and the pooled text, 71 KB for each pass, at a moment when
-    ComfyUI has just waited for the noise level; and, if asked for, the drift, which was computed in an earlier step. Kept until
-    the run ends are, at SDXL's size in 16 bits and 1024 x 1024 pixels, 54 MB for each latent and pass.
+    Each call reads the timestep, the tokens and the pooled text from the device, 71 KB for each pass, at a moment when ComfyUI
+    has just waited for the noise level. If there is a limit, it also reads the drift, which was computed in an earlier step.
+    At SDXL's size in 16 bits and 1024 x 1024 pixels, 54 MB for each latent and pass are kept until the run ends.
     """
 
     def __init__(self, every, most_drift=NEVER_ASKED):
@@ -94,9 +93,7 @@ class StepReuse:
     def _turn_off(self, reason):
         """Evaluates all calls until the run ends."""
         if not self._is_off:
-            text = f"No step reuse: {reason}. IdentityNet runs at every step from here on."
-            log.info("InstantID: %s", text)
-            say_on_node(text)
+            tell(f"No step reuse: {reason}. IdentityNet runs at every step from here on.", logging.INFO)
         self._is_off = True
         self._kept.clear()
 

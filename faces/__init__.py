@@ -3,10 +3,10 @@ ArcFace embedding [N, 1, 512], as a drawing of its five points, or as what the d
 """
 
 from .analysis import open_face_analysis
-from .choice import LARGEST, ORDERS, Face, FaceChoice, FaceIndexError
+from .choice import LARGEST, ORDERS, FaceChoice
 from .model_files import FaceModelError, state_of_networks
 from .photos import NoFaceError, Photos, detect_faces, find_faces, keypoint_images, reference_embeddings
 from .providers import PROVIDERS
 
-__all__ = ["LARGEST", "ORDERS", "PROVIDERS", "Face", "FaceChoice", "FaceIndexError", "FaceModelError", "NoFaceError", "Photos",
-           "find_faces", "keypoint_images", "detect_faces", "open_face_analysis", "reference_embeddings", "state_of_networks"]
+__all__ = ["LARGEST", "ORDERS", "PROVIDERS", "FaceChoice", "FaceModelError", "NoFaceError", "Photos", "detect_faces",
+           "find_faces", "keypoint_images", "open_face_analysis", "reference_embeddings", "state_of_networks"]

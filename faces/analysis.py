@@ -35,7 +35,7 @@ def open_face_analysis(roots, provider):
 
 
 class FaceAnalysis:
-    """What insightface's class of this name does for its users: get, det_model, models, prepare.
+    """Has what other packs use of insightface's class of this name: get, det_model, models, prepare.
 
     key: the identity of files and settings, for caches. bytes: of the networks' files, as a measure of what they take once
     opened.

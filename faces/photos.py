@@ -66,12 +66,12 @@ class Photos:
             raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
                                  "InstantID Face Analysis.")
         ours = isinstance(analysis, FaceAnalysis)
-        self.analysis, self.images = analysis, images
+        self.images = images
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
         self.passes = detection_passes(self.detector, small_faces)
-        others = model, getattr(analysis, "models", {}).get(RECOGNITION)
-        networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, others)))
+        self.recognition = getattr(analysis, "models", {}).get(RECOGNITION)
+        networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, (model, self.recognition))))
         self.key = (caches.tensor_key(images), networks, self.thresholds, small_faces)
 
     @functools.cached_property
@@ -116,20 +116,19 @@ class Photos:
     def embed(self, chosen):
         """Embeddings of the chosen faces, float32 [N, 1, 512]."""
         from insightface.utils import face_align
-        if RECOGNITION not in self.analysis.models:
+        if self.recognition is None:
             raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
-        recognition = self.analysis.models[RECOGNITION]
-        side = recognition.input_size[0]
+        side = self.recognition.input_size[0]
         if side % 112 and side % 128:
             raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
                                  "Analysis.")
         crops = [face_align.norm_crop(picture, face.points, side)
                  for picture, face in zip(self.pictures, chosen, strict=True) if face]
-        at_once = 1 if isinstance(recognition.input_shape[0], int) else CROPS_AT_ONCE
+        at_once = 1 if isinstance(self.recognition.input_shape[0], int) else CROPS_AT_ONCE
         vectors = []
         for start in range(0, len(crops), at_once):
             throw_if_interrupted()
-            vectors.append(recognition.get_feat(crops[start:start + at_once]))
+            vectors.append(self.recognition.get_feat(crops[start:start + at_once]))
         vectors = np.concatenate(vectors).astype(np.float32)
         if vectors.shape[1:] != (EMBEDDING_WIDTH,) or not np.isfinite(vectors).all():
             raise FaceModelError(f"The embedder gives {list(vectors.shape[1:])} numbers for a face, or some that are not "
@@ -138,9 +137,9 @@ class Photos:
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
-    """Faces of each picture by the first look that finds any: a tuple of tuples of `Face`, most certain first.
+    """Faces of each picture by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
-    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a look together.
+    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a pass together.
     """
     found = [()] * len(pictures)
     progress = progress_bar(len(pictures))
@@ -160,7 +159,7 @@ def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
 
 
 def find_faces(analysis, images, small_faces=False):
-    """All faces of each photo, as found by the first look that finds any: a tuple of tuples of `Face`, most certain first.
+    """All faces of each photo, as found by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
     analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. small_faces: look closer at big pictures in
     which no face was found at first.
@@ -192,7 +191,7 @@ def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_o
     chosen = photos.chosen(choice)
     if require_all and None in chosen:
         photos.refuse_missing(chosen)
-    if first_only:  # of all, the one: it is the same look that gives the embeddings
+    if first_only:  # all photos are searched all the same: the embeddings need them, and the result is kept
         chosen = chosen[:1]
     elif any(chosen):
         photos.report_missing(chosen)

@@ -75,10 +75,10 @@ def open_session(network, provider):
         _preload_cuda()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
-    # else the threads of the network that ran last keep waiting on the cores that the next one needs
+    # with spinning, the threads of the network that ran last keep the cores busy that the next one needs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
-    options.enable_mem_pattern = provider != "DirectML"  # which cannot do with it
+    options.enable_mem_pattern = provider != "DirectML"  # DirectML cannot use it
     if "CUDA" in choices:  # weights outside of the arena, which can then be given back whole
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     session = onnxruntime.InferenceSession(network, options, providers=[
@@ -144,7 +144,7 @@ def fallback_reason(provider):
     reinstall = (f"Run `python -m pip uninstall -y {' '.join(installed) or package}`, then `python -m pip install {package}`, "
                  f"{restart}")
     if package in installed and len(installed) > 1:
-        return (f"{' and '.join(installed)} are installed both, but share one folder, in which only the last installed works.",
+        return (f"{' and '.join(installed)} are both installed, but share one folder, in which only the last one works.",
                 reinstall)
     if package in installed:
         return f"the installed {package} {onnxruntime.__version__} does not offer it.", reinstall

@@ -12,8 +12,10 @@ SOURCES = {
     "instantid": "Load InstantID Model", "insightface": "InstantID Face Analysis", "faceanalysis": "InstantID Face Analysis",
     "control_net": "Load ControlNet Model", "model": "Load Checkpoint", "positive": "CLIP Text Encode",
     "negative": "CLIP Text Encode", "image": "Load Image", "image_kps": "Face Keypoints Preprocessor", "mask": "Load Image",
-    "face_embeds": "InstantID Patch Attention",
+    "face_embeds": "InstantID Patch Attention", "options": "InstantID Options",
 }
+# what an object has that can be used: nodes with outputs of any type can connect an object of another kind
+ATTRIBUTES = {"model": "model_options", "control_net": "set_cond_hint", "options": "no_face"}
 MOST_QUOTED = 80
 
 
@@ -55,23 +57,24 @@ def _check(name, value, declared):
 
 
 def _check_link(name, value):
-    usable = not isinstance(value, str | bytes | int | float | list | tuple | None.__class__)
     if name in ("control_net", "face_embeds") and value is None:
         return  # what a loader gives whose file holds no ControlNet, and a bypassed InstantID Patch Attention; the node knows
-    if name in ("positive", "negative"):
+    if name in ATTRIBUTES:
+        usable = hasattr(value, ATTRIBUTES[name])
+    elif name in ("positive", "negative"):
         usable = isinstance(value, list) and all(
             isinstance(entry, list | tuple) and len(entry) == 2 and isinstance(entry[1], dict) for entry in value)
-    elif name in ("model", "instantid") and isinstance(value, dict):
-        usable = name == "instantid"
     elif name == "face_embeds":
         usable = isinstance(value, dict) and all(getattr(value.get(part), "ndim", 0) == 3 for part in ("cond", "uncond"))
+    else:
+        usable = not isinstance(value, str | bytes | int | float | list | tuple | None)
     if not usable:
         raise InputError(f"The input {name} is {_quoted(value)}, which cannot be used. Connect the output of {SOURCES[name]}.")
 
 
 def _quoted(value):
     """Some words for a value, at most MOST_QUOTED characters of it."""
-    if isinstance(value, str | int | float | None.__class__):
+    if isinstance(value, str | int | float | None):
         text = repr(value[:MOST_QUOTED] if isinstance(value, str) else value)
         return text if len(text) <= MOST_QUOTED + 2 else text[:MOST_QUOTED] + "…"
     return f"of the type {type(value).__name__}"

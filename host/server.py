@@ -72,14 +72,17 @@ def say_on_node(text):
         server.send_progress_text("InstantID: " + "\n".join(_said.lines), node.node_id, server.client_id)
 
 
-def tell(text):
-    """Logs a text as a warning, and shows it on the node that ComfyUI is executing. text: a sentence or more."""
-    log.warning("InstantID: %s", text)
+def tell(text, level=logging.WARNING):
+    """Logs a text, and shows it on the node that ComfyUI is executing. text: a sentence or more. level: one of logging's."""
+    log.log(level, "InstantID: %s", text)
     say_on_node(text)
 
 
 def running_prompt():
-    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
+    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server.
+
+    The first call for a prompt also undoes the settings of nodes that the prompt does not have (`when_missing`).
+    """
     queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     if not running:

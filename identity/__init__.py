@@ -5,8 +5,8 @@
 from .adapter import load_adapter, usable_adapter
 from .attention import attention_dtype
 from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
-from .blocks import SDXL_BLOCKS, SELECTIONS, factors_of_blocks
+from .blocks import SELECTIONS, factors_of_blocks
 from .masks import LatentMask
 
-__all__ = ["SDXL_BLOCKS", "SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks",
-           "load_adapter", "merge_embeddings", "unconditional_embedding", "usable_adapter"]
+__all__ = ["SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks", "load_adapter",
+           "merge_embeddings", "unconditional_embedding", "usable_adapter"]

@@ -3,6 +3,7 @@
 import copy
 import os
 import re
+import weakref
 
 import torch
 
@@ -30,21 +31,21 @@ class Adapter(torch.nn.Module):
     Weights keep the precision of their file, and are cast where they are used.
     """
 
-    def __init__(self, widths, operations=torch.nn):
+    def __init__(self, widths):
+        """widths: of the keys of each pair."""
         super().__init__()
-        self.resampler = Resampler(operations)
-        self.to_k = torch.nn.ModuleList(operations.Linear(CONTEXT_WIDTH, width, bias=False) for width in widths)
-        self.to_v = torch.nn.ModuleList(operations.Linear(CONTEXT_WIDTH, width, bias=False) for width in widths)
+        self.resampler = Resampler()
+        self.to_k = torch.nn.ModuleList(torch.nn.Linear(CONTEXT_WIDTH, width, bias=False) for width in widths)
+        self.to_v = torch.nn.ModuleList(torch.nn.Linear(CONTEXT_WIDTH, width, bias=False) for width in widths)
 
     @classmethod
-    def of_shapes(cls, shapes, operations=torch.nn):
+    def of_shapes(cls, shapes):
         """Makes an adapter without weights, as wide as the projections in {parameter name: shape}.
 
-        AdapterFileError where a shape is missing, superfluous, or does not fit. ComfyUI's modules may not check that
-        themselves: under its dynamic VRAM management they take weights of any shape.
+        AdapterFileError where a shape is missing, superfluous, or does not fit.
         """
         with torch.device("meta"):
-            adapter = cls([(*shapes[f"to_k.{pair}.weight"], 0)[0] for pair in range(PAIRS)], operations)
+            adapter = cls([(*shapes[f"to_k.{pair}.weight"], 0)[0] for pair in range(PAIRS)])
         expected = {name: tuple(weight.shape) for name, weight in adapter.state_dict().items()}
         for name in sorted(expected.keys() | shapes.keys()):
             found, wanted = (list(of[name]) if name in of else "missing" for of in (shapes, expected))
@@ -54,12 +55,12 @@ class Adapter(torch.nn.Module):
         return adapter
 
     @classmethod
-    def from_state_dict(cls, state_dict, operations=torch.nn):
+    def from_state_dict(cls, state_dict):
         """Takes the tensors as they are: no copy, and no random weights made to be thrown away.
 
         AdapterFileError where a tensor is missing or its shape does not fit.
         """
-        adapter = cls.of_shapes({name: tuple(tensor.shape) for name, tensor in state_dict.items()}, operations)
+        adapter = cls.of_shapes({name: tuple(tensor.shape) for name, tensor in state_dict.items()})
         adapter.load_state_dict(state_dict, assign=True)
         return adapter.requires_grad_(False)
 
@@ -85,14 +86,14 @@ class Adapter(torch.nn.Module):
             return Identity(cond_tokens, uncond_tokens, list(project(self.to_k)), list(project(self.to_v)))
 
 
-def open_adapter_file(path, operations=torch.nn):
+def open_adapter_file(path):
     """The adapter in a file: a torch pickle or safetensors, told apart by content.
 
     AdapterFileError for anything else, and where a tensor is missing, has another shape or holds no finite numbers.
     """
     try:
         tensors = read_tensors(path, _wanted)
-        return Adapter.from_state_dict({_name_of_parameter(key): tensor for key, tensor in tensors.items()}, operations)
+        return Adapter.from_state_dict({_name_of_parameter(key): tensor for key, tensor in tensors.items()})
     except (AdapterFileError, TensorFileError) as error:
         raise AdapterFileError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
                                f"{error} {EXPECTED}") from error
@@ -149,7 +150,6 @@ class InstantIDAdapter:
         """key: the file's identity, for caches."""
         self.module = open_adapter_file(path)
         self.key = key
-        self.name = os.path.basename(path)
 
     @property
     def widths(self):
@@ -188,8 +188,11 @@ class BorrowedAdapter(InstantIDAdapter):
         if missing:
             raise AdapterFileError(f"It lacks {len(missing)} of the {2 * PAIRS} projections of SDXL's attention blocks.")
         self.key = caches.object_key(theirs)
-        self.name = type(theirs).__name__
         self.module = Adapter.from_state_dict(tensors)
+
+
+# {an object of another pack: the adapter over its weights}; these are as large as the file, so they go with their owner
+_borrowed = weakref.WeakKeyDictionary()
 
 
 def usable_adapter(instantid):
@@ -202,7 +205,9 @@ def usable_adapter(instantid):
     try:
         if not all(isinstance(getattr(instantid, part, None), torch.nn.Module) for part in ("image_proj_model", "ip_layers")):
             raise AdapterFileError("It has no image_proj_model and ip_layers.")
-        return caches.adapters.get_or_make(("borrowed", caches.object_key(instantid)), lambda: BorrowedAdapter(instantid))
+        if instantid not in _borrowed:
+            _borrowed[instantid] = BorrowedAdapter(instantid)
+        return _borrowed[instantid]
     except AdapterFileError as error:
         raise AdapterFileError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
                                f"Swift cannot use. {error} Connect InstantID Swift's Load InstantID Model, and keep one of the "

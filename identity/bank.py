@@ -114,7 +114,7 @@ class EachLatent:
 
     @property
     def keys(self):
-        """Of all pairs those of the first identity: the others' have the same shape."""
+        """The keys of the first identity for all pairs; those of the others have the same shapes."""
         return self.identities[0].keys
 
     def tokens(self, device):

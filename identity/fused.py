@@ -12,9 +12,7 @@ from typing import NamedTuple
 import cachetools
 import torch
 
-from ..host.server import say_on_node
-
-log = logging.getLogger(__name__)
+from ..host.server import tell
 
 DTYPES = (torch.float16, torch.bfloat16, torch.float32)
 SDXL_HEAD_WIDTH = 64
@@ -100,7 +98,10 @@ def _reason_without_a_trial(variant):
 
 
 def _reason_of_a_trial(variant):
-    """Compiling needs a C compiler and a Triton that knows the GPU: what fails, fails here and not in the sampling."""
+    """Why a launch on small tensors fails, in words for the log; None where it works.
+
+    Compiling needs a C compiler and a Triton that knows the GPU.
+    """
     device, dtype, head_width, identities, tokens, masked = variant
     try:
         out = torch.zeros(1, 1, head_width, dtype=dtype, device=device)
@@ -222,10 +223,7 @@ class FusedStep(NamedTuple):
 def _tell(reason, call):
     """Says once in a sampling, in the log and on the node, why the exact terms run instead of the kernel."""
     def say():
-        text = f"The attention is 'exact' here instead of 'fused': {reason}."
-        log.info("InstantID: %s", text)
-        say_on_node(text)
-        return text
+        tell(f"The attention is 'exact' here instead of 'fused': {reason}.", logging.INFO)
     call.sampling_cache.get_or_make(("not fused", reason), say)
 
 

@@ -1,6 +1,7 @@
 """The node that holds the settings beside the original's widgets."""
 
 from ..faces import ORDERS, FaceChoice
+from ..host.inputs import checked
 from ..identity import SELECTIONS, factors_of_blocks
 from .settings import AS_ORIGINAL, ATTENTION, NO_FACE, Options
 
@@ -52,7 +53,7 @@ class InstantIDOptions:
             return str(error)
         return True
 
-    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention,
-                each_latent=False):
+    @checked
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention, each_latent=False):
         return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, attention,
                         each_latent),)

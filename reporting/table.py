@@ -2,7 +2,8 @@
 
 import torch
 
-MIB = 1 << 20
+from ..caches import MIB
+
 MEANING = ("own: without the stages inside of it. GPU ms: from when the GPU reached the stage until it was through.\n"
            "What ComfyUI took from its own cache has not run, and is not shown.")
 MEANING_OF_MEMORY = {True: "GPU MiB: the most that PyTorch had allocated on the GPU during the stage.",

@@ -3,7 +3,6 @@
 In: `with stage(name)` around a stage of the work. Out: a `Row` for each stage of a run, and the session's history.
 """
 
-from .history import History, Row, duration, seconds_of
 from .stages import cache_result, record_always, run, stage, staged
 
-__all__ = ["History", "Row", "cache_result", "duration", "record_always", "run", "seconds_of", "stage", "staged"]
+__all__ = ["cache_result", "record_always", "run", "stage", "staged"]

@@ -36,8 +36,8 @@ class Row(NamedTuple):
 def seconds_of(rows):
     """What the history keeps of a run: {stage: own seconds of one call}.
 
-    A call spared by its cache counts for nothing, a stage spared altogether as another one, and what failed not at all:
-    like is compared with like.
+    The calls that a cache spared are not counted. A stage that was spared altogether gets a name of its own, and a stage with
+    a failed call is left out, so that a median is taken of like runs.
     """
     return {f"{row.name} (cached)" if row.hits and not row.misses else row.name: row.own / (row.misses or row.calls)
             for row in rows if row.calls and not row.failed}

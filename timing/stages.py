@@ -1,9 +1,9 @@
 """How long the pack's stages take and what memory they need, where somebody asks for it.
 
-Recorded are prompts that hold an InstantID Performance Report, every prompt after `record_always(True)`, and what is done
+The pack records prompts that hold an InstantID Performance Report, every prompt after `record_always(True)`, and what runs
 inside of `with run():`. Elsewhere a stage costs one look at ComfyUI's queue: no device is asked, nothing waits, nothing is
-kept. While recording, each stage resets PyTorch's peak of allocated GPU memory (`torch.cuda.reset_peak_memory_stats`):
-whoever else reads that peak then gets the one since the latest stage.
+kept. While recording, each stage resets PyTorch's peak of allocated GPU memory (`torch.cuda.reset_peak_memory_stats`), so
+that other readers of that peak get the one since the latest stage.
 """
 
 import contextlib
@@ -23,8 +23,8 @@ _NOT_RECORDED = contextlib.nullcontext()
 def stage(name, cache=None, gpu=False):
     """Context manager around one stage of the work; stages may be nested, run in any thread, and come several times a run.
 
-    cache: the name by which `cache_result` tells whether work was spared; the stage's own if None. gpu: the work is done on
-    PyTorch's current CUDA stream, and is timed there too. Of an idle stream that would only be the wall time once more.
+    cache: the name under which `cache_result` notes whether work was spared; the stage's own if None. gpu: whether the work is
+    done on PyTorch's current CUDA stream; it is timed there too.
     """
     recorded = _session.current()
     return _NOT_RECORDED if recorded is None else _Call(recorded, name, cache or name, gpu)
@@ -49,7 +49,7 @@ def cache_result(cache, hit):
 
 
 def record_always(on):
-    """Whether prompts without a report are recorded too, from the next one on."""
+    """Switches the recording of prompts without a report on or off, from the next prompt on."""
     _session.always = on
 
 

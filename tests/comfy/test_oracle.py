@@ -3,6 +3,13 @@
 import pytest
 import torch
 from oracle import cases
+from oracle import fixtures as fx
+
+
+@pytest.fixture(scope="module")
+def world(world):
+    """With texts as long as real ones, which the expected pictures were made of."""
+    return cases.World(**{**vars(world), "positive": fx.conditioning(11), "negative": fx.conditioning(12)})
 
 
 def close(ours, expected):

@@ -1,13 +1,19 @@
 """How the pack arrives in ComfyUI: quickly, under its ids, with a word where another pack has the same ids."""
 
+import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import folder_paths
+import nodes as comfyui_nodes
 import pytest
+import torch
 from conftest import CHECKOUT, COMFYUI
-from instantid_swift.host.twins import warning_of_twins
+from instantid_swift.host.twins import folder_of, warning_of_twins
+from oracle import cases
+from oracle import fixtures as fx
 from runtime import import_pack
 
 HEAVY = ("insightface", "onnxruntime", "cv2", "skimage", "onnx", "matplotlib", "triton")
@@ -28,12 +34,41 @@ print(*{{name.split(".")[0] for name in set(sys.modules) - before}})
 """
 
 
+@pytest.mark.newest
 def test_importing_the_pack_imports_nothing_heavy():
     """In a ComfyUI that has its own modules: what is new is ours, and two small libraries."""
     done = subprocess.run([sys.executable, "-c", IMPORT_PACK], capture_output=True, text=True, check=True)
     new = set(done.stdout.splitlines()[-1].split())
     assert not new & set(HEAVY)
     assert new <= {"pack", "cachetools", "xxhash", "_xxhash"}
+
+
+NOT_PUBLISHED = shutil.ignore_patterns(".*", "__pycache__", "tests", "dev", "benchmarks", "bulk", "docs")
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["instantid-swift", "InstantID Swift (1)", "Gesichter-ÄÖ-脸"])
+def test_comfyui_loads_the_pack_from_a_folder_of_any_name(nodes, world, face_root, tmp_path, monkeypatch, name):
+    """And from a path with letters that are not ASCII. Its nodes work there, with face networks on such a path, too."""
+    for registry in ("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "EXTENSION_WEB_DIRS", "LOADED_MODULE_DIRS"):
+        monkeypatch.setattr(comfyui_nodes, registry, {})
+    folder, networks = tmp_path / "Übung-测试" / "custom_nodes" / name, tmp_path / "Übung-测试" / "insightface"
+    shutil.copytree(CHECKOUT, folder, ignore=NOT_PUBLISHED)
+    shutil.copytree(face_root, networks)
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", {
+        **folder_paths.folder_names_and_paths, "insightface": ([str(networks)], set())})
+
+    assert asyncio.run(comfyui_nodes.load_custom_node(str(folder)))
+    loaded = comfyui_nodes.NODE_CLASS_MAPPINGS
+    assert loaded.keys() == nodes.keys() == comfyui_nodes.NODE_DISPLAY_NAME_MAPPINGS.keys()
+    assert {folder_of(node) for node in loaded.values()} == {f"custom_nodes/{name}"}
+    assert comfyui_nodes.EXTENSION_WEB_DIRS[name] == str(folder / "web")
+    assert not any(loaded[node] is nodes[node] for node in nodes)
+
+    analysis, = cases.call(loaded, "InstantIDFaceAnalysis", provider="CPU")
+    drawn, = cases.call(loaded, "FaceKeypointsPreprocessor", faceanalysis=analysis, image=fx.portrait("a"))
+    assert drawn.any() and torch.equal(drawn, cases.call(
+        nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=fx.portrait("a"))[0])
 
 
 def test_folder_kinds_are_known_with_their_files():
@@ -84,6 +119,7 @@ def test_no_warning_without_one(caplog):
     assert not caplog.records
 
 
+@pytest.mark.newest
 def test_the_computing_modules_need_no_comfyui():
     script = f"""
 import importlib, sys, types

@@ -8,7 +8,7 @@ from instantid_swift.resampler import PerceiverAttention, Resampler
 @pytest.fixture(scope="module")
 def attention():
     torch.manual_seed(0)
-    return PerceiverAttention(torch.nn).double().eval()
+    return PerceiverAttention().double().eval()
 
 
 def test_attention_is_softmax_of_scaled_products(attention):

@@ -12,8 +12,8 @@ LABELS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple")
 class Couple:
     """The two patches at each cross-attention block.
 
-    texts: [1, 77, 2048] of each region. masks: [1, H, W] of each, which add up to 1. label: the name under which it says which
-    part of the batch is what, or None.
+    texts: [1, tokens, 2048] of each region. masks: [1, H, W] of each, which add up to 1. label: the name under which it says
+    which part of the batch is what, or None.
     """
 
     def __init__(self, texts, masks, label):

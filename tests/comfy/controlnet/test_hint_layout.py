@@ -5,6 +5,8 @@ import torch
 from oracle import cases
 from oracle import fixtures as fx
 
+pytestmark = pytest.mark.newest
+
 NOBODY = torch.rand(1, 96, 80, 3, generator=torch.Generator().manual_seed(3))
 
 

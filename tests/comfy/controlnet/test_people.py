@@ -5,7 +5,7 @@ import copy
 import comfy.controlnet
 import pytest
 import torch
-from control_nets import Calls, apply, drawing, randn, remembered, sampled, texts, tokens
+from control_nets import Calls, apply, drawing, prompt, randn, remembered, sampled, texts, tokens
 from instantid_swift.controlnet import ControlNetError, apply_identity_net, check_reads_people
 from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, PeopleInPicture, SharesOnGrids, shares_of
 from instantid_swift.controlnet.step_reuse import with_step_reuse
@@ -55,12 +55,14 @@ def test_under_masks_apart_each_place_has_what_the_person_there_gives_alone(bloc
     assert torch.equal(out[:, :, 4:], alone(block, B)[:, :, 4:])
 
 
+@pytest.mark.newest
 def test_without_masks_everybody_has_an_equal_share(block):
     for masks in ((None, None), (torch.zeros(1, 64, 64),) * 2, (torch.ones(1, 64, 64),) * 2):
         mean = torch.lerp(alone(block, A), alone(block, B), 0.5)
         torch.testing.assert_close(read(block, masks, (A, B)), mean)
 
 
+@pytest.mark.newest
 def test_where_masks_overlap_people_share_and_outside_of_all_it_is_the_mean(block):
     middle = torch.zeros(1, 64, 64)
     middle[:, :, 16:48] = 1
@@ -71,6 +73,7 @@ def test_where_masks_overlap_people_share_and_outside_of_all_it_is_the_mean(bloc
     torch.testing.assert_close(out[:, :, 6:], mean[:, :, 6:])
 
 
+@pytest.mark.newest
 def test_the_order_of_the_people_does_not_matter(block):
     assert torch.equal(read(block, (soft(), LEFT), (A, B)), read(block, (LEFT, soft()), (B, A)))
     thirds = [torch.zeros(1, 64, 64) for _ in range(3)]
@@ -83,11 +86,13 @@ def test_the_order_of_the_people_does_not_matter(block):
                                read(block, (soft(3), soft(1), soft(2)), (C, A, B)))
 
 
+@pytest.mark.newest
 def test_equal_people_equal_one_person(block):
     assert torch.equal(read(block, (LEFT, RIGHT), (A, A)), alone(block, A))
     torch.testing.assert_close(read(block, (soft(1), soft(2), soft(3)), (A, A, A)), alone(block, A))
 
 
+@pytest.mark.newest
 def test_in_half_precision_a_person_apart_keeps_its_bits(block):
     half = copy.deepcopy(block).to(torch.bfloat16)
     x, context = randn(3, 2, 64, 128).bfloat16(), torch.cat((A, B), dim=1).bfloat16()
@@ -99,6 +104,7 @@ def test_in_half_precision_a_person_apart_keeps_its_bits(block):
     assert torch.equal(out.unflatten(1, (8, 8))[:, :, :4], expected.unflatten(1, (8, 8))[:, :, :4])
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("masks, shares", [
     ([1.0, 0.0], [1, 0]), ([0.5, 0.5], [0.5, 0.5]), ([1.0, 1.0], [0.5, 0.5]), ([0.0, 0.0], [0.5, 0.5]),
     ([0.25, 0.0], [0.625, 0.375]), ([0.75, 0.5], [0.6, 0.4]), ([1.0, 1.0, 0.5, 0.0], [0.4, 0.4, 0.2, 0]),
@@ -107,6 +113,7 @@ def test_shares_add_up_to_one(masks, shares):
     torch.testing.assert_close(shares_of(torch.tensor(masks)), torch.tensor(shares).float())
 
 
+@pytest.mark.newest
 def test_odd_sizes_have_the_grids_of_the_network(world):
     shares = SharesOnGrids(PeopleInPicture((LEFT, None)), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
     assert list(shares) == [17 * 23, 9 * 12, 5 * 6]
@@ -126,6 +133,7 @@ def several(world, count=2, masks=None, strengths=None, windows=None, strength=0
                               people=PeopleInPicture(masks, strengths, windows))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_one_evaluation_a_step_and_projections_once_a_run(world, count):
     """Each person's tokens are projected on their own: so many calls in a run, however many steps."""
@@ -134,12 +142,14 @@ def test_one_evaluation_a_step_and_projections_once_a_run(world, count):
         assert calls == Calls(1, count, steps) and latents.isfinite().all()
 
 
+@pytest.mark.newest
 def test_nothing_is_kept_after_the_run(world):
     conditionings = several(world)
     sampled(world, *conditionings)
     assert remembered(conditionings[0][0][1]["control"]) == 0
 
 
+@pytest.mark.newest
 def test_the_same_person_everywhere_gives_the_latents_of_one(world):
     cond, uncond = (side.repeat(1, 2, 1) for side in tokens())
     people = PeopleInPicture((LEFT, RIGHT))
@@ -175,7 +185,7 @@ def test_masks_add_no_host_read_to_a_step():
     """Nor a copy to the device."""
     with simulated_device() as (device, watch):
         model, net = fx.mini_sdxl(device=device), fx.mini_identity_net(device=device)
-        given = fx.conditioning(11), fx.conditioning(12)
+        given = prompt(11), prompt(12)
 
         def traffic(conditionings, steps):
             with watch.count() as counts:
@@ -203,7 +213,7 @@ def test_replay_gives_the_same_and_keeps_constants_out_of_the_capture(world, mon
         given = several(world, net=net, **over, **masks)
         model, *replayed = with_replay(world.model, *given)
         return [fx.sample(world.model, *given, **settings), fx.sample(model, *replayed, **settings)]
-    for masks in ({}, {}, {"masks": (soft(1), soft(2))}):
+    for masks in ({}, {"masks": (soft(1), soft(2))}):
         assert torch.equal(*pair(**masks))
         assert graphs.replays_of(net.control_model).captured == 1, "other masks need no other capture"
 
@@ -229,6 +239,7 @@ def test_the_given_control_net_stays_as_it_is(world):
     assert [type(module) for module in world.net.control_model.modules()] == before
 
 
+@pytest.mark.newest
 def test_another_kind_of_control_net_is_refused():
     with pytest.raises(ControlNetError, match="is a ControlLora, which cannot show several people at once"):
         check_reads_people(comfy.controlnet.ControlLora({}))

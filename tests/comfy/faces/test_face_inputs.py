@@ -11,6 +11,8 @@ from oracle import cases
 from oracle import fixtures as fx
 from photos import bgr, read_image
 
+pytestmark = pytest.mark.newest
+
 
 def drawn(nodes, world, **inputs):
     return cases.call(nodes, "FaceKeypointsPreprocessor", **{"faceanalysis": world.analysis, "image": fx.photo(), **inputs})[0]
@@ -130,7 +132,6 @@ def small_face():
     return image
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
 def test_small_faces_are_found_if_wanted(nodes, world, node):
     with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
@@ -138,7 +139,6 @@ def test_small_faces_are_found_if_wanted(nodes, world, node):
     node(nodes, world, image=small_face(), options=Options(small_faces=True))
 
 
-@pytest.mark.newest
 def test_keypoints_of_a_small_face(nodes, world):
     assert not drawn(nodes, world, image=small_face()).any()
     assert drawn(nodes, world, image=small_face(), options=Options(small_faces=True)).any()

@@ -25,6 +25,7 @@ def analysis(request, ours, world):
 # ---- how often the networks run
 
 
+@pytest.mark.newest
 def test_one_look_at_a_photo(nodes, world, counted):
     """The original ran four networks on every face, twice: for the embedding and for the keypoints."""
     analysis, detector, embedder = counted
@@ -34,6 +35,7 @@ def test_one_look_at_a_photo(nodes, world, counted):
     assert (detector.runs, embedder.runs) == (1, 1)
 
 
+@pytest.mark.newest
 def test_one_look_at_a_batch_of_photos(nodes, world, counted):
     """The keypoints of the first photo come from the look that gave all photos' embeddings."""
     analysis, detector, embedder = counted
@@ -41,6 +43,7 @@ def test_one_look_at_a_batch_of_photos(nodes, world, counted):
     assert (detector.shapes, embedder.shapes) == ([(6, 3, 640, 640)], [(6, 3, 112, 112)])
 
 
+@pytest.mark.newest
 def test_another_choice_is_another_embedding_of_the_same_look(counted):
     analysis, detector, embedder = counted
     both = [faces.reference_embeddings(analysis, fx.photo(), FaceChoice("left to right", index)) for index in (0, 5)]
@@ -48,6 +51,7 @@ def test_another_choice_is_another_embedding_of_the_same_look(counted):
     assert (detector.runs, embedder.runs) == (1, 2) and not torch.allclose(*both)
 
 
+@pytest.mark.newest
 def test_a_mixed_batch(counted):
     """Each is found at its size, whoever is found leaves the pool at once, the order stays."""
     analysis, detector, embedder = counted
@@ -65,6 +69,7 @@ def test_a_mixed_batch(counted):
 # ---- at which size
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("picture, size", [(close_up, 384), (tom_hanks, 448)])
 def test_a_face_that_fills_its_picture_is_found(analysis, picture, size):
     """insightface 1.0 and later ignores det_model.input_size, so the original looked at 640 nine times."""
@@ -77,6 +82,7 @@ def test_a_close_up_goes_through_apply(nodes, world):
     assert len(cases.apply(nodes, world, image=close_up())) == 3
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("face, size", [(110, 1024), (60, 1536)])
 def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size):
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(face_root)], set()))
@@ -91,6 +97,7 @@ def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size
     assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
 
 
+@pytest.mark.newest
 def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
     with pytest.raises(faces.NoFaceError) as error:
         faces.reference_embeddings(counted[0], torch.zeros(1, 900, 700, 3), small_faces=True)
@@ -101,6 +108,7 @@ def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
 # ---- what has no face
 
 
+@pytest.mark.newest
 def test_pictures_without_a_face_are_left_out_and_said(analysis, caplog):
     images = torch.cat([fx.portrait("a"), torch.zeros(1, 320, 320, 3), fx.portrait("b"), torch.zeros(1, 320, 320, 3)])
     embeddings = faces.reference_embeddings(analysis, images)
@@ -111,6 +119,7 @@ def test_pictures_without_a_face_are_left_out_and_said(analysis, caplog):
                        "face: left out.")
 
 
+@pytest.mark.newest
 def test_no_face_is_said_with_size_and_sizes_tried(analysis):
     blank = torch.full((1, 200, 300, 3), 0.5)
     with pytest.raises(Exception, match=(
@@ -121,6 +130,7 @@ def test_no_face_is_said_with_size_and_sizes_tried(analysis):
         faces.reference_embeddings(analysis, blank.repeat(3, 1, 1, 1))
 
 
+@pytest.mark.newest
 def test_keypoints_where_nobody_is(nodes, world):
     image = torch.rand(2, 64, 48, 3, generator=torch.Generator().manual_seed(0))
     drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=image)
@@ -130,6 +140,7 @@ def test_keypoints_where_nobody_is(nodes, world):
 # ---- what is kept
 
 
+@pytest.mark.newest
 def test_a_photo_edited_in_place_is_looked_at_again(counted):
     analysis, detector, _ = counted
     image = fx.photo()
@@ -139,6 +150,7 @@ def test_a_photo_edited_in_place_is_looked_at_again(counted):
     assert detector.runs == 2 and not torch.equal(first, second)
 
 
+@pytest.mark.newest
 def test_what_is_handed_out_cannot_change_what_is_kept(ours):
     faces.reference_embeddings(ours, fx.portrait("a")).zero_()
     assert faces.reference_embeddings(ours, fx.portrait("a")).any()
@@ -147,6 +159,7 @@ def test_what_is_handed_out_cannot_change_what_is_kept(ours):
         face.points[:] = 0
 
 
+@pytest.mark.newest
 def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
     runs = []
     for _ in range(2):

@@ -25,6 +25,7 @@ def test_a_text_goes_to_the_executing_node(sent, caplog):
     assert caplog.records[0].levelno == logging.WARNING
 
 
+@pytest.mark.newest
 def test_texts_of_one_run_stand_below_each_other_and_once(sent):
     with CurrentNodeContext("prompt 2", "7"):
         for text in ("One.", "Two.", "One."):
@@ -35,11 +36,13 @@ def test_texts_of_one_run_stand_below_each_other_and_once(sent):
     assert sent[-1][0] == "InstantID: Two."
 
 
+@pytest.mark.newest
 def test_nothing_is_said_outside_of_a_node(sent):
     server.say_on_node("Nobody hears this.")
     assert sent == []
 
 
+@pytest.mark.newest
 def test_nothing_is_said_without_a_server(monkeypatch):
     for instance in (None, SimpleNamespace(client_id=None)):
         monkeypatch.setattr(server, "instance", lambda instance=instance: instance)
@@ -47,6 +50,7 @@ def test_nothing_is_said_without_a_server(monkeypatch):
             server.say_on_node("Nobody hears this.")
 
 
+@pytest.mark.newest
 def test_an_empty_part_of_the_sampling_is_said(nodes, world, sent):
     from oracle import cases
     with CurrentNodeContext("prompt 5", "7"):

@@ -1,7 +1,6 @@
 """An identity made by an adapter whose weights lie on the host: what it takes on the device, and that its bits are the same."""
 
 import comfy.model_management
-import comfy.ops
 import pytest
 import torch
 from instantid_swift import caches
@@ -20,13 +19,9 @@ def embeddings(count=1):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("count", [1, 2])
-@pytest.mark.parametrize("cast_by", ["us", "ComfyUI"])
-def test_an_identity_has_the_bits_of_the_module_on_the_device(world, dtype, count, cast_by):
-    """Each embedding by itself, all weights cast beforehand; and as it was, by ComfyUI's manual_cast where they are used."""
-    weights, operations = world.instantid.module.state_dict(), comfy.ops.manual_cast
-    if cast_by == "us":
-        weights, operations = {name: weight.to(dtype) for name, weight in weights.items()}, torch.nn
-    module = Adapter.from_state_dict(weights, operations)
+def test_an_identity_has_the_bits_of_the_module_on_the_device(world, dtype, count):
+    """Each embedding by itself, all weights cast beforehand."""
+    module = Adapter.from_state_dict({name: weight.to(dtype) for name, weight in world.instantid.module.state_dict().items()})
     passes = [embedding.to(dtype) for embedding in embeddings(count)]
     with torch.no_grad():
         cond, uncond = (module.resampler(embedding) for embedding in passes)

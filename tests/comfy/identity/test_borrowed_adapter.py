@@ -1,11 +1,12 @@
 """INSTANTID from another pack, whose loader has the id of ours: its weights are used, or the pack is named."""
 
+import gc
 import importlib.util
 import sys
+import weakref
 
 import pytest
 import torch
-from instantid_swift import caches
 from instantid_swift.identity.adapter import AdapterFileError, usable_adapter
 from instantid_swift.resampler import Resampler
 from oracle import cases
@@ -29,9 +30,9 @@ def pack(tmp_path):
 
 
 @pytest.fixture
-def theirs(pack):
+def theirs(pack, checkpoint):
     """The miniature's adapter as another pack's object: weights under names without dots."""
-    checkpoint, loaded = fx.instantid_checkpoint(), pack.Theirs()
+    loaded = pack.Theirs()
     loaded.image_proj_model = Resampler()
     loaded.image_proj_model.load_state_dict(checkpoint["image_proj"])
     loaded.ip_layers = torch.nn.Module()
@@ -60,7 +61,18 @@ def test_it_is_taken_once_and_copies_no_weight(theirs):
     assert usable_adapter(theirs) is adapter and usable_adapter(adapter) is adapter
     storages = {weight.data_ptr() for weight in theirs.parameters()}
     assert {weight.data_ptr() for weight in adapter.module.parameters()} == storages
-    assert caches.statistics()["adapters"]["entries"] == 1
+
+
+@pytest.mark.newest
+def test_its_weights_go_with_the_other_packs_object(pack, theirs):
+    """They stayed in a cache, where nothing could ask for them any more."""
+    owner = pack.Theirs()
+    owner.image_proj_model, owner.ip_layers = theirs.image_proj_model, theirs.ip_layers
+    adapter = weakref.ref(usable_adapter(owner))
+    assert adapter() is usable_adapter(owner)
+    del owner
+    gc.collect()
+    assert adapter() is None
 
 
 def broken(pack, theirs, kind):

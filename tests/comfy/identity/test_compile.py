@@ -70,6 +70,7 @@ def test_under_comfyuis_compile_node(nodes, world, run):
     assert run(world.model) == run(patched) == 0, "back to what is compiled already"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("mask", [None, torch.rand(1, 32, 32)])
 def test_one_block_as_one_graph(nodes, world, mask):
     """fullgraph refuses any break; the block is SDXL's input block 4, with real code generation."""
@@ -89,6 +90,7 @@ def test_one_block_as_one_graph(nodes, world, mask):
         assert not torch.allclose(compiled, block(x, context, {}), rtol=1e-2, atol=1e-2)
 
 
+@pytest.mark.newest
 def test_a_block_that_another_pack_has_compiled_is_not_compiled_again_for_another_weight(nodes, world):
     """Such packs compile blocks by themselves: ComfyUI's own wrapper is not there to be seen."""
     graphs, model = Graphs(), world.model.clone()

@@ -11,7 +11,7 @@ from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 EACH = Options(each_latent=True)
 
 
@@ -83,6 +83,7 @@ def test_the_split_nodes(nodes, world):
 # ---- in attention
 
 
+@pytest.mark.newest
 def test_rows_of_a_batch_have_their_latents_keys(world):
     a, b = identity(world, 1), identity(world, 2)
     laid_out = EachLatent([a, b]).laid_out(call())
@@ -93,18 +94,21 @@ def test_rows_of_a_batch_have_their_latents_keys(world):
             assert torch.equal(laid_out[pair][side], torch.stack(expected))
 
 
+@pytest.mark.newest
 def test_windows_of_animatediff_have_their_frames_keys(world):
     a, b, c = (identity(world, seed) for seed in (1, 2, 3))
     laid_out = EachLatent([a, b, c]).laid_out(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
     assert torch.equal(laid_out[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
 
 
+@pytest.mark.newest
 def test_one_sampling_lays_out_each_batch_once(world):
     one, first = EachLatent([identity(world, 1)]), call()
     assert one.laid_out(first) is one.laid_out(first)
     assert one.laid_out(first)[0][0].shape == (6, 16, 64)
 
 
+@pytest.mark.newest
 def test_the_fused_kernel_is_asked_for_as_for_one_person(world):
     """Terms of the block's own width; how the kernel adds them is tested where there is a GPU."""
     of_each, of_one = (IdentityTerm(one, 0, 0.8, Window(1e9, 0.0), None)
@@ -116,6 +120,7 @@ def test_the_fused_kernel_is_asked_for_as_for_one_person(world):
 # ---- in IdentityNet
 
 
+@pytest.mark.newest
 def test_tokens_are_spread_over_the_latents():
     tokens = torch.arange(2.0)[:, None, None].expand(2, 16, 4)
     marked, plain = {"cross_attn_controlnet": tokens, EACH_LATENT: True}, {"cross_attn_controlnet": tokens}

@@ -6,6 +6,7 @@ from instantid_swift.identity.bank import Identity
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
+from stand_ins.counting import counted_operations
 
 CPU = torch.device("cpu")
 
@@ -26,13 +27,13 @@ def ours(nodes, world, model, **over):
     (torch.float32, {"start_at": 0.2, "end_at": 0.6}, {"steps": 4}),
     (torch.float32, {"weight": -0.5}, {"cfg": 1.0}),
 ])
-def test_latents_equal_the_formula_bit_for_bit(nodes, world, dtype, over, sampling):
-    model = fx.mini_sdxl(dtype=dtype) if dtype != torch.float32 else world.model
+def test_latents_equal_the_formula_bit_for_bit(nodes, world, loaded, dtype, over, sampling):
+    model, _ = loaded(dtype)
     patched, identity = ours(nodes, world, model, **over)
     assert identity.keys[0].dtype == dtype
     window = {key: value for key, value in over.items() if key.endswith("_at")}
     reference = reference_model(model, world.instantid, identity.tokens(CPU), over.get("weight", 1.0), **window)
-    settings = {"steps": 2, "size": (16, 16), **sampling}
+    settings = {"steps": 2, "size": (8, 8), **sampling}
     a, b = (fx.sample(m, world.positive, world.negative, **settings) for m in (patched, reference))
     assert torch.equal(a, b) and a.isfinite().all()
     assert not torch.equal(a, fx.sample(model, world.positive, world.negative, **settings))
@@ -43,12 +44,11 @@ def count(model, world, adapter):
     projections = []
     hooks = [layer.register_forward_hook(lambda *args: projections.append(1))
              for layers in (adapter.module.to_k, adapter.module.to_v) for layer in layers]
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+    with counted_operations() as operations:
         fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8))
     for hook in hooks:
         hook.remove()
-    events = [event.name for event in profile.events()]
-    return events.count("aten::_local_scalar_dense"), events.count("aten::linear"), len(projections)
+    return operations["host reads"], operations["linear"], len(projections)
 
 
 def test_an_identity_adds_no_host_read_and_no_projection(nodes, world):

@@ -5,6 +5,7 @@ import comfy_extras.nodes_custom_sampler as custom_sampler
 import comfy_extras.nodes_perpneg as perpneg
 import pytest
 import torch
+from control_nets import prompt
 from instantid_swift.CrossAttentionPatch import AttentionPatch
 from instantid_swift.identity.terms import rows_of_enlarged
 from oracle import cases
@@ -23,7 +24,7 @@ def patches(model):
 
 
 def texts(*seeds):
-    return [fx.conditioning(seed)[0][0] for seed in seeds]
+    return [prompt(seed)[0][0] for seed in seeds]
 
 
 def latents(model, world, **sampling):
@@ -33,6 +34,7 @@ def latents(model, world, **sampling):
 # ---- Attention Couple
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("sampling", [{"cfg": 1.0}, {"batch": 2}, {"cfg": 1.0, "batch": 2}])
 @pytest.mark.parametrize("mask", [None, LEFT], ids=["no mask", "mask"])
 def test_attention_couple_runs_as_with_the_original(nodes, world, mask, sampling):
@@ -46,6 +48,7 @@ def test_attention_couple_runs_as_with_the_original(nodes, world, mask, sampling
     assert not torch.equal(ours, latents(with_couple(world.model, texts(21, 22), [LEFT, 1 - LEFT]), world, **sampling))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("label, masks, batch", [
     (LABELS[0], [LEFT, 1 - LEFT], 1), (LABELS[0], THIRDS, 2), (LABELS[1], THIRDS, 1),
     (None, [LEFT, 1 - LEFT], 1), (None, [*THIRDS, 0 * LEFT], 3),
@@ -63,6 +66,7 @@ def enlarged(count, chunks, batch, **more):
     return rows_of_enlarged(count, {"cond_or_uncond": chunks, "original_shape": [batch, 4, 8, 8], **more})
 
 
+@pytest.mark.newest
 def test_rows_of_an_enlarged_batch():
     assert enlarged(6, [0], 2) == [0, 1, 0, 1, 0, 1]
     assert enlarged(8, [1, 0], 4) == [0, 1, 0, 1, 2, 3, 2, 3]
@@ -73,6 +77,7 @@ def test_rows_of_an_enlarged_batch():
     assert enlarged(6, [1, 0], 2, cond_or_uncond_couple=[1, 0, 0, 0]) == [0, 0, 0, 1, 1, 1], "left over from another block"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("count, chunks, batch", [(7, [1, 0], 4), (3, [1, 1], 2), (1, [1, 0], 2)])
 def test_a_batch_that_fits_nothing_is_refused_in_words(count, chunks, batch):
     with pytest.raises(ValueError, match=f"gives the attention {count} entries where the sampling has {batch}"):
@@ -133,19 +138,21 @@ def test_of_three_passes_the_positive_one_sees_the_face(nodes, world, guider, po
     if areas:
         given = [[text, {**options, "area": (8, 4, 0, left), "strength": 1.0}] for text, options in given for left in (0, 4)]
     model, seen = who_sees_the_face(model)
-    assert sampled(guider(model, given, fx.conditioning(13), negative)).isfinite().all()
+    assert sampled(guider(model, given, prompt(13), negative)).isfinite().all()
     assert seen == {number: number == positive for number in range(3)}
 
 
+@pytest.mark.newest
 def test_dual_cfg_with_the_positive_pass_alone_is_plain_sampling(nodes, world):
     model, positive, negative = cases.apply(nodes, world)
     plain = comfy.samplers.CFGGuider(model)
     plain.set_conds(positive, negative)
     plain.set_cfg(1.0)
-    alone = sampled(dual_cfg(model, positive, fx.conditioning(13), negative, cfg=(1.0, 1.0)))
+    alone = sampled(dual_cfg(model, positive, prompt(13), negative, cfg=(1.0, 1.0)))
     torch.testing.assert_close(alone, sampled(plain), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.newest
 def test_one_pass_alone_is_0_as_with_the_original(nodes, world):
     """Self-attention guidance evaluates the negative conds by themselves, under the number 0: pictures depend on it."""
     model, seen = who_sees_the_face(cases.patch(nodes, world, noise=0.3)[0])

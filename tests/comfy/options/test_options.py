@@ -3,6 +3,7 @@
 import inspect
 
 import pytest
+from instantid_swift.host.inputs import InputError
 from instantid_swift.options import DEFAULTS
 from oracle import cases
 
@@ -13,11 +14,13 @@ def widgets(nodes):
     return nodes["InstantIDOptions"].INPUT_TYPES()["required"]
 
 
+@pytest.mark.newest
 def test_untouched_it_is_the_default(nodes):
     values = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     assert cases.call(nodes, "InstantIDOptions", **values) == (DEFAULTS,)
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("node", WITH_OPTIONS)
 def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert list(nodes[node].INPUT_TYPES()["optional"])[-1] == "options"
@@ -25,6 +28,7 @@ def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert last.name == "options" and last.default is DEFAULTS
 
 
+@pytest.mark.newest
 def test_every_choice_is_accepted(nodes):
     plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     for name, (kind, _) in widgets(nodes).items():
@@ -34,10 +38,22 @@ def test_every_choice_is_accepted(nodes):
             assert made.factors("as original")
 
 
+@pytest.mark.newest
+@pytest.mark.parametrize("name, value", [
+    ("face_order", "biggest"), ("blocks", "some"), ("block_weights", 3), ("face_index", "x")])
+def test_what_a_link_brings_is_checked(nodes, name, value):
+    """ComfyUI checks widgets alone. The node that used the settings failed with a KeyError."""
+    plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
+    with pytest.raises(InputError, match=f"The input {name} must be"):
+        cases.call(nodes, "InstantIDOptions", **{**plain, name: value})
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("text, answer", [("", True), ("input 4: 0.5, middle: 1", True), (None, True)])
 def test_readable_block_weights(nodes, text, answer):
     assert nodes["InstantIDOptions"].VALIDATE_INPUTS(text) is answer
 
 
+@pytest.mark.newest
 def test_unreadable_block_weights_are_refused_when_queued(nodes):
     assert "'outer 3: 1' cannot be read" in nodes["InstantIDOptions"].VALIDATE_INPUTS("outer 3: 1")

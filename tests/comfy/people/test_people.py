@@ -134,7 +134,7 @@ def test_what_is_given_is_not_changed(nodes, world, persons):
 def test_errors_come_before_the_sampling(nodes, world, persons, wrong, error, words):
     people = people_of(nodes, {"person": persons["a"]}, {"person": persons["b"]})
     if "model" in wrong:
-        wrong = {"model": type("Patcher", (), {"model": object()})()}
+        wrong = {"model": type("Patcher", (), {"model": object(), "model_options": {}})()}
     with pytest.raises(error, match=words):
         apply(nodes, world, **{"people": people, **wrong})
 

@@ -73,7 +73,7 @@ def test_both_packages_are_installed(installed):
     """They share a folder, and pip installs one over the other: the usual reason why CUDA is gone."""
     installed("onnxruntime-gpu")
     reason, remedy = fallback_reason("CUDA")
-    assert reason.startswith("onnxruntime and onnxruntime-gpu are installed both")
+    assert reason.startswith("onnxruntime and onnxruntime-gpu are both installed")
     assert "pip uninstall -y onnxruntime onnxruntime-gpu`, then `python -m pip install onnxruntime-gpu`" in remedy
 
 

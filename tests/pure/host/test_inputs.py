@@ -1,5 +1,7 @@
 """Constants, NaN and unknown choices that reach a node: a sentence that names the input."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from instantid_swift.host.inputs import InputError, checked
@@ -11,15 +13,16 @@ class Node:
         return {"required": {"model": ("MODEL",), "image": ("IMAGE",), "weight": ("FLOAT", {}), "count": ("INT", {}),
                              "positive": ("CONDITIONING",), "face_embeds": ("FACE_EMBEDS",)},
                 "optional": {"mask": ("MASK",), "blocks": (["some", "all"], {}), "block_weights": ("STRING", {}),
-                             "control_net": ("CONTROL_NET",)}}
+                             "control_net": ("CONTROL_NET",), "options": ("INSTANTID_OPTIONS",)}}
 
     @checked
     def run(self, model=None, image=None, weight=1.0, count=1, positive=None, face_embeds=None, mask=None, blocks="all",
-            block_weights="", control_net=None, noise=0.35):
+            block_weights="", control_net=None, noise=0.35, options=()):
         return "ran"
 
 
-GOOD = {"model": object(), "image": torch.zeros(1), "weight": 0.5, "count": 2, "positive": [[torch.zeros(1), {}]], "mask": None,
+GOOD = {"model": SimpleNamespace(model_options={}),
+        "image": torch.zeros(1), "weight": 0.5, "count": 2, "positive": [[torch.zeros(1), {}]], "mask": None,
         "face_embeds": dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 4)), "blocks": "all", "block_weights": "",
         "control_net": None}
 
@@ -33,6 +36,8 @@ def test_what_a_node_declares_goes_through():
     *[(name, value, "Connect the output of") for name in ("model", "image", "mask", "control_net", "face_embeds", "positive")
       for value in (5, "text", 0.5, True, [1, 2])],
     *[(name, None, "Connect the output of") for name in ("model", "image", "positive")],
+    *[(name, value, "Connect the output of") for name in ("model", "control_net", "options") for value in (object(), {})],
+    *[("options", value, "Connect the output of InstantID Options") for value in ("text", None)],
     ("face_embeds", {}, "Connect the output of InstantID Patch Attention"),
     ("positive", [[1]], "Connect the output of CLIP Text Encode"),
     *[("weight", value, "The input weight is (nan|inf|-inf). Write a finite number") for value in (
