@@ -13,6 +13,8 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
+from people_wiring import apply_people as apply
+from people_wiring import people_of
 
 STEPS = {"steps": 2, "size": (16, 16)}
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
@@ -22,20 +24,6 @@ LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
 def persons(world):
     """{name of a portrait: PERSON}"""
     return {name: person_of_photos(world.analysis, fx.portrait(name)) for name in "abc"}
-
-
-def people_of(nodes, *people):
-    """The INSTANTID_PEOPLE of dictionaries, each the inputs of InstantIDPeople."""
-    listed = ()
-    for one in people:
-        listed, = cases.call(nodes, "InstantIDPeople", people=listed, **one)
-    return listed
-
-
-def apply(nodes, world, people, **over):
-    args = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, people=people, noise=0.0)
-    return cases.call(nodes, "ApplyInstantIDPeople", **{**args, **over})
 
 
 def terms_at(model, block):

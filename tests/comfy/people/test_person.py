@@ -13,6 +13,7 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError
 from oracle import cases
 from oracle import fixtures as fx
+from people_wiring import apply_people, apply_person, people_of
 
 STEPS = {"steps": 2, "size": (16, 16)}
 PHOTOS = ("a", "b")
@@ -38,27 +39,6 @@ def person_of(nodes, world, *names, **over):
 def save(nodes, person, name, **over):
     """What InstantIDSavePerson returns."""
     return nodes["InstantIDSavePerson"]().save(person, name, **over)
-
-
-def apply_person(nodes, world, person, **over):
-    args = dict(instantid=world.instantid, person=person, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, noise=0.0,
-                combine_embeds="average")
-    return cases.call(nodes, "ApplyInstantIDPerson", **{**args, **over})
-
-
-def people_of(nodes, *people):
-    """The INSTANTID_PEOPLE of dictionaries, each the inputs of InstantIDPeople."""
-    listed = ()
-    for one in people:
-        listed, = cases.call(nodes, "InstantIDPeople", people=listed, **one)
-    return listed
-
-
-def apply_people(nodes, world, people, **over):
-    args = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, people=people, noise=0.0)
-    return cases.call(nodes, "ApplyInstantIDPeople", **{**args, **over})
 
 
 def latents(applied, **over):
