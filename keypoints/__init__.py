@@ -2,6 +2,7 @@
 drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 
+from .json_form import usable_keypoints
 from .value import KeypointFace, Keypoints, draw
 
-__all__ = ["KeypointFace", "Keypoints", "draw"]
+__all__ = ["KeypointFace", "Keypoints", "draw", "usable_keypoints"]

@@ -43,6 +43,12 @@ class Cells(NamedTuple):
         """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
         return [self.key(value, seed) for value in self.values for seed in self.seeds]
 
+    def parts(self, start_at, end_at):
+        """For each value the part of the sampling in which InstantID acts: pairs of start_at and end_at."""
+        given = {"start_at": start_at, "end_at": end_at}
+        return [tuple({name: value if name == self.setting else of for name, of in given.items()}.values())
+                for value in self.values]
+
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
 

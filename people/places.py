@@ -27,14 +27,14 @@ class PersonInPicture(NamedTuple):
 
     @property
     def face(self):
-        """The KeypointFace that was given; None without one."""
-        return self.keypoints.faces[0] if self.keypoints is not None and self.keypoints.faces else None
+        """The KeypointFace that was given; None without keypoints."""
+        return None if self.keypoints is None else self.keypoints.faces[0]
 
 
 def hint_of_one(person, keypoints=None):
     """The drawing of one person's face, IMAGE [1, h, w, 3]: of the given Keypoints' first face, or of the first photo, at its
     size."""
-    if keypoints is not None and keypoints.faces:
+    if keypoints is not None:
         return drawing(keypoints._replace(faces=keypoints.faces[:1]))
     width, height = person.sizes[0].tolist()
     return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)))

@@ -160,6 +160,28 @@ def test_names_are_checked_when_the_prompt_is_queued(nodes):
     assert check("../Anna").startswith("A person cannot be saved under the name '../Anna': it holds '/'.")
 
 
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["ApplyInstantIDPerson", "InstantIDPeople", "InstantIDSweep"])
+def test_an_empty_part_of_the_sampling_is_refused_when_the_prompt_is_queued(nodes, name):
+    values = {"setting": "noise", "values": "0.1", "seeds": "1"} if name == "InstantIDSweep" else {}
+
+    def check(start_at, end_at):
+        return nodes[name].VALIDATE_INPUTS(start_at=start_at, end_at=end_at, **values)
+    assert check(0.8, 0.2) == ("This node has no effect, because start_at (0.8) is later than end_at (0.2). Set start_at below "
+                               "end_at.")
+    assert check(0.2, 0.2) is check(0.8, None) is check(None, 0.2) is True
+    assert check(-0.5, 0.2) == "start_at is -0.5, and must be a number from 0 to 1." and "end_at is 2," in check(0.2, 2.0)
+    assert nodes[name].VALIDATE_INPUTS() is True, "ComfyUI tells what is missing"
+
+
+@pytest.mark.newest
+def test_an_empty_part_that_comes_over_a_link_is_refused_before_the_sampling(nodes, world):
+    person, empty = person_of(nodes, world, "a"), {"start_at": 0.8, "end_at": 0.2}
+    for apply in (lambda: apply_person(nodes, world, person, **empty), lambda: people_of(nodes, {"person": person, **empty})):
+        with pytest.raises(PersonError, match="Set start_at below end_at"):
+            apply()
+
+
 def test_a_missing_file_is_named(nodes, folder):
     with pytest.raises(PersonError, match="The saved person nobody.safetensors is not in"):
         cases.call(nodes, "InstantIDLoadPerson", person="nobody.safetensors")
