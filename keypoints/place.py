@@ -59,8 +59,8 @@ def fitted(keypoints, box):
     """
     left, top, right, bottom = box
     if not (0 < right - left < math.inf and 0 < bottom - top < math.inf):
-        raise KeypointsError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. Connect "
-                             "a box with a width and a height above 0.")
+        raise KeypointsError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. "
+                             "Connect a box with a width and a height above 0.")
     boxes = np.array([face_box(face.points) for face in keypoints.faces])
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     extent = high - low
