@@ -6,10 +6,9 @@ from ..faces import Photos
 from ..host.inputs import checked
 from ..options import DEFAULTS
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
-from ..utils import pictures_to_image
 from . import head, place
 from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json, usable_keypoints
-from .value import KeypointFace, Keypoints, draw
+from .value import KeypointFace, Keypoints, drawing
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
@@ -187,14 +186,7 @@ class InstantIDDrawKeypoints:
 
     @checked
     def draw(self, keypoints, opacity=1.0):
-        return (_drawing(usable_keypoints(keypoints), opacity),)
-
-
-def _drawing(keypoints, opacity=1.0):
-    """IMAGE [1, h, w, 3] of the keypoints, in the memory layout of the preprocessor's drawings."""
-    faded = keypoints._replace(faces=tuple(
-        face._replace(opacities=tuple(value * opacity for value in face.opacities)) for face in keypoints.faces))
-    return pictures_to_image([draw(faded)])
+        return (drawing(usable_keypoints(keypoints), opacity),)
 
 
 class InstantIDRandomPose:
@@ -278,7 +270,7 @@ class InstantIDEditKeypoints:
         if background is not None:
             from nodes import PreviewImage
             shown["instantid_background"] = PreviewImage().save_images(background[:1].to(torch.float32))["ui"]["images"]
-        return {"ui": shown, "result": (edited, _drawing(edited), to_json(edited))}
+        return {"ui": shown, "result": (edited, drawing(edited), to_json(edited))}
 
 
 NODES = {

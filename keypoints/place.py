@@ -55,8 +55,11 @@ def resized(keypoints, width, height):
 def fitted(keypoints, box):
     """Returns the keypoints as large as a box allows, in its middle. All faces together are moved and scaled evenly.
 
-    box: (left, top, right, bottom) in pixels. KeypointsError if the box is empty or endless.
+    box: (left, top, right, bottom) in pixels, None where a mask selects nothing. KeypointsError if the box is empty or endless.
     """
+    if box is None:
+        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
+                             "of the face.")
     left, top, right, bottom = box
     if not (0 < right - left < math.inf and 0 < bottom - top < math.inf):
         raise KeypointsError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. "
@@ -72,15 +75,14 @@ def fitted(keypoints, box):
 
 
 def box_of_mask(mask, width, height):
-    """Returns (left, top, right, bottom) of what a mask selects, in pixels of a picture.
+    """Returns (left, top, right, bottom) of what a mask selects, in pixels of a picture; None if it selects nothing.
 
-    mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected. KeypointsError if nothing is.
+    mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected.
     """
     mask = mask.reshape(-1, *mask.shape[-2:])[0].detach().cpu().numpy() > 0.5
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
-                             "of the face.")
+        return None
     across, down = width / mask.shape[1], height / mask.shape[0]
     return columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down
 

@@ -188,6 +188,9 @@ class InstantIDSweep:
                                    "itself. Take the link off.")
         measure.known_of(insightface, image if reference is None else reference, options.choice, options.small_faces)
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
+        for name in sweep.NEEDED_LINKS:
+            if name not in links:
+                raise sweep.SweepError(f"The input {name} has no link. Connect the node that makes it.")
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
                                    {name: given[name] for name in sweep.SAMPLER_WIDGETS})

@@ -18,6 +18,7 @@ SETTINGS = [*NUMBERS, BLOCKS]
 APPLY = "ApplyInstantIDAdvanced"
 APPLY_LINKS = ("instantid", "insightface", "control_net", "image", "model", "positive", "negative", "image_kps", "mask",
                "options")
+NEEDED_LINKS = (*APPLY_LINKS[:7], "latent_image", "vae")  # the others are optional
 APPLY_WIDGETS = ("ip_weight", "cn_strength", "start_at", "end_at", "noise", "combine_embeds")
 SAMPLER_WIDGETS = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
 OPTIONS = {"face_order": "largest", "face_index": 0, "no_face": "skip", "small_faces": False, "block_weights": "",
@@ -54,7 +55,7 @@ class Cells(NamedTuple):
 
 
 def label(value):
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def cells_of(setting, values, seeds):

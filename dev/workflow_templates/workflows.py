@@ -72,10 +72,12 @@ def of_two_people(text, *more, **links):
                   "shirt, on the right a person in a red coat")
     latent, photos, persons, lists = empty_latent(*WIDE), [], [], []
     for side in ("left", "right"):
-        photos.append(photo(f"Photo: {side}", f"person_{side}.png"))
-        persons.append(Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=photos[-1][0]))
-        before = {"people": lists[-1][0]} if lists else {}
-        lists.append(Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=persons[-1][0], **before))
+        of_side = photo(f"Photo: {side}", f"person_{side}.png")
+        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=of_side[0])
+        listed = Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=person[0])
+        if lists:
+            listed.joined(people=lists[-1][0])
+        photos, persons, lists = [*photos, of_side], [*persons, person], [*lists, listed]
     applied = Node("ApplyInstantIDPeople", [0.35, *WIDE]).joined(
         instantid=world.adapter[0], control_net=world.control_net[0], model=world.checkpoint[0], positive=world.positive[0],
         negative=world.negative[0], people=lists[-1][0], **links)

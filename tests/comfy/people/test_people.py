@@ -13,8 +13,8 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
-from people_wiring import apply_people as apply
-from people_wiring import people_of
+from wiring.people import apply_people as apply
+from wiring.people import people_of
 
 STEPS = {"steps": 2, "size": (16, 16)}
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
@@ -125,6 +125,16 @@ def test_errors_come_before_the_sampling(nodes, world, persons, wrong, error, wo
         wrong = {"model": type("Patcher", (), {"model": object()})()}
     with pytest.raises(error, match=words):
         apply(nodes, world, **{"people": people, **wrong})
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("wrong, words", [
+    ({"keypoints": Keypoints(640, 480, ())}, "The keypoints hold 0 faces"),
+    ({"keypoints": "a text"}, "Keypoints were expected"), ({"people": "a text"}, "There are no people"),
+    ({"person": "a text"}, "A person was expected, and this is 'a text'")])
+def test_what_is_no_person_is_refused(nodes, persons, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        cases.call(nodes, "InstantIDPeople", **{"person": persons["a"], **wrong})
 
 
 @pytest.mark.newest

@@ -13,7 +13,7 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError
 from oracle import cases
 from oracle import fixtures as fx
-from people_wiring import apply_people, apply_person, people_of
+from wiring.people import apply_people, apply_person, people_of
 
 STEPS = {"steps": 2, "size": (16, 16)}
 PHOTOS = ("a", "b")

@@ -7,7 +7,7 @@ import torch
 from instantid_swift.people.person import person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
-from people_wiring import apply_people, people_of
+from wiring.people import apply_people, people_of
 
 pytestmark = pytest.mark.newest
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()

@@ -38,6 +38,10 @@ def test_a_cell_keeps_its_name_in_another_sweep():
     assert set(few.keys) < set(more.keys) and len(set(more.keys)) == 9
 
 
+def test_values_that_hardly_differ_are_different_cells():
+    assert len(set(cells_of("noise", "0.1234567, 0.1234568", "1").keys)) == 2
+
+
 def scores(*of_values):
     """Scores of values 0, 1, ... with one seed. of_values: the numbers of each."""
     cells = cells_of("ip_weight", ", ".join(map(str, range(len(of_values)))), "7")

@@ -142,6 +142,11 @@ def test_a_wrong_value_is_refused_before_anything_runs(client, workflow):
         client.queue(changed(workflow, "sweep", setting="start_at", values="0.1, 0.9", end_at=0.8))
 
 
+def test_a_constant_in_place_of_a_link_is_refused_before_anything_is_made(client, workflow):
+    with pytest.raises(PromptError, match="The input vae has no link"):
+        client.queue(changed(workflow, "sweep", vae="none"))
+
+
 def test_a_photo_without_a_face_is_refused_before_the_sampling(client, workflow):
     blank = {**workflow, "photo": node("EmptyImage", width=300, height=200, batch_size=1, color=0)}
     watched = Watched()
