@@ -16,7 +16,7 @@ from oracle import fixtures as fx
 from wiring.people import apply_people as apply
 from wiring.people import people_of
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
 
 
@@ -98,7 +98,8 @@ def test_half_precision_and_fused(nodes, world, persons, dtype):
     model, net = fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
     people = people_of(nodes, *({"person": persons[name], "cn_strength": strength, "end_at": strength}
                                 for name, strength in (("a", 0.4), ("b", 0.9), ("c", 1.0))))
-    latents = fx.sample(*apply(nodes, world, people, model=model, control_net=net, options=Options(attention="fused")), **STEPS)
+    applied = apply(nodes, world, people, model=model, control_net=net, options=Options(attention="fused"))
+    latents = fx.sample(*applied, steps=1, size=(8, 8))
     assert latents.isfinite().all()
 
 

@@ -15,7 +15,7 @@ from oracle import cases
 from oracle import fixtures as fx
 from wiring.people import apply_people, apply_person, people_of
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 PHOTOS = ("a", "b")
 
 
