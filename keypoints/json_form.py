@@ -63,7 +63,7 @@ def usable_keypoints(keypoints):
     size = np.array([keypoints.width, keypoints.height])
     for number, face in enumerate(keypoints.faces):
         for point in np.asarray(face.points):
-            if not ((point >= -FARTHEST * size) & (point <= (FARTHEST + 1) * size)).all():  # nor is NaN
+            if not ((point >= -FARTHEST * size) & (point <= (FARTHEST + 1) * size)).all():  # true of NaN, too
                 name = "The keypoints" if len(keypoints.faces) == 1 else f"Face {number} of the keypoints"
                 raise KeypointsError(f"{name}: the point {_quoted(point.tolist())} is more than {FARTHEST} pictures away from "
                                      f"the picture of {_size(size)} pixels. Move it closer.")

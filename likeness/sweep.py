@@ -46,8 +46,7 @@ class Cells(NamedTuple):
 
     def parts(self, start_at, end_at):
         """For each value the part of the sampling in which InstantID acts: pairs of start_at and end_at."""
-        given = {"start_at": start_at, "end_at": end_at}
-        return [tuple({name: value if name == self.setting else of for name, of in given.items()}.values())
+        return [(value if self.setting == "start_at" else start_at, value if self.setting == "end_at" else end_at)
                 for value in self.values]
 
     def key(self, value, seed):
