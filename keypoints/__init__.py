@@ -2,6 +2,7 @@
 drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 
-from .value import KeypointFace, Keypoints, draw
+from .json_form import usable_keypoints
+from .value import KeypointFace, Keypoints, draw, drawing
 
-__all__ = ["KeypointFace", "Keypoints", "draw"]
+__all__ = ["KeypointFace", "Keypoints", "draw", "drawing", "usable_keypoints"]

@@ -44,14 +44,35 @@ def from_json(text):
     except (ValueError, RecursionError) as error:
         raise KeypointsError(f"The keypoints cannot be read as JSON: {_quoted(text)}. Write them like {EXAMPLE}") from error
     faces = found if isinstance(found, list) else [found]
-    if not 0 < len(faces) <= MOST_FACES:
-        raise KeypointsError(f"The keypoints hold {len(faces)} faces; they must hold 1 to {MOST_FACES}.")
+    _check_number_of(faces)
     read = [_face(face, number if isinstance(found, list) else None) for number, face in enumerate(faces)]
     sizes = sorted({size for size, _ in read})
     if len(sizes) > 1:
         raise KeypointsError(f"The faces of the keypoints are in pictures of different sizes ({_size(sizes[0])} and "
                              f"{_size(sizes[1])}). Give all of them the same width and height.")
-    return Keypoints(*sizes[0], tuple(face for _, face in read))
+    return usable_keypoints(Keypoints(*sizes[0], tuple(face for _, face in read)))
+
+
+def usable_keypoints(keypoints):
+    """Returns keypoints that can be drawn and written: those given. KeypointsError if they are no `Keypoints`, hold no face or
+    too many, or if a point is not a number or far outside of the picture."""
+    if not isinstance(keypoints, Keypoints):
+        raise KeypointsError(f"Keypoints were expected, and this is {keypoints!r:.{QUOTED}}. Connect InstantID Keypoints, or "
+                             "another node that gives keypoints.")
+    _check_number_of(keypoints.faces)
+    size = np.array([keypoints.width, keypoints.height])
+    for number, face in enumerate(keypoints.faces):
+        for point in np.asarray(face.points):
+            if not ((point >= -FARTHEST * size) & (point <= (FARTHEST + 1) * size)).all():  # true of NaN, too
+                name = "The keypoints" if len(keypoints.faces) == 1 else f"Face {number} of the keypoints"
+                raise KeypointsError(f"{name}: the point {_quoted(point.tolist())} is more than {FARTHEST} pictures away from "
+                                     f"the picture of {_size(size)} pixels. Move it closer.")
+    return keypoints
+
+
+def _check_number_of(faces):
+    if not 0 < len(faces) <= MOST_FACES:
+        raise KeypointsError(f"The keypoints hold {len(faces)} faces; they must hold 1 to {MOST_FACES}.")
 
 
 def _face(content, number):
@@ -69,10 +90,6 @@ def _face(content, number):
             isinstance(point, list) and len(point) == 2 and all(map(_is_number, point)) for point in points):
         raise KeypointsError(f"{name}: array must hold five points [x, y] (left eye, right eye, nose, left and right corner "
                              f"of the mouth), all of finite numbers; found {_quoted(points)}.")
-    for point in points:
-        if any(not -FARTHEST * side <= value <= (FARTHEST + 1) * side for value, side in zip(point, size, strict=True)):
-            raise KeypointsError(f"{name}: the point {_quoted(point)} is more than {FARTHEST} pictures away from the picture "
-                                 f"of {_size(size)} pixels. Move it closer.")
     opacities = content.get("opacities", list(ALL_VISIBLE))
     if not isinstance(opacities, list) or len(opacities) != POINTS or not all(
             _is_number(opacity) and 0 <= opacity <= 1 for opacity in opacities):

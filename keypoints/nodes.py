@@ -3,12 +3,12 @@
 import torch
 
 from ..faces import Photos
+from ..host.inputs import checked
 from ..options import DEFAULTS
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
-from ..utils import pictures_to_image
 from . import head, place
-from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json
-from .value import KeypointFace, Keypoints, draw
+from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json, usable_keypoints
+from .value import KeypointFace, Keypoints, drawing
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
@@ -53,9 +53,11 @@ class InstantIDKeypoints:
             "optional": {"options": OPTIONS},
         }
 
+    @checked
     def find(self, insightface, image, faces="chosen", options=DEFAULTS):
         found = _faces_of(insightface, image[:1], faces == "all", options)
-        keypoints = Keypoints(image.shape[2], image.shape[1], tuple(KeypointFace(face.points) for face in found))
+        keypoints = usable_keypoints(Keypoints(image.shape[2], image.shape[1], tuple(
+            KeypointFace(face.points) for face in found)))
         return keypoints, to_json(keypoints)
 
 
@@ -98,14 +100,16 @@ class InstantIDPlaceKeypoints:
             },
         }
 
+    @checked
     def place(self, keypoints, move_x=0.0, move_y=0.0, scale=1.0, rotate=0.0, flip=False, box=None, mask=None):
+        keypoints = usable_keypoints(keypoints)
         if flip:
             keypoints = place.flipped(keypoints)
         if box is not None:
             keypoints = place.fitted(keypoints, place.corners(box))
         elif mask is not None:
             keypoints = place.fitted(keypoints, place.box_of_mask(mask, keypoints.width, keypoints.height))
-        return (place.moved(place.rotated(place.scaled(keypoints, scale), rotate), move_x, move_y),)
+        return (usable_keypoints(place.moved(place.rotated(place.scaled(keypoints, scale), rotate), move_x, move_y)),)
 
 
 class InstantIDTurnHead:
@@ -136,10 +140,11 @@ class InstantIDTurnHead:
             "optional": {"keypoints": ("KEYPOINTS", {"tooltip": "Keypoints whose heads are turned, in place of a new head."})},
         }
 
+    @checked
     def turn(self, yaw, pitch, roll, x=0.5, y=0.4, size=0.5, width=1024, height=1024, keypoints=None):
         if keypoints is None:
             return (head.turned_head(width, height, x, y, size, yaw, pitch, roll),)
-        return (head.turn(keypoints, yaw, pitch, roll),)
+        return (usable_keypoints(head.turn(usable_keypoints(keypoints), yaw, pitch, roll)),)
 
 
 class InstantIDJoinKeypoints:
@@ -157,8 +162,9 @@ class InstantIDJoinKeypoints:
         return {"required": {"first": GIVEN, "second": GIVEN},
                 "optional": {name: ("KEYPOINTS", {"tooltip": "Keypoints of further faces."}) for name in ("third", "fourth")}}
 
+    @checked
     def join(self, first, second, third=None, fourth=None):
-        return (place.joined([part for part in (first, second, third, fourth) if part is not None]),)
+        return (place.joined([usable_keypoints(part) for part in (first, second, third, fourth) if part is not None]),)
 
 
 class InstantIDDrawKeypoints:
@@ -178,15 +184,9 @@ class InstantIDDrawKeypoints:
                                                    "them."),
         }}
 
+    @checked
     def draw(self, keypoints, opacity=1.0):
-        return (_drawing(keypoints, opacity),)
-
-
-def _drawing(keypoints, opacity=1.0):
-    """IMAGE [1, h, w, 3] of the keypoints, in the memory layout of the preprocessor's drawings."""
-    faded = keypoints._replace(faces=tuple(
-        face._replace(opacities=tuple(value * opacity for value in face.opacities)) for face in keypoints.faces))
-    return pictures_to_image([draw(faded)])
+        return (drawing(usable_keypoints(keypoints), opacity),)
 
 
 class InstantIDRandomPose:
@@ -219,6 +219,7 @@ class InstantIDRandomPose:
             "width": WIDTH, "height": HEIGHT,
         }}
 
+    @checked
     def draw_lots(self, seed, width, height, **limits):
         ranges = {name: (limits[f"{name}_from"], limits[f"{name}_to"]) for name in ("x", "y", "size", "yaw", "pitch", "roll")}
         return (head.random_pose(seed, width, height, ranges),)
@@ -251,23 +252,25 @@ class InstantIDEditKeypoints:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, state):
+    def VALIDATE_INPUTS(cls, state=None):
         """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
         try:
-            if state:
+            if state and state.strip():
                 from_json(state)
         except KeypointsError as error:
             return str(error)
         return True
 
+    @checked
     def edit(self, width, height, state="", keypoints=None, background=None):
-        begun_with = head.frontal_head(width, height) if keypoints is None else place.resized(keypoints, width, height)
+        begun_with = (head.frontal_head(width, height) if keypoints is None
+                      else place.resized(usable_keypoints(keypoints), width, height))
         edited = place.resized(from_json(state), width, height) if state.strip() else begun_with
         shown = {"instantid_begun_with": [to_json(begun_with)]}
         if background is not None:
             from nodes import PreviewImage
             shown["instantid_background"] = PreviewImage().save_images(background[:1].to(torch.float32))["ui"]["images"]
-        return {"ui": shown, "result": (edited, _drawing(edited), to_json(edited))}
+        return {"ui": shown, "result": (edited, drawing(edited), to_json(edited))}
 
 
 NODES = {

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from .head import face_box
-from .json_form import MOST_FACES, KeypointsError
+from .json_form import KeypointsError, usable_keypoints
 from .value import Keypoints
 
 MIRRORED = [1, 0, 2, 4, 3]  # left and right change places
@@ -55,12 +55,15 @@ def resized(keypoints, width, height):
 def fitted(keypoints, box):
     """Returns the keypoints as large as a box allows, in its middle. All faces together are moved and scaled evenly.
 
-    box: (left, top, right, bottom) in pixels. KeypointsError if the box is empty.
+    box: (left, top, right, bottom) in pixels, None where a mask selects nothing. KeypointsError if the box is empty or endless.
     """
+    if box is None:
+        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
+                             "of the face.")
     left, top, right, bottom = box
-    if not (right > left and bottom > top):
-        raise KeypointsError("The keypoints cannot be fitted into an empty box. Draw a mask that is not black, or a box with a "
-                             "width and a height above 0.")
+    if not (0 < right - left < math.inf and 0 < bottom - top < math.inf):
+        raise KeypointsError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. "
+                             "Connect a box with a width and a height above 0.")
     boxes = np.array([face_box(face.points) for face in keypoints.faces])
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     extent = high - low
@@ -72,15 +75,14 @@ def fitted(keypoints, box):
 
 
 def box_of_mask(mask, width, height):
-    """Returns (left, top, right, bottom) of what a mask selects, in pixels of a picture.
+    """Returns (left, top, right, bottom) of what a mask selects, in pixels of a picture; None if it selects nothing.
 
-    mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected. KeypointsError if nothing is.
+    mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected.
     """
     mask = mask.reshape(-1, *mask.shape[-2:])[0].detach().cpu().numpy() > 0.5
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
-        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
-                             "of the face.")
+        return None
     across, down = width / mask.shape[1], height / mask.shape[0]
     return columns[0] * across, rows[0] * down, (columns[-1] + 1) * across, (rows[-1] + 1) * down
 
@@ -91,10 +93,8 @@ def joined(parts):
     KeypointsError if they are too many.
     """
     width, height = parts[0].width, parts[0].height
-    faces = tuple(face for part in parts for face in resized(part, width, height).faces)
-    if len(faces) > MOST_FACES:
-        raise KeypointsError(f"The keypoints together hold {len(faces)} faces; {MOST_FACES} are the most.")
-    return Keypoints(width, height, faces)
+    return usable_keypoints(Keypoints(width, height, tuple(
+        face for part in parts for face in resized(part, width, height).faces)))
 
 
 def corners(box):

@@ -2,7 +2,7 @@
 
 from ..host.server import instance
 from . import head
-from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json
+from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json, usable_keypoints
 
 PATH = "/instantid_swift/keypoints"
 
@@ -22,8 +22,9 @@ def answer(asked):
         keypoints, number = from_json(asked["state"]), int(asked["face"])
         turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)),
                            *(float(asked[angle]) for angle in ("yaw", "pitch", "roll")))
-        faces = (*keypoints.faces[:number], *turned.faces, *keypoints.faces[number + 1:])
-        return to_json(keypoints._replace(faces=faces))
+        faces = list(keypoints.faces)
+        faces[number], = turned.faces
+        return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
     except KeypointsError:
         raise
     except (TypeError, KeyError, ValueError, IndexError, OverflowError) as error:

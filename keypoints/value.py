@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..utils import ALL_VISIBLE, paint_keypoints
+from ..utils import ALL_VISIBLE, paint_keypoints, pictures_to_image
 
 
 class KeypointFace(NamedTuple):
@@ -29,3 +29,13 @@ def draw(keypoints):
     for face in keypoints.faces:
         paint_keypoints(canvas, face.points, face.opacities)
     return canvas
+
+
+def drawing(keypoints, opacity=1.0):
+    """Keypoints as IdentityNet reads them: IMAGE [1, h, w, 3], in the memory layout of the preprocessor's drawings.
+
+    opacity: of all points, besides their own.
+    """
+    faded = keypoints._replace(faces=tuple(
+        face._replace(opacities=tuple(value * opacity for value in face.opacities)) for face in keypoints.faces))
+    return pictures_to_image([draw(faded)])

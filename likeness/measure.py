@@ -118,6 +118,8 @@ def known_of(analysis, reference, choice=faces.LARGEST, small_faces=False):
 
     faces.NoFaceError if no photo shows a face; LikenessError if a person was made with another network.
     """
+    if not isinstance(reference, Person | torch.Tensor):
+        raise LikenessError(f"The reference is {reference!r:.80}, which cannot be used. Connect photos or a person.")
     if not isinstance(reference, Person):
         return faces.reference_embeddings(analysis, reference, choice, small_faces=small_faces)[:, 0]
     embedder, sha256 = embedder_of(analysis)

@@ -1,6 +1,7 @@
 """Nodes that look at faces, measure likeness, and sweep one setting."""
 
 import torch
+from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 from nodes import KSampler, PreviewImage
 
@@ -8,7 +9,7 @@ from .. import faces, timing
 from ..host import server
 from ..host.inputs import checked
 from ..options import DEFAULTS, inputs
-from ..people.nodes import ApplyInstantIDPerson
+from ..people.nodes import ApplyInstantIDPerson, reason_against_part
 from . import measure, numbered, report, sheet, sweep
 
 CATEGORY = "InstantID/likeness"
@@ -169,11 +170,11 @@ class InstantIDSweep:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, setting, values, seeds):
+    def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None, start_at=None, end_at=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
         try:
             if None not in (setting, values, seeds):
-                sweep.cells_of(setting, values, seeds)
+                _cells_of(setting, values, seeds, start_at, end_at)
         except sweep.SweepError as error:
             return str(error)
         return True
@@ -181,12 +182,15 @@ class InstantIDSweep:
     @checked
     def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
               **given):
-        cells = sweep.cells_of(setting, values, seeds)
+        cells = _cells_of(setting, values, seeds, given["start_at"], given["end_at"])
         if setting == sweep.BLOCKS and options != DEFAULTS:
             raise sweep.SweepError("Block selections cannot be varied with InstantID Options connected, which chooses one "
                                    "itself. Take the link off.")
         measure.known_of(insightface, image if reference is None else reference, options.choice, options.small_faces)
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
+        for name in sweep.NEEDED_LINKS:
+            if name not in links:
+                raise sweep.SweepError(f"The input {name} has no link. Connect the node that makes it.")
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
                                    {name: given[name] for name in sweep.SAMPLER_WIDGETS})
@@ -195,6 +199,26 @@ class InstantIDSweep:
                           reference=links.get("reference", links["image"]), values=values, seeds=seeds, **optional, **pictures)
         server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
         return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
+
+
+def _cells_of(setting, values, seeds, start_at, end_at):
+    """The Cells of a sweep. SweepError also where InstantID would act in no part of a cell's sampling."""
+    cells = sweep.cells_of(setting, values, seeds)
+    for part in cells.parts(start_at, end_at):
+        reason = reason_against_part(*part)
+        if reason:
+            raise sweep.SweepError(reason)
+    return cells
+
+
+class _Pictures(dict):
+    """Optional inputs of a node, of which any further one is a picture that is made when the node asks for it."""
+
+    def __contains__(self, name):
+        return True
+
+    def __getitem__(self, name):
+        return self.get(name, ("IMAGE", {"lazy": True}))
 
 
 class InstantIDSweepResult:
@@ -216,9 +240,17 @@ class InstantIDSweepResult:
             "setting": ("STRING", {"default": "ip_weight", "tooltip": swept}),
             "values": ("STRING", {"default": "", "tooltip": swept}),
             "seeds": ("STRING", {"default": "", "tooltip": swept}),
-        }, "optional": {"options": inputs.OPTIONS}}
+        }, "optional": _Pictures(options=inputs.OPTIONS), "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"}}
 
-    def collect(self, insightface, reference, setting, values, seeds, options=DEFAULTS, **pictures):
+    def check_lazy_status(self, setting, values, seeds, dynprompt, unique_id, **pictures):
+        """ComfyUI asks this whenever an input has come. Answers with the next picture to be made, and shows the progress on
+        InstantID Sweep."""
+        keys = sweep.cells_of(setting, values, seeds).keys
+        missing = [key for key in keys if key in pictures and pictures[key] is None]
+        ProgressBar(len(keys), dynprompt.get_display_node_id(unique_id)).update_absolute(len(keys) - len(missing))
+        return missing[:1]
+
+    def collect(self, insightface, reference, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, **pictures):
         cells = sweep.cells_of(setting, values, seeds)
         places = [(value, seed) for value in cells.values for seed in cells.seeds]
         if pictures.keys() != set(cells.keys):

@@ -18,6 +18,7 @@ SETTINGS = [*NUMBERS, BLOCKS]
 APPLY = "ApplyInstantIDAdvanced"
 APPLY_LINKS = ("instantid", "insightface", "control_net", "image", "model", "positive", "negative", "image_kps", "mask",
                "options")
+NEEDED_LINKS = (*APPLY_LINKS[:7], "latent_image", "vae")  # the others are optional
 APPLY_WIDGETS = ("ip_weight", "cn_strength", "start_at", "end_at", "noise", "combine_embeds")
 SAMPLER_WIDGETS = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
 OPTIONS = {"face_order": "largest", "face_index": 0, "no_face": "skip", "small_faces": False, "block_weights": "",
@@ -43,12 +44,17 @@ class Cells(NamedTuple):
         """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
         return [self.key(value, seed) for value in self.values for seed in self.seeds]
 
+    def parts(self, start_at, end_at):
+        """For each value the part of the sampling in which InstantID acts: pairs of start_at and end_at."""
+        return [(value if self.setting == "start_at" else start_at, value if self.setting == "end_at" else end_at)
+                for value in self.values]
+
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
 
 
 def label(value):
-    return value if isinstance(value, str) else f"{value:g}"
+    return value if isinstance(value, str) else f"{value:.10g}"
 
 
 def cells_of(setting, values, seeds):

@@ -8,6 +8,7 @@ from .. import timing
 from ..host import server
 from ..host.inputs import checked
 from ..identity import usable_adapter
+from ..keypoints import usable_keypoints
 from ..options import DEFAULTS, inputs
 from . import files
 from .apply import apply_people, apply_person, check_list
@@ -30,6 +31,25 @@ def register_folder():
     """Makes ComfyUI know the kind of folder, beside those that extra_model_paths.yaml has named."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     folder_paths.folder_names_and_paths[FOLDER] = (folder_paths.get_folder_paths(FOLDER), {files.EXTENSION})
+
+
+def reason_against_part(start_at, end_at):
+    """Returns a sentence that says why InstantID cannot act in this part of the sampling; an empty string where it can.
+
+    start_at, end_at: None where they are not known yet. A node that asks this in VALIDATE_INPUTS has ComfyUI no longer compare
+    the two with their limits.
+    """
+    for name, value in (("start_at", start_at), ("end_at", end_at)):
+        if value is not None and not 0 <= value <= 1:
+            return f"{name} is {value:g}, and must be a number from 0 to 1."
+    reason = inputs.reason_for_no_effect(start_at, end_at)
+    return reason and f"{reason} Set start_at below end_at."
+
+
+def _check_part(start_at, end_at):
+    reason = reason_against_part(start_at, end_at)
+    if reason:
+        raise PersonError(reason)
 
 
 def _shown(person):
@@ -90,7 +110,7 @@ class InstantIDSavePerson:
         }}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, name):
+    def VALIDATE_INPUTS(cls, name=None):
         """ComfyUI asks this when a prompt is queued. name is None where the widget is an input from another node."""
         try:
             files.file_name("person" if name is None else name)
@@ -206,13 +226,18 @@ class ApplyInstantIDPerson:
             },
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
+        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        return reason_against_part(start_at, end_at) or True
+
     @checked
     @timing.staged("apply")
     def apply(self, instantid, person, control_net, model, positive, negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         check_people(person)
+        _check_part(start_at, end_at)
         one = PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask)
-        _say_if_without_effect([one])
         return apply_person(usable_adapter(instantid), control_net, model, positive, negative, one, noise, combine_embeds,
                             image_kps, options)
 
@@ -243,9 +268,19 @@ class InstantIDPeople:
             },
         }
 
+    @classmethod
+    def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
+        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        return reason_against_part(start_at, end_at) or True
+
     @checked
     def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):
         check_people(person)
+        if people != ():
+            check_list(people)
+        if keypoints is not None:
+            usable_keypoints(keypoints)
+        _check_part(start_at, end_at)
         return ((*people, PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask, keypoints)),)
 
 
@@ -286,17 +321,8 @@ class ApplyInstantIDPeople:
     def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
         check_list(people)
-        _say_if_without_effect(people)
         return apply_people(usable_adapter(instantid), control_net, model, positive, negative, people, noise, image_kps,
                             options, width, height)
-
-
-def _say_if_without_effect(people):
-    """Tells the user that a part of the sampling is empty."""
-    for one in people:
-        reason = inputs.reason_for_no_effect(one.start_at, one.end_at)
-        if reason:
-            server.say_on_node(f"{reason} Set start_at below end_at.")
 
 
 NODES = {

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import torch
 
-from ..controlnet import ControlNetError
 from ..host import server
 from ..identity import LatentMask
-from ..keypoints import KeypointFace, Keypoints, draw
-from ..utils import KEYPOINT_COLOURS, NOSE, pictures_to_image
+from ..keypoints import KeypointFace, Keypoints, drawing
+from ..keypoints.place import box_of_mask, resized
+from ..utils import KEYPOINT_COLOURS, NOSE
+from .person import PersonError
 
 SMALLEST_SIDE = 512          # of a drawing: IdentityNet knows points of one size, whatever the picture's
 FACE_PART = 0.25             # of the shorter side of a person's part of the picture that the five points extend over
@@ -27,22 +28,17 @@ class PersonInPicture(NamedTuple):
 
     @property
     def face(self):
-        """The KeypointFace that was given; None without one."""
-        return self.keypoints.faces[0] if self.keypoints is not None and self.keypoints.faces else None
+        """The KeypointFace that was given; None without keypoints."""
+        return None if self.keypoints is None else self.keypoints.faces[0]
 
 
 def hint_of_one(person, keypoints=None):
     """The drawing of one person's face, IMAGE [1, h, w, 3]: of the given Keypoints' first face, or of the first photo, at its
     size."""
-    if keypoints is not None and keypoints.faces:
+    if keypoints is not None:
         return drawing(keypoints._replace(faces=keypoints.faces[:1]))
     width, height = person.sizes[0].tolist()
     return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)))
-
-
-def drawing(keypoints):
-    """Keypoints as IdentityNet reads them: IMAGE [1, h, w, 3]."""
-    return pictures_to_image([draw(keypoints)])
 
 
 def place_people(people, width, height, image_kps=None):
@@ -83,12 +79,10 @@ def keypoints_of(people, width, height):
     faces = []
     for number, one in enumerate(people):
         if one.face is not None:
-            scale = torch.tensor([width / one.keypoints.width, height / one.keypoints.height], dtype=torch.float64)
-            points = torch.as_tensor(one.face.points, dtype=torch.float64) * scale
-            faces.append(KeypointFace(points.numpy(), one.face.opacities))
+            faces.append(resized(one.keypoints, width, height).faces[0])
         else:
             part = (number * width / len(people), 0.0, (number + 1) * width / len(people), float(height))
-            box = part if one.mask is None else _box_of(LatentMask(one.mask).masks[0], width, height) or part
+            box = part if one.mask is None else box_of_mask(LatentMask(one.mask).masks, width, height) or part
             faces.append(KeypointFace(face_in_box(one.person.points[0], box).numpy()))
     return Keypoints(width, height, tuple(faces))
 
@@ -101,16 +95,6 @@ def face_in_box(points, box):
     scale = FACE_PART * min(right - left, bottom - top) / max(float((high - low).max()), 1.0)
     centre = torch.tensor([left + FACE_CENTRE[0] * (right - left), top + FACE_CENTRE[1] * (bottom - top)], dtype=torch.float64)
     return (points - (low + high) / 2) * scale + centre
-
-
-def _box_of(mask, width, height):
-    """What a mask [H, W] covers in a picture of a size: (left, top, right, bottom); None if that is nothing."""
-    rows, columns = (mask > 0.5).nonzero(as_tuple=True)
-    if not len(rows):
-        return None
-    across, down = width / mask.shape[1], height / mask.shape[0]
-    return (int(columns.min()) * across, int(rows.min()) * down,
-            (int(columns.max()) + 1) * across, (int(rows.max()) + 1) * down)
 
 
 def _centres(people, keypoints, image_kps):
@@ -141,6 +125,6 @@ def strips(centres, width, height):
     for number, left, right in zip(order, borders, borders[1:], strict=False):
         masks[number][:, :, left:right] = 1
         if right <= left:
-            raise ControlNetError("The faces of two people are at the same place, so the picture cannot be divided between "
-                                  "them. Move the keypoints apart, or connect a mask to each InstantID People.")
+            raise PersonError("The faces of two people are at the same place, so the picture cannot be divided between them. "
+                              "Move the keypoints apart, or connect a mask to each InstantID People.")
     return masks

@@ -6,6 +6,7 @@ from workflow_templates.graph import Node, workflow
 from workflow_templates.parts import LIGHTNING, SIDE, World, empty_latent, note, photo, sampler
 
 ADVANCED = (0.8, 0.8, 0, 1, 0.35, "average")    # ip_weight, cn_strength, start_at, end_at, noise, combine_embeds
+WIDE = 1200, 824    # pixels of a picture of two people
 
 
 def portrait():
@@ -64,30 +65,37 @@ choose photos of a similar shape. A photo in which no face is found is left out,
         [world.sampler, world.decode], [world.save])
 
 
-def two_people():
-    """InstantID two people"""
+def of_two_people(text, *more, **links):
+    """A workflow with two people in one picture, each from a photo. text: of the note. more: nodes below the prompts. links: of
+    Apply InstantID People, besides those that it always has."""
     world = World("photo of two people side by side in a sunlit garden, 50 mm, natural colours, on the left a person in a blue "
                   "shirt, on the right a person in a red coat")
-    latent, photos, people = empty_latent(1200, 824), [], []
+    latent, photos, persons, lists = empty_latent(*WIDE), [], [], []
     for side in ("left", "right"):
-        photos.append(photo(f"Photo: {side}", f"person_{side}.png"))
-        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=photos[-1][0])
+        of_side = photo(f"Photo: {side}", f"person_{side}.png")
+        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=of_side[0])
         listed = Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=person[0])
-        people.append((person, listed if not people else listed.joined(people=people[-1][1][0])))
-    applied = Node("ApplyInstantIDPeople", [0.35, 1200, 824]).joined(
+        if lists:
+            listed.joined(people=lists[-1][0])
+        photos, persons, lists = [*photos, of_side], [*persons, person], [*lists, listed]
+    applied = Node("ApplyInstantIDPeople", [0.35, *WIDE]).joined(
         instantid=world.adapter[0], control_net=world.control_net[0], model=world.checkpoint[0], positive=world.positive[0],
-        negative=world.negative[0], people=people[-1][1][0])
+        negative=world.negative[0], people=lists[-1][0], **links)
     world.sample(applied, latent)
-    return workflow([note("""
+    return workflow([note(text)], [*world.loaders], photos, persons, [world.positive, world.negative, *more], [*lists, latent],
+                    [applied], [world.sampler, world.decode], [world.save])
+
+
+def two_people():
+    """InstantID two people"""
+    return of_two_people("""
 Two persons side by side, each from a photo. IdentityNet runs once a step for both.
 
 - The picture is divided from left to right in the order of the list, and each face is placed in its part.
 - **Other places**: connect a mask to each *InstantID People*. Leave a little room between the masks.
 - **More people**: add a photo, an InstantID Person and an InstantID People for each, and connect the lists one after the other.
 - **Another size**: change the width and the height of Empty Latent Image and of Apply InstantID People together.
-- **Prompt**: say how many people there are, and what each looks like.""")],
-        [*world.loaders], photos, [person for person, _ in people], [world.positive, world.negative],
-        [*(listed for _, listed in people), latent], [applied], [world.sampler, world.decode], [world.save])
+- **Prompt**: say how many people there are, and what each looks like.""")
 
 
 def turn_the_head():
@@ -112,31 +120,18 @@ opposite.
 
 def two_by_hand():
     """InstantID two people placed by hand"""
-    world = World("photo of two people in a sunlit garden, 50 mm, natural colours, on the left a person in a blue shirt, on "
-                  "the right a person in a red coat")
-    latent, photos, people = empty_latent(1200, 824), [], []
-    for side in ("left", "right"):
-        photos.append(photo(f"Photo: {side}", f"person_{side}.png"))
-        person = Node("InstantIDPerson", [], f"Person: {side}").joined(insightface=world.analysis[0], image=photos[-1][0])
-        listed = Node("InstantIDPeople", [0.8, 0.8, 0, 1], f"In the picture: {side}").joined(person=person[0])
-        people.append((person, listed if not people else listed.joined(people=people[-1][1][0])))
-    faces = [{"width": 1200, "height": 824, "opacities": [1] * 5, "array": [
+    width, height = WIDE
+    faces = [{"width": width, "height": height, "opacities": [1] * 5, "array": [
         [middle - 50, 300], [middle + 50, 300], [middle, 357], [middle - 41, 415], [middle + 41, 415]]}
         for middle in (340, 860)]
-    editor = Node("InstantIDEditKeypoints", [1200, 824, json.dumps(faces)], "Place the faces")
-    applied = Node("ApplyInstantIDPeople", [0.35, 1200, 824]).joined(
-        instantid=world.adapter[0], control_net=world.control_net[0], model=world.checkpoint[0], positive=world.positive[0],
-        negative=world.negative[0], people=people[-1][1][0], image_kps=editor[1])
-    world.sample(applied, latent)
-    return workflow([note("""
+    editor = Node("InstantIDEditKeypoints", [width, height, json.dumps(faces)], "Place the faces")
+    return of_two_people("""
 Two persons, each from a photo, with their faces where you put them.
 
 - **Place the faces**: drag a point, or drag inside a frame to move a face. The frame's handles turn, tilt and scale it.
 - The persons belong to the faces from left to right.
 - **Another size**: change the width and the height of Empty Latent Image, of the editor and of Apply InstantID People together.
-- **Prompt**: say how many people there are, and what each looks like.""")],
-        [*world.loaders], photos, [person for person, _ in people], [world.positive, world.negative, editor],
-        [*(listed for _, listed in people), latent], [applied], [world.sampler, world.decode], [world.save])
+- **Prompt**: say how many people there are, and what each looks like.""", editor, image_kps=editor[1])
 
 
 def my_person():

@@ -1,5 +1,9 @@
 """Every node is explained: aliases, tooltips, names in every language, help pages."""
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 from instantid_swift import NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS
 
@@ -43,3 +47,11 @@ def test_a_page_of_no_node_is_found():
     english = locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
     del english["InstantIDCache"]
     assert "web/docs/InstantIDCache.md belongs to no node: remove it" in locales.faults(english)
+
+
+def test_chinese_texts_call_the_nodes_by_their_names():
+    folder = Path(locales.__file__).resolve().parents[1]
+    texts = [folder / "locales" / "zh" / "nodeDefs.json", *(folder / "web" / "docs").glob("*/zh.md")]
+    names = {entry["display_name"] for entry in json.loads(texts[0].read_text(encoding="utf-8")).values()}
+    called = {name for path in texts for name in re.findall("“([^”]*InstantID[^”]*)”", path.read_text(encoding="utf-8"))}
+    assert len(called) > 10 and called <= names, called - names

@@ -38,6 +38,7 @@ def test_every_move_is_played(runs):
     assert "apply" not in runs["another workflow"].seconds
 
 
+@pytest.mark.newest
 def test_the_stand_in_gives_the_same_latent(client, photo, tmp_path):
     def latent(of, name):
         saved, = of.queue(workflow(name, miniature.ADAPTER)).outputs["save"]["latents"]

@@ -47,6 +47,7 @@ def test_a_slider_is_moved_and_moved_back(client, workflow):
     assert torch.equal(first, again)
 
 
+@pytest.mark.newest
 def test_a_moved_slider_costs_no_second_look_at_the_photo(client, workflow):
     latent(client, workflow)
     before = client.get("/instantid_swift/caches")
@@ -56,6 +57,7 @@ def test_a_moved_slider_costs_no_second_look_at_the_photo(client, workflow):
         assert after[name]["hits"] > before[name]["hits"] and after[name]["misses"] == before[name]["misses"], name
 
 
+@pytest.mark.newest
 def test_two_people_with_the_split_nodes(client, workflow):
     """All the other nodes in one workflow: keypoints, patch, ControlNet, Advanced."""
     split = {

@@ -22,6 +22,7 @@ class Editor {
         this.done = []
         this.face = 0
         this.point = null                   // number of the chosen point, null for the whole face
+        this.wanted = null                  // the last question about a turn, while it is not answered
         this.drag = null
         this.image = null
         this.asking = Promise.resolve()
@@ -62,18 +63,19 @@ class Editor {
         return { width: of("width"), height: of("height") }
     }
 
-    // The faces as {points: [[x, y], ...], opacities} in the picture of the widgets' size.
+    // The faces as {points: [[x, y], ...], opacities} in the picture of the widgets' size; none of a text that the server refuses
+    // in a sentence when it is queued.
     faces() {
-        let found
-        try {
-            found = JSON.parse(this.state.value || this.begun || "[]")
-        } catch {
-            return []                       // the server refuses it in a sentence when it is queued
-        }
         const { width, height } = this.size()
-        return (Array.isArray(found) ? found : [found]).filter((face) => Array.isArray(face?.array)).map((face) => ({
-            points: face.array.map(([x, y]) => [x * width / face.width, y * height / face.height]),
-            opacities: face.opacities ?? [1, 1, 1, 1, 1] }))
+        try {
+            const found = JSON.parse(this.state.value.trim() || this.begun || "[]")
+            const faces = (Array.isArray(found) ? found : [found]).map((face) => ({
+                points: face.array.map(([x, y]) => [x * width / face.width, y * height / face.height]),
+                opacities: face.opacities ?? [1, 1, 1, 1, 1] }))
+            return faces.every(({ points }) => points.length === NAMES.length && points.flat().every(Number.isFinite)) ? faces : []
+        } catch {
+            return []
+        }
     }
 
     text(faces) {
@@ -85,12 +87,14 @@ class Editor {
     }
 
     remember() {
+        if (this.done.at(-1) === this.state.value) return
         this.done.push(this.state.value)
         if (this.done.length > MOST_UNDO) this.done.shift()
         this.undone = []
     }
 
     set(text) {
+        this.wanted = null                  // what the server still answers belongs to an older state
         this.state.value = text
         this.state.callback?.(text)
         this.node.graph?.change?.()
@@ -144,6 +148,13 @@ class Editor {
         return this.asking
     }
 
+    // The same for a key. Presses that come before the server has answered add up.
+    turnFurther(text, angles) {
+        const pending = this.wanted?.state === text && this.wanted.face === this.face ? this.wanted : {}
+        const sum = (name) => (pending[name] ?? 0) + (angles[name] ?? 0)
+        this.turn(text, { yaw: sum("yaw"), pitch: sum("pitch"), roll: sum("roll") })
+    }
+
     // ---- faces ----
 
     chosen(faces) {
@@ -156,7 +167,9 @@ class Editor {
     }
 
     async addFace() {
-        const first = JSON.parse(await this.ask(this.size()))
+        const head = await this.ask(this.size())
+        if (!head) return
+        const first = JSON.parse(head)
         const faces = this.faces()
         const shift = faces.length ? this.size().width / 4 : 0
         faces.push({ points: first.array.map(([x, y]) => [x + shift, y]), opacities: first.opacities })
@@ -287,7 +300,7 @@ class Editor {
         else if ((event.ctrlKey || event.metaKey) && key === "y") this.redo()
         else if (event.ctrlKey || event.metaKey || event.altKey) return
         else if (arrows[key]) edit(() => this.change(faces, ([x, y]) => [x + arrows[key][0], y + arrows[key][1]]))
-        else if (turns[key] && faces.length) edit(() => this.turn(this.text(faces), turns[key]))
+        else if (turns[key] && faces.length) edit(() => this.turnFurther(this.text(faces), turns[key]))
         else if (key === "+" || key === "=") scale(1.05)
         else if (key === "-") scale(1 / 1.05)
         else if (key === "n" && faces.length) [this.face, this.point] = [(this.face + 1) % faces.length, null]
@@ -304,9 +317,9 @@ class Editor {
     // ---- the picture ----
 
     background() {
-        const link = this.node.inputs?.find((input) => input.name === "background")?.link
-        const origin = link == null ? null : app.graph.getNodeById(app.graph.links[link]?.origin_id)
-        return link == null ? null : this.image ?? origin?.imgs?.[0]
+        const { graph, inputs } = this.node  // the graph of a subgraph, if the node is in one
+        const link = inputs?.find((input) => input.name === "background")?.link
+        return link == null ? null : this.image ?? graph?.getNodeById(graph.links[link]?.origin_id)?.imgs?.[0]
     }
 
     draw() {
@@ -419,7 +432,9 @@ app.registerExtension({
         }
         nodeType.prototype.onConnectionsChange = function () {
             onConnectionsChange?.apply(this, arguments)
-            this.instantidEditor?.draw()
+            if (!this.instantidEditor) return
+            this.instantidEditor.image = null   // the background of an earlier run
+            this.instantidEditor.draw()
         }
         nodeType.prototype.onExecuted = function (output) {
             onExecuted?.apply(this, arguments)

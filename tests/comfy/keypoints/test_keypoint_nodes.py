@@ -85,8 +85,33 @@ def test_the_editor_shows_what_it_began_with_and_returns_its_state(call):
 
 def test_a_bad_state_is_refused_when_it_is_queued():
     editor = instantid_swift.NODE_CLASS_MAPPINGS["InstantIDEditKeypoints"]
-    assert editor.VALIDATE_INPUTS(state="") is True and editor.VALIDATE_INPUTS(state=None) is True
+    assert all(editor.VALIDATE_INPUTS(state=state) is True for state in ("", " ", None)) and editor.VALIDATE_INPUTS() is True
     assert "cannot be read as JSON" in editor.VALIDATE_INPUTS(state="{")
+
+
+HEAD = {"yaw": 0.0, "pitch": 0.0, "roll": 0.0}
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name, inputs, message", [
+    ("InstantIDTurnHead", {"yaw": float("nan")}, "The input yaw is nan. Write a finite number."),
+    ("InstantIDPlaceKeypoints", {"move_x": float("nan")}, "The input move_x is nan"),
+    ("InstantIDPlaceKeypoints", {"move_x": 16000.0}, "pictures away from the picture of 1024x1024 pixels. Move it closer."),
+    ("InstantIDPlaceKeypoints", {"box": {"x": 0, "y": 0, "width": float("inf"), "height": 9}}, "a box of inf x 9 pixels"),
+    ("InstantIDPlaceKeypoints", {"keypoints": "text"}, "Keypoints were expected, and this is 'text'"),
+    ("InstantIDTurnHead", {"keypoints": 7}, "Keypoints were expected"),
+    ("InstantIDDrawKeypoints", {"keypoints": [1]}, "Keypoints were expected"),
+    ("InstantIDJoinKeypoints", {"second": "text"}, "Keypoints were expected"),
+    ("InstantIDEditKeypoints", {"keypoints": "text"}, "Keypoints were expected"),
+    ("InstantIDEditKeypoints", {"state": "{"}, "cannot be read as JSON"),
+    ("InstantIDKeypoints", {"image": "text"}, "The input image is 'text', which cannot be used"),
+])
+def test_what_cannot_be_keypoints_is_refused_in_a_sentence(call, world, name, inputs, message):
+    head, = call("InstantIDTurnHead", **HEAD)
+    given = {"InstantIDTurnHead": HEAD, "InstantIDEditKeypoints": {"width": 64, "height": 64}, "InstantIDKeypoints": {
+        "insightface": world.analysis}, "InstantIDJoinKeypoints": {"first": head}}.get(name, {"keypoints": head})
+    with pytest.raises(ValueError, match=message):
+        call(name, **{**given, **inputs})
 
 
 def test_placing_with_a_box_and_a_mask(call):
@@ -106,7 +131,9 @@ def test_the_editors_questions_are_answered(call):
     turned = from_json(routes.answer({"state": text, "face": 0, "yaw": 20, "pitch": 0, "roll": 0}))
     expected, = call("InstantIDTurnHead", yaw=20.0, pitch=0.0, roll=0.0, width=300, height=200)
     assert turned.faces[0].points == pytest.approx(expected.faces[0].points, abs=0.01)
-    for bad in ({}, [], {"width": 0, "height": 5}, {"state": "{", "face": 0}, {"state": text, "face": 7, "yaw": 0},
-                {"state": text, "face": 0, "yaw": "x", "pitch": 0, "roll": 0}):
+    turned = {"state": text, "face": 0, "yaw": 0, "pitch": 0, "roll": 0}
+    assert len(from_json(routes.answer({**turned, "face": -1})).faces) == 1
+    for bad in ({}, [], {"width": 0, "height": 5}, {**turned, "state": "{"}, {**turned, "face": 7}, {**turned, "yaw": "x"},
+                {**turned, "yaw": float("nan")}):
         with pytest.raises(KeypointsError):
             routes.answer(bad)

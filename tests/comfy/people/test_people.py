@@ -13,8 +13,10 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
+from wiring.people import apply_people as apply
+from wiring.people import people_of
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
 
 
@@ -22,20 +24,6 @@ LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
 def persons(world):
     """{name of a portrait: PERSON}"""
     return {name: person_of_photos(world.analysis, fx.portrait(name)) for name in "abc"}
-
-
-def people_of(nodes, *people):
-    """The INSTANTID_PEOPLE of dictionaries, each the inputs of InstantIDPeople."""
-    listed = ()
-    for one in people:
-        listed, = cases.call(nodes, "InstantIDPeople", people=listed, **one)
-    return listed
-
-
-def apply(nodes, world, people, **over):
-    args = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, people=people, noise=0.0)
-    return cases.call(nodes, "ApplyInstantIDPeople", **{**args, **over})
 
 
 def terms_at(model, block):
@@ -110,7 +98,8 @@ def test_half_precision_and_fused(nodes, world, persons, dtype):
     model, net = fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
     people = people_of(nodes, *({"person": persons[name], "cn_strength": strength, "end_at": strength}
                                 for name, strength in (("a", 0.4), ("b", 0.9), ("c", 1.0))))
-    latents = fx.sample(*apply(nodes, world, people, model=model, control_net=net, options=Options(attention="fused")), **STEPS)
+    applied = apply(nodes, world, people, model=model, control_net=net, options=Options(attention="fused"))
+    latents = fx.sample(*applied, steps=1, size=(8, 8))
     assert latents.isfinite().all()
 
 
@@ -137,6 +126,16 @@ def test_errors_come_before_the_sampling(nodes, world, persons, wrong, error, wo
         wrong = {"model": type("Patcher", (), {"model": object(), "model_options": {}})()}
     with pytest.raises(error, match=words):
         apply(nodes, world, **{"people": people, **wrong})
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("wrong, words", [
+    ({"keypoints": Keypoints(640, 480, ())}, "The keypoints hold 0 faces"),
+    ({"keypoints": "a text"}, "Keypoints were expected"), ({"people": "a text"}, "There are no people"),
+    ({"person": "a text"}, "A person was expected, and this is 'a text'")])
+def test_what_is_no_person_is_refused(nodes, persons, wrong, words):
+    with pytest.raises(ValueError, match=words):
+        cases.call(nodes, "InstantIDPeople", **{"person": persons["a"], **wrong})
 
 
 @pytest.mark.newest

@@ -13,8 +13,9 @@ from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError
 from oracle import cases
 from oracle import fixtures as fx
+from wiring.people import apply_people, apply_person, people_of
 
-STEPS = {"steps": 2, "size": (16, 16)}
+STEPS = {"steps": 2, "size": (8, 8)}
 PHOTOS = ("a", "b")
 
 
@@ -38,27 +39,6 @@ def person_of(nodes, world, *names, **over):
 def save(nodes, person, name, **over):
     """What InstantIDSavePerson returns."""
     return nodes["InstantIDSavePerson"]().save(person, name, **over)
-
-
-def apply_person(nodes, world, person, **over):
-    args = dict(instantid=world.instantid, person=person, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, noise=0.0,
-                combine_embeds="average")
-    return cases.call(nodes, "ApplyInstantIDPerson", **{**args, **over})
-
-
-def people_of(nodes, *people):
-    """The INSTANTID_PEOPLE of dictionaries, each the inputs of InstantIDPeople."""
-    listed = ()
-    for one in people:
-        listed, = cases.call(nodes, "InstantIDPeople", people=listed, **one)
-    return listed
-
-
-def apply_people(nodes, world, people, **over):
-    args = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
-                negative=world.negative, people=people, noise=0.0)
-    return cases.call(nodes, "ApplyInstantIDPeople", **{**args, **over})
 
 
 def latents(applied, **over):
@@ -178,6 +158,28 @@ def test_names_are_checked_when_the_prompt_is_queued(nodes):
     check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
     assert check("Anna") is True and check(None) is True
     assert check("../Anna").startswith("A person cannot be saved under the name '../Anna': it holds '/'.")
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name", ["ApplyInstantIDPerson", "InstantIDPeople", "InstantIDSweep"])
+def test_an_empty_part_of_the_sampling_is_refused_when_the_prompt_is_queued(nodes, name):
+    values = {"setting": "noise", "values": "0.1", "seeds": "1"} if name == "InstantIDSweep" else {}
+
+    def check(start_at, end_at):
+        return nodes[name].VALIDATE_INPUTS(start_at=start_at, end_at=end_at, **values)
+    assert check(0.8, 0.2) == ("This node has no effect, because start_at (0.8) is later than end_at (0.2). Set start_at below "
+                               "end_at.")
+    assert check(0.2, 0.2) is check(0.8, None) is check(None, 0.2) is True
+    assert check(-0.5, 0.2) == "start_at is -0.5, and must be a number from 0 to 1." and "end_at is 2," in check(0.2, 2.0)
+    assert nodes[name].VALIDATE_INPUTS() is True, "ComfyUI tells what is missing"
+
+
+@pytest.mark.newest
+def test_an_empty_part_that_comes_over_a_link_is_refused_before_the_sampling(nodes, world):
+    person, empty = person_of(nodes, world, "a"), {"start_at": 0.8, "end_at": 0.2}
+    for apply in (lambda: apply_person(nodes, world, person, **empty), lambda: people_of(nodes, {"person": person, **empty})):
+        with pytest.raises(PersonError, match="Set start_at below end_at"):
+            apply()
 
 
 def test_a_missing_file_is_named(nodes, folder):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from instantid_swift.keypoints import head, place
-from instantid_swift.keypoints.json_form import KeypointsError, from_json, to_json
+from instantid_swift.keypoints.json_form import KeypointsError, from_json, to_json, usable_keypoints
 
 ONE = {"width": 640, "height": 480, "array": [[1, 2], [3.5, 4], [5, 6], [7, 8], [9, -10]], "opacities": [1, 0.5, 1, 0, 1]}
 
@@ -54,3 +54,18 @@ def test_a_bad_text_is_refused_in_a_sentence(text, message):
     with pytest.raises(KeypointsError, match=message) as error:
         from_json(text)
     assert len(str(error.value)) < 500 and str(error.value).startswith(("The keypoints", "Face", "The faces"))
+
+
+FACE = from_json(json.dumps(ONE))
+
+
+@pytest.mark.parametrize("given, message", [
+    ("a text", "Keypoints were expected, and this is 'a text'"), (None, "Keypoints were expected, and this is None"),
+    (FACE._replace(faces=()), "hold 0 faces"), (FACE._replace(faces=FACE.faces * 10000), "hold 10000 faces"),
+    (place.moved(FACE, float("nan"), 0), "the point"), (place.scaled(FACE, 1e30), "the point"),
+    (place.moved(FACE, 640 * 11, 0), "more than 10 pictures away from the picture of 640x480 pixels"),
+    (FACE._replace(faces=(*FACE.faces, *place.moved(FACE, 0, -480 * 11).faces)), "Face 1 of the keypoints: the point")])
+def test_keypoints_that_cannot_be_drawn_are_refused_in_a_sentence(given, message):
+    with pytest.raises(KeypointsError, match=message):
+        usable_keypoints(given)
+    assert usable_keypoints(FACE) is FACE

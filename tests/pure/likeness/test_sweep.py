@@ -27,9 +27,19 @@ def test_what_cannot_be_read_is_refused(setting, text, seeds, message):
         cells_of(setting, text, seeds)
 
 
+@pytest.mark.parametrize("setting, parts", [("start_at", [(0.4, 0.7), (0.6, 0.7)]), ("end_at", [(0.2, 0.4), (0.2, 0.6)]),
+                                            ("noise", [(0.2, 0.7), (0.2, 0.7)])])
+def test_the_part_of_the_sampling_of_each_value(setting, parts):
+    assert cells_of(setting, "0.4, 0.6", "1").parts(0.2, 0.7) == parts
+
+
 def test_a_cell_keeps_its_name_in_another_sweep():
     few, more = cells_of("ip_weight", "0.6, 0.4", "2, 1"), cells_of("ip_weight", "0.4 to 0.8 step 0.2", "1, 2, 3")
     assert set(few.keys) < set(more.keys) and len(set(more.keys)) == 9
+
+
+def test_values_that_hardly_differ_are_different_cells():
+    assert len(set(cells_of("noise", "0.1234567, 0.1234568", "1").keys)) == 2
 
 
 def scores(*of_values):

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from instantid_swift.controlnet import ControlNetError
-from instantid_swift.keypoints import KeypointFace, Keypoints, draw
-from instantid_swift.people.person import Person
-from instantid_swift.people.places import PersonInPicture, drawing, face_in_box, noses_in, place_people, strips
+from instantid_swift.keypoints import KeypointFace, Keypoints, draw, drawing
+from instantid_swift.people.person import Person, PersonError
+from instantid_swift.people.places import PersonInPicture, face_in_box, noses_in, place_people, strips
 from instantid_swift.utils import draw_keypoints, pictures_to_image
 
 FACE = torch.tensor([[60.0, 80.0], [100.0, 79.0], [82.0, 100.0], [66.0, 121.0], [97.0, 120.0]])
@@ -36,7 +35,7 @@ def test_strips_are_divided_halfway_between_the_faces():
 
 
 def test_faces_at_one_place_cannot_be_divided():
-    with pytest.raises(ControlNetError, match="at the same place"):
+    with pytest.raises(PersonError, match="at the same place"):
         strips([0.0, 0.0], 64, 64)
 
 
@@ -78,13 +77,6 @@ def test_a_given_drawing_is_used_as_it_is_and_its_noses_tell_the_places(caplog):
     assert hint is drawn and [columns(mask) for mask in masks] == [(0, 242), (242, 640)]
     _, masks = place_people([one(), one(), one()], 64, 64, drawn)  # not as many noses
     assert [columns(mask) for mask in masks] == [(0, 213), (213, 427), (427, 640)]
-
-
-def test_keypoints_without_a_face_are_none():
-    empty = Keypoints(640, 480, ())
-    assert one(keypoints=empty).face is None
-    hint, _ = place_people([one(keypoints=empty), one()], 128, 64)
-    assert hint.shape == (1, 64, 128, 3)
 
 
 def test_noses_of_the_drawing():

@@ -76,7 +76,7 @@ def nose(faces, face=0):
     return faces[face]["points"][NOSE]
 
 
-def test_editing(canvas, editor):
+def test_editing(canvas, editor, client):
     places = settled(editor)
     assert editor.evaluate(STATE) == ""
     begun = editor.evaluate(FACES)
@@ -104,8 +104,10 @@ def test_editing(canvas, editor):
     editor.drive(lambda page: page.keyboard.press("Control+y"))
     assert editor.evaluate(FACES) == whole
 
-    editor.drive(lambda page: page.keyboard.press("d"))     # turns the head by 5 degrees, which the server computes
-    editor.wait_for("(before) => app.graph.nodes[0].instantidEditor.faces()[0].points[2][0] > before + 1", nose(whole)[0])
+    asked = {"state": editor.evaluate(STATE), "face": 0, "yaw": 10, "pitch": 0, "roll": 0}
+    editor.drive(lambda page: (page.keyboard.press("d"), page.keyboard.press("d")))     # 5 degrees each, by the server
+    editor.wait_for("(turned) => app.graph.nodes[0].widgets.find(({ name }) => name === 'state').value === turned",
+                    client.post("/instantid_swift/keypoints", asked)["state"])
 
     editor.drive(lambda page: page.keyboard.press("f"))
     editor.wait_for("() => app.graph.nodes[0].instantidEditor.faces().length === 2")

@@ -1,13 +1,18 @@
 """InstantID Sweep over HTTP: what is sampled again when a sweep changes, and what an interrupted one keeps."""
 
 import io
+import os
+from pathlib import Path
 
 import numpy as np
 import pytest
+from oracle import fixtures as fx
+from photos import write_image
 from PIL import Image
 from serving import miniature
 from serving.client import PromptError
 from serving.demo_workflow import changed, node
+from serving.server import Server
 
 pytestmark = pytest.mark.newest
 
@@ -63,6 +68,8 @@ def test_a_value_more_samples_that_value_only(client, workflow):
     after = client.get("/instantid_swift/caches")
     assert len(first) == len(set(first)) == 8
     assert len(run.outputs["save"]["images"]) == 8
+    progress = [(data["value"], data["max"]) for _, kind, data in run.events if kind == "progress" and data["node"] == "sweep"]
+    assert progress == [(done, 8) for done in range(9)], "the pictures that are done, on the sweep's own node"
     shown, = (data["output"] for _, kind, data in run.events if kind == "executed" and data.get("display_node") == "sweep")
     assert "ip_weight" in shown["text"][0] and len(shown["images"]) == 2, "the report, the sheet and the chart, on the node"
     for name in ("faces", "embeddings", "identities"):
@@ -74,6 +81,17 @@ def test_a_value_more_samples_that_value_only(client, workflow):
     less, _ = swept(client, changed(workflow, "sweep", values="0.8, 0.4"))
     assert less == []
     assert swept(client, changed(workflow, "sweep", values="0.8, 0.4"))[0] == []
+
+
+@pytest.mark.long
+def test_the_old_cache_keeps_what_the_last_sweep_held(client, workflow, tmp_path):
+    """ComfyUI with --cache-classic. A server of its own."""
+    def sampled(values):
+        return len(swept(old.client, changed(workflow, "sweep", values=values, seeds="1"))[0])
+    with Server(Path(os.environ["INSTANTID_COMFYUI"]), cpu=True, arguments=("--cache-classic",), log=tmp_path / "log") as old:
+        old.client.upload_image(write_image(tmp_path / "portrait.png", fx.portrait("a")))
+        assert [sampled(values) for values in ("0.4, 0.6", "0.4, 0.6, 0.8", "0.4, 0.6, 0.8", "0.6", "0.6", "0.4, 0.6")] == [
+            2, 1, 0, 0, 0, 1]
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(client, workflow):
@@ -120,6 +138,13 @@ def test_the_pictures_are_those_of_the_single_nodes(client, workflow):
 def test_a_wrong_value_is_refused_before_anything_runs(client, workflow):
     with pytest.raises(PromptError, match="The value 9 cannot be used: ip_weight is a number of 0 to 3"):
         client.queue(changed(workflow, "sweep", values="9"))
+    with pytest.raises(PromptError, match=r"no effect, because start_at \(0.9\) is later than end_at \(0.8\)"):
+        client.queue(changed(workflow, "sweep", setting="start_at", values="0.1, 0.9", end_at=0.8))
+
+
+def test_a_constant_in_place_of_a_link_is_refused_before_anything_is_made(client, workflow):
+    with pytest.raises(PromptError, match="The input vae has no link"):
+        client.queue(changed(workflow, "sweep", vae="none"))
 
 
 def test_a_photo_without_a_face_is_refused_before_the_sampling(client, workflow):

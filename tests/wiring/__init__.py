@@ -1,0 +1,1 @@
+"""Nodes as tests wire them, beside those that the oracle wires."""
