@@ -112,7 +112,8 @@ def test_an_exported_template(tmp_path):
     from bulk.jobs import template
     info = {"LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
             "KSampler": {"input": {"required": {"model": ["MODEL"], "seed": ["INT", {"control_after_generate": True}],
-                                                "cfg": ["FLOAT", {}]}}}}
+                                                "cfg": ["FLOAT", {}], "newer": ["INT", {"default": 3}]},
+                                   "optional": {"newest": ["COMBO", {"options": ["plain", "fancy"]}]}}}}
     content = {"nodes": [{"id": 1, "type": "LoadImage", "inputs": [], "widgets_values": ["a.png", "image"], "title": "Photo"},
                          {"id": 3, "type": "Reroute", "inputs": [{"name": "", "link": 5}]},
                          {"id": 4, "type": "MarkdownNote", "widgets_values": ["text"]},
@@ -121,7 +122,8 @@ def test_an_exported_template(tmp_path):
                "links": [[5, 1, 0, 3, 0, "*"], [6, 3, 0, 2, 0, "MODEL"]]}
     assert template.to_api(content, info) == {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "_meta": {"title": "Photo"}},
-        "2": {"class_type": "KSampler", "inputs": {"seed": 7, "cfg": 4.5, "model": ["1", 0]}, "_meta": {"title": "KSampler"}}}
+        "2": {"class_type": "KSampler", "inputs": {"seed": 7, "cfg": 4.5, "newer": 3, "newest": "plain", "model": ["1", 0]},
+              "_meta": {"title": "KSampler"}}}
     content["nodes"][0]["mode"] = 4
     with pytest.raises(BulkError, match="muted or bypassed"):
         template.to_api(content, info)

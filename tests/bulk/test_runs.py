@@ -175,7 +175,6 @@ def test_a_plan_is_checked_against_the_server(servers, campaign, capsys, change,
     assert sentence in capsys.readouterr().err
 
 
-@pytest.mark.long  # ImageScaleToTotalPixels has a widget more in 0.30 than the template says, which the reader does not know
 def test_the_example_workflows_can_be_run(servers):
     """As they are exported by the editor: every required input gets its value or its connection."""
     from bulk.jobs import workflow as workflows
