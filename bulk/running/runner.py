@@ -17,7 +17,7 @@ from bulk.results.ledger import Ledger
 from bulk.running.dispatch import Dispatch
 from bulk.running.progress import Progress
 from bulk.running.roster import ServerState, pause_after
-from bulk.servers import worker
+from bulk.servers import cluster, worker
 from bulk.servers.prompts import Outcome, Request
 from dask.utils import key_split
 from distributed import Client, span
@@ -57,6 +57,7 @@ class Run:
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        await self.client.register_plugin(cluster.ShortHistory())
         await self.client.register_plugin(worker.ServerCheck())
         try:
             # one span for all: else Dask begins another one whenever it is idle, and keeps them all

@@ -179,10 +179,10 @@ def test_the_example_workflows_can_be_run(servers):
     """As they are exported by the editor: every required input gets its value or its connection."""
     from bulk.jobs import workflow as workflows
     from bulk.servers.http import Server
-    server = Server(url_of(servers[0]))
     for path in sorted((CHECKOUT / "example_workflows").glob("*.json")):
         content = workflows.read(path)
-        info = server.object_info(workflows.node_classes(content))
+        with Server(url_of(servers[0])) as server:
+            info = server.object_info(workflows.node_classes(content))
         for key, node in workflows.open_workflow(content, info).nodes.items():
             for name, declaration in info[node["class_type"]]["input"]["required"].items():
                 value = node["inputs"][name]
