@@ -73,9 +73,11 @@ def _cells(plan: Plan) -> Iterator[tuple[str, str, object]]:
 
 def _problem(plan: Plan, info: dict, name: str, value: object) -> str:
     try:
+        path = plan.path(name, value)
+        if path and not path.is_file():
+            return f"there is no file {path}."
         if name in plan.settings.files:
-            path = plan.path(value)
-            return "" if path.is_file() else f"there is no file {path}."
+            return ""
         value = plan.value(name, value)
     except BulkError as error:
         return str(error)
