@@ -38,6 +38,20 @@ def run(plan, said=None, meanwhile=lambda run: None):
         return asyncio.run(inside()), ledger.standing
 
 
+def test_dask_keeps_nothing_of_jobs_that_have_ended(tmp_path):
+    kept = []
+
+    def look(run):
+        if run.ledger.standing.done > 20:
+            scheduler = run.client.cluster.scheduler
+            spans = scheduler.extensions["spans"].spans.values()
+            kept.append((len(scheduler.tasks), len(run.client.futures), len(spans),
+                         sum(len(span.metadata["collections"]) for span in spans if span.metadata)))
+    with StandIns(1, [0.02], INFO) as server:
+        run(make_plan(tmp_path, 1, 60, server.addresses), io.StringIO(), look)
+    assert kept and max(map(max, kept)) < 10
+
+
 def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
     said = io.StringIO()
     with StandIns(1, [0.05], INFO) as good, StandIns(1, [0.05], INFO) as bad:
