@@ -25,13 +25,19 @@ class Refused(Exception):
 
 
 class Server:
-    """One connection to a server, for one thread: opened at the first request, kept for the next ones. url: http://host:port"""
+    """One connection to a server, for one thread: opened at the first request, kept for the next ones.
+
+    url: http://host:port. Raises Unreachable where it is no address.
+    """
 
     def __init__(self, url: str, timeout: float = 60):
         self.url = url
         parts = urllib.parse.urlsplit(url)
         kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        self._connection, self._folder = kind(parts.netloc, timeout=timeout), parts.path
+        try:
+            self._connection, self._folder = kind(parts.netloc, timeout=timeout), parts.path
+        except http.client.InvalidURL as error:
+            raise Unreachable(f"{url} is not the address of a server: {error}") from error
 
     def __enter__(self) -> "Server":
         return self

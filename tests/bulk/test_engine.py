@@ -305,19 +305,23 @@ def test_servers_that_share_a_folder_write_files_of_different_names(photos):
 
 @pytest.fixture
 def rogue():
-    """rogue(answer) -> Server that answers every request with these bytes."""
+    """rogue(answer) -> Server that answers that many requests of a connection; # is replaced by its number."""
     import socketserver
     import threading
 
     from bulk.servers.http import Server
     running = []
 
-    def start(answer):
+    def start(answer, requests=1):
+        numbers = itertools.count(1)
+
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
-                while self.rfile.readline().strip():
-                    pass
-                self.wfile.write(answer)
+                number = b"%d" % next(numbers)
+                for _ in range(requests):
+                    while self.rfile.readline().strip():
+                        pass
+                    self.wfile.write(answer.replace(b"#", number))
         listening = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         running.append(listening)
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -348,3 +352,18 @@ def test_a_server_cannot_send_us_elsewhere(rogue):
     with pytest.raises(http.Refused) as error:
         rogue(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n").get("/queue")
     assert error.value.status == 302
+
+
+def test_a_connection_serves_many_requests_and_a_new_one_follows_a_broken_one(rogue):
+    from bulk.servers import http
+    with rogue(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"n": #}', requests=2) as server:
+        assert server.get("/queue") == server.get("/queue") == {"n": 1}
+        with pytest.raises(http.Unreachable, match="did not answer"):
+            server.get("/queue")
+        assert server.get("/queue") == {"n": 2}
+
+
+def test_an_address_that_is_none():
+    from bulk.servers import http
+    with pytest.raises(http.Unreachable, match="is not the address of a server"):
+        http.Server("http://127.0.0.1:none")
