@@ -50,7 +50,8 @@ def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[
     said = []
     for url in wanted.servers:
         try:
-            return Server(url, timeout=30).object_info(classes), said
+            with Server(url, timeout=30) as server:
+                return server.object_info(classes), said
         except (Unreachable, Refused) as error:
             said.append(str(error))
     return {}, said

@@ -82,7 +82,10 @@ class Campaign:
 
 
 def write_campaign(folder, servers, people, prompts=2, seeds=2, nodes=None, pattern="*.png", text=""):
-    """The files of a run over photos of a folder, so many prompts and seeds. servers: addresses, or None."""
+    """The files of a run over photos of a folder, so many prompts and seeds. servers: addresses, or None.
+
+    The prompts differ from those of campaigns in folders of other names.
+    """
     (folder / "workflow.json").write_text(json.dumps(nodes or workflow()))
     (folder / "JOBS.toml").write_text(f"""
 workflow = "workflow.json"
@@ -97,7 +100,7 @@ prompt = "Prompt.text"
 seed = "Sampler.seed"
 [product]
 photo = {{folder = "{people}", pattern = "{pattern}"}}
-prompt = {json.dumps([f"prompt number {number}" for number in range(prompts)])}
+prompt = {json.dumps([f"prompt number {number}, {folder.name}" for number in range(prompts)])}
 seed = {{from = 1, to = {seeds}}}
 """)
     return Campaign(folder)

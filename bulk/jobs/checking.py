@@ -2,6 +2,7 @@
 from collections.abc import Iterator
 
 from bulk import BulkError
+from bulk.jobs.declarations import choices_of, inputs_of, is_upload, options_of
 from bulk.jobs.plan import Plan
 from bulk.jobs.workflow import title
 
@@ -21,9 +22,10 @@ def server_problems(plan: Plan, info: dict) -> list[str]:
             continue
         offered = inputs_of(info, name)
         for field, value in node["inputs"].items():
-            choices = choices_of(offered.get(field))
-            if choices is not None and (key, field) not in targets and not isinstance(value, list) and value not in choices \
-                    and not is_upload(offered[field]):
+            if field not in offered or is_upload(offered[field]) or (key, field) in targets or isinstance(value, list):
+                continue
+            choices = choices_of(offered[field])
+            if choices is not None and value not in choices:
                 found.append(f"{title(node)}: it does not have {value!r} for {field}. Put the file there, or choose what it "
                              "has.")
     for key, field in sorted(targets):
@@ -34,28 +36,6 @@ def server_problems(plan: Plan, info: dict) -> list[str]:
     if info and not any(info.get(name, {}).get("output_node") for name in workflow.classes):
         found.append("The workflow has no output node: add Save Image.")
     return list(dict.fromkeys(found))
-
-
-def inputs_of(info: dict, name: str) -> dict:
-    declared = info[name].get("input") or {}
-    return {**declared.get("required", {}), **declared.get("optional", {})}
-
-
-def choices_of(declaration: list | None) -> list | None:
-    """What a drop-down offers; None where the input is none. ComfyUI has an old and a new notation."""
-    if not declaration:
-        return None
-    if isinstance(declaration[0], list):
-        return declaration[0]
-    if declaration[0] == "COMBO" and len(declaration) > 1:
-        return declaration[1].get("options")
-    return None
-
-
-def is_upload(declaration: list) -> bool:
-    """Whether an input takes a file of the server's input folder: what is there now does not matter."""
-    options = declaration[1] if len(declaration) > 1 else {}
-    return any(options.get(key) for key in ("image_upload", "video_upload", "audio_upload", "file_upload"))
 
 
 def row_problems(plan: Plan, info: dict) -> list[str]:
@@ -93,9 +73,11 @@ def _cells(plan: Plan) -> Iterator[tuple[str, str, object]]:
 
 def _problem(plan: Plan, info: dict, name: str, value: object) -> str:
     try:
+        path = plan.path(name, value)
+        if path and not path.is_file():
+            return f"there is no file {path}."
         if name in plan.settings.files:
-            path = plan.path(value)
-            return "" if path.is_file() else f"there is no file {path}."
+            return ""
         value = plan.value(name, value)
     except BulkError as error:
         return str(error)
@@ -104,8 +86,7 @@ def _problem(plan: Plan, info: dict, name: str, value: object) -> str:
     declaration = inputs_of(info, class_type).get(target.input) if class_type in info else None
     if not declaration:
         return ""
-    choices, kind = choices_of(declaration), declaration[0]
-    options = declaration[1] if len(declaration) > 1 else {}
+    choices, kind, options = choices_of(declaration), declaration[0], options_of(declaration)
     if choices is not None:
         known = ", ".join(map(str, choices[:10])) + (" and more" if len(choices) > 10 else "")
         return "" if value in choices or is_upload(declaration) else f"{name} {value!r} is not offered; there are: {known}."

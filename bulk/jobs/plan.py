@@ -20,7 +20,7 @@ PREFIX = "filename_prefix"
 
 @dataclass(frozen=True)
 class File:
-    """A file that a job needs on its server. name: the SHA-256 of its bytes and its suffix."""
+    """A file that a job needs. name: the SHA-256 of its bytes and its suffix."""
 
     path: str
     name: str
@@ -31,7 +31,8 @@ class File:
 class Job:
     """One prompt. id: a UUIDv5 of the workflow with the job's values, in which files are named by content.
 
-    values: the row, without the columns it leaves to the workflow. person: what the jobs of one person have in common.
+    values: the row, without the columns it leaves to the workflow. person: what the jobs of one person have in common. files:
+    those that are uploaded.
     """
 
     id: str
@@ -57,25 +58,25 @@ class Plan:
 
     def job(self, row: dict) -> Job:
         values = {name: self.value(name, value) for name, value in row.items() if name in self.targets}
-        files = {name: self.file(values[name]) for name in self.settings.files if name in values}
-        prompt = self._prompt(values, files)
-        text = json.dumps(prompt, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        person = "\n".join(files[name].name if name in files else str(values.get(name, ""))
-                           for name in self.settings.person)
-        return Job(str(uuid.uuid5(NAMESPACE, text)), person, values, tuple(files.values()))
+        files = {name: self.file(path) for name, value in values.items() if (path := self.path(name, value))}
+        contents = {**values, **{name: file.name for name, file in files.items()}}
+        text = json.dumps(self._prompt(contents), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        person = "\n".join(str(contents.get(name, "")) for name in self.settings.person)
+        uploads = tuple(files[name] for name in self.settings.files if name in files)
+        return Job(str(uuid.uuid5(NAMESPACE, text)), person, values, uploads)
 
     def prompt(self, job: Job) -> dict:
         """What is sent to a server. Output nodes write files of the job's own name: servers that share a folder count their
         pictures up without asking each other, and one could overwrite the other's."""
-        names = [name for name in self.settings.files if name in job.values]
-        prompt = self._prompt(job.values, dict(zip(names, job.files, strict=True)))
+        columns = [name for name in self.settings.files if name in job.values]
+        uploads = {name: file.name for name, file in zip(columns, job.files, strict=True)}
+        prompt = self._prompt({**job.values, **uploads})
         return {key: node if not isinstance(node["inputs"].get(PREFIX), str) else
                 {**node, "inputs": {**node["inputs"], PREFIX: f"{node['inputs'][PREFIX]}_{job.id}"}}
                 for key, node in prompt.items()}
 
-    def _prompt(self, values: dict, files: dict[str, File]) -> dict:
-        return self.workflow.with_values([(self.targets[name], files[name].name if name in files else value)
-                                          for name, value in values.items()])
+    def _prompt(self, values: dict) -> dict:
+        return self.workflow.with_values([(self.targets[name], value) for name, value in values.items()])
 
     def value(self, name: str, value: object) -> object:
         """A cell of a table as the kind of value that the workflow has there. Raises BulkError."""
@@ -95,16 +96,20 @@ class Plan:
             raise BulkError(f"{name} is {value!r}; it must be a number.")
         return value
 
-    def path(self, value: object) -> Path:
-        """Where a file of a row lies: relative paths start at the table, or at JOBS.toml."""
-        if not isinstance(value, str):
-            raise BulkError(f"{value!r} is not the path of a file.")
-        table = self.settings.table
-        return (table.parent if table else self.settings.folder) / value
+    def path(self, name: str, value: object) -> Path | None:
+        """The file on this machine that a cell stands for; None where it stands for none. Raises BulkError.
 
-    def file(self, value: object) -> File:
+        A relative path of an upload starts at the table, or at JOBS.toml. Other names lie in the folder of their column.
+        """
+        if name not in self.settings.files and name not in self.settings.folders:
+            return None
+        if not isinstance(value, str):
+            raise BulkError(f"{value!r} is not the name of a file.")
+        table = self.settings.table
+        return self.settings.folders.get(name, table.parent if table else self.settings.folder) / value
+
+    def file(self, path: Path) -> File:
         """A file by its content. It is read once as long as size and times stay the same."""
-        path = self.path(value)
         try:
             facts = path.stat()
             key = (str(path), facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino)

@@ -15,6 +15,7 @@ class Settings:
     output: Path
     files: dict[str, str] = field(default_factory=dict)         # column: node input that gets an uploaded file
     inputs: dict[str, str] = field(default_factory=dict)        # column: node input that gets the value itself
+    folders: dict[str, Path] = field(default_factory=dict)      # column of inputs with names of files: where these lie here
     table: Path | None = None
     product: dict = field(default_factory=dict)
     person: tuple[str, ...] = ()                # columns that say whose job it is
@@ -41,8 +42,8 @@ class Settings:
 
 KNOWN = {item.name for item in fields(Settings)} - {"folder"}
 PATHS = ("workflow", "output", "table")
-KINDS = {"files": dict, "inputs": dict, "product": dict, "tls": dict, "servers": list, "person": (str, list), "at_once": int,
-         "attempts": int, "job_seconds": (int, float), "patience_seconds": (int, float)}
+KINDS = {"files": dict, "inputs": dict, "folders": dict, "product": dict, "tls": dict, "servers": list, "person": (str, list),
+         "at_once": int, "attempts": int, "job_seconds": (int, float), "patience_seconds": (int, float)}
 
 
 def read(path: Path | None, options: dict) -> Settings:
@@ -97,20 +98,35 @@ def _checked(content: dict, folder: Path) -> Settings:
         raise BulkError("A server stands twice in the setting servers.")
     if content["servers"] and content.get("scheduler"):
         raise BulkError("Give either servers, or a scheduler whose workers have their own servers.")
+    content["folders"] = _folders(content, folder)
     content["person"] = _person(content)
     content["tls"] = {name: _tls(name, value, folder) for name, value in content.get("tls", {}).items()}
     return Settings(**content, folder=folder)
 
 
+def _folders(content: dict, folder: Path) -> dict[str, Path]:
+    """{column: folder} of the files that the servers have under the same names, from [folders] and from [product]."""
+    inputs = content.get("inputs", {})
+    given = {name: values["folder"] for name, values in content.get("product", {}).items()
+             if name in inputs and isinstance(values, dict) and isinstance(values.get("folder"), str)}
+    given.update(content.get("folders", {}))
+    for name, path in given.items():
+        if name not in inputs:
+            raise BulkError(f"[folders] has {name}, which is not in [inputs].")
+        if not isinstance(path, str) or not (folder / path).is_dir():
+            raise BulkError(f"The folder of {name} is {path!r}, and there is no such folder.")
+    return {name: folder / path for name, path in given.items()}
+
+
 def _person(content: dict) -> tuple[str, ...]:
-    """The columns that say whose job it is: the given ones, else all files."""
+    """The columns that say whose job it is: the given ones, else all that stand for files."""
     named = content.get("person", ())
     named = (named,) if isinstance(named, str) else tuple(named)
     columns = {**content.get("files", {}), **content.get("inputs", {})}
     unknown = [name for name in named if name not in columns]
     if unknown:
         raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
-    return named or tuple(content.get("files", {}))
+    return named or (*content.get("files", {}), *content["folders"])
 
 
 def _tls(name: str, value: object, folder: Path) -> object:

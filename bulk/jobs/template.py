@@ -4,9 +4,9 @@ The editor does this with the nodes' JavaScript at hand. Here it is done for wha
 widgets. What only the editor can resolve is refused, with the advice to export the API form.
 """
 from bulk import BulkError
+from bulk.jobs.declarations import default_of, inputs_of, is_widget, options_of
 
 VIRTUAL = ("Note", "MarkdownNote", "Reroute", "PrimitiveNode")
-WIDGETS = ("INT", "FLOAT", "STRING", "BOOLEAN", "COMBO")
 AFTER_GENERATE = ("fixed", "increment", "decrement", "randomize")
 ADVICE = "Open the workflow in ComfyUI and use the menu File > Export (API)."
 
@@ -28,9 +28,7 @@ def to_api(content: dict, info: dict) -> dict:
 def _node(node: dict, nodes: dict, links: dict, info: dict) -> dict:
     if node["type"] not in info:
         raise BulkError(f"The server has no node {node['type']}, which the workflow uses. Install the pack that has it.")
-    declared = info[node["type"]]["input"]
-    offered = {**declared.get("required", {}), **declared.get("optional", {})}
-    inputs = _widget_values(node, offered)
+    inputs = _widget_values(node, inputs_of(info, node["type"]))
     for slot in node.get("inputs") or []:
         if slot.get("link") is not None:
             inputs[slot["name"]] = _source(links[slot["link"]], nodes, links)
@@ -38,21 +36,23 @@ def _node(node: dict, nodes: dict, links: dict, info: dict) -> dict:
 
 
 def _widget_values(node: dict, offered: dict) -> dict:
-    """{input: value} of a node's widgets: their values stand in the order in which the node declares its inputs."""
+    """{input: value} of a node's widgets: their values stand in the order in which the node declares its inputs.
+
+    A widget that is newer than the template has no value there: it gets its default, as in the editor.
+    """
     values = node.get("widgets_values") or []
+    widgets = {name: declaration for name, declaration in offered.items() if is_widget(declaration)}
+    found = {name: default for name, declaration in widgets.items() if (default := default_of(declaration)) is not None}
     if isinstance(values, dict):
-        return {name: value for name, value in values.items() if name in offered}
-    found, rest = {}, list(values)
-    for name, declaration in offered.items():
-        kind, options = declaration[0], declaration[1] if len(declaration) > 1 else {}
-        if not (isinstance(kind, list) or kind in WIDGETS) or options.get("forceInput"):
-            continue
+        return {**found, **{name: value for name, value in values.items() if name in offered}}
+    rest = list(values)
+    for name, declaration in widgets.items():
         if not rest:
             break
         found[name] = rest.pop(0)
         # the editor adds a widget of its own behind a seed; older templates have it without being told to
-        if kind == "INT" and rest and rest[0] in AFTER_GENERATE and (options.get("control_after_generate")
-                                                                      or name in ("seed", "noise_seed")):
+        if declaration[0] == "INT" and rest and rest[0] in AFTER_GENERATE and \
+                (options_of(declaration).get("control_after_generate") or name in ("seed", "noise_seed")):
             rest.pop(0)
     return found
 

@@ -1,8 +1,9 @@
 """A run: reads jobs, hands them to servers, and writes down what comes of each.
 
 Every server has `at_once` coroutines, each of which has one job at a time; that is the window of submitted jobs. What goes
-wrong on a server comes back as an outcome and not as an exception, and the choice of the next server is made here: Dask's own
-retry and `Reschedule` would hand the job to the same idle worker at once.
+wrong on a server comes back as an outcome and not as an exception. The choice of the next server and the wait before it are
+made here: Dask's own `retries` and `Reschedule` give the job to a worker at once, without a wait, and to the same one where the
+job is bound to it, as all jobs of a person are.
 """
 import asyncio
 import itertools
@@ -17,7 +18,7 @@ from bulk.results.ledger import Ledger
 from bulk.running.dispatch import Dispatch
 from bulk.running.progress import Progress
 from bulk.running.roster import ServerState, pause_after
-from bulk.servers import worker
+from bulk.servers import cluster, worker
 from bulk.servers.prompts import Outcome, Request
 from dask.utils import key_split
 from distributed import Client, span
@@ -57,6 +58,7 @@ class Run:
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        await self.client.register_plugin(cluster.ShortHistory())
         await self.client.register_plugin(worker.ServerCheck())
         try:
             # one span for all: else Dask begins another one whenever it is idle, and keeps them all

@@ -7,7 +7,7 @@ import dask
 from bulk import BulkError
 from bulk.jobs.settings import Settings
 from bulk.servers.worker import RESOURCE
-from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
+from distributed import Client, Nanny, Scheduler, SchedulerPlugin, Security, SpecCluster, Worker
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = "15s"
@@ -18,6 +18,18 @@ OWN_CLUSTER = {
     "distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 100,
     "distributed.admin.system-monitor.log-length": 600, "distributed.admin.system-monitor.interval": "5s",
     "distributed.worker.profile.enabled": False}
+
+
+class ShortHistory(SchedulerPlugin):
+    """Belongs to the scheduler: Dask's spans note the type of every submitted collection, and keep it; one is enough."""
+
+    name = "bulk-short-history"
+
+    def update_graph(self, scheduler: Scheduler, **graph: object) -> None:
+        """Dask calls this after each submission."""
+        for span in scheduler.extensions["spans"].spans.values():
+            if span.metadata:
+                del span.metadata["collections"][1:]
 
 
 def security(settings: Settings) -> Security | None:

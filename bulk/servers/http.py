@@ -1,8 +1,10 @@
-"""Requests to one ComfyUI server, with bounded replies."""
+"""Requests to one ComfyUI server, with bounded replies.
+
+http.client neither follows a redirect nor asks a proxy of the environment: a server cannot send us to another address.
+"""
+import http.client
 import json
-import urllib.error
 import urllib.parse
-import urllib.request
 import uuid
 
 JSON_BYTES = 64 * 2 ** 20       # /object_info of a server with many packs is the largest
@@ -22,41 +24,53 @@ class Refused(Exception):
         self.status, self.answer = status, answer
 
 
-class _NoRedirects(urllib.request.HTTPRedirectHandler):
-    """A server cannot send us to another address."""
-
-    def redirect_request(self, *arguments: object) -> None:
-        return None
-
-
 class Server:
-    """One server. url: http://host:port. A proxy of the environment is not asked."""
+    """One connection to a server, for one thread: opened at the first request, kept for the next ones.
+
+    url: http://host:port. Raises Unreachable where it is no address.
+    """
 
     def __init__(self, url: str, timeout: float = 60):
-        self.url, self.timeout = url, timeout
-        self._open = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects).open
+        self.url = url
+        parts = urllib.parse.urlsplit(url)
+        kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        try:
+            self._connection, self._folder = kind(parts.netloc, timeout=timeout), parts.path
+        except http.client.InvalidURL as error:
+            raise Unreachable(f"{url} is not the address of a server: {error}") from error
+
+    def __enter__(self) -> "Server":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
 
     def request(self, path: str, body: bytes | None = None, kind: str = "application/json", *, most: int = JSON_BYTES,
                 method: str | None = None) -> tuple[bytes, dict]:
         """(content, headers) of a GET, or of a POST where there is a body. Raises Unreachable and Refused."""
-        request = urllib.request.Request(self.url + path, data=body, method=method,
-                                         headers={"Content-Type": kind} if body is not None else {})
+        place = path.partition("?")[0]
+        whole = False
         try:
-            with self._open(request, timeout=self.timeout) as answer:
-                content = answer.read(most + 1)
-                if len(content) > most:
-                    raise Unreachable(f"{self.url} answered {path.partition('?')[0]} with more than {most} bytes")
-                declared = answer.headers.get("Content-Length")
-                if method != "HEAD" and declared is not None and len(content) < int(declared):
-                    raise Unreachable(f"{self.url} broke off in its answer to {path.partition('?')[0]}")
-                return content, dict(answer.headers)
-        except urllib.error.HTTPError as error:
-            with error:
-                raise Refused(error.code, error.read(MESSAGE_BYTES).decode(errors="replace")) from error
-        except (OSError, ValueError, urllib.error.URLError) as error:
-            raise Unreachable(f"{self.url} did not answer: {getattr(error, 'reason', None) or error}") from error
-        except Exception as error:      # http.client's errors have no common class but Exception
+            self._connection.request(method or ("GET" if body is None else "POST"), self._folder + path, body,
+                                     {} if body is None else {"Content-Type": kind})
+            answer = self._connection.getresponse()
+            if answer.status >= 300:
+                raise Refused(answer.status, answer.read(MESSAGE_BYTES).decode(errors="replace"))
+            declared = answer.length
+            content = answer.read(most + 1)
+            if len(content) > most:
+                raise Unreachable(f"{self.url} answered {place} with more than {most} bytes")
+            if declared is not None and len(content) < declared:
+                raise Unreachable(f"{self.url} broke off in its answer to {place}")
+            whole = True
+            return content, dict(answer.headers)
+        except (OSError, ValueError) as error:
+            raise Unreachable(f"{self.url} did not answer: {error}") from error
+        except http.client.HTTPException as error:
             raise Unreachable(f"{self.url} broke off: {type(error).__name__} {error}") from error
+        finally:
+            if not whole:       # what is left of an answer would be taken for the next one
+                self._connection.close()
 
     def get(self, path: str) -> dict:
         """The JSON object of a GET."""

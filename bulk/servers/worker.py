@@ -40,15 +40,14 @@ class ServerCheck(WorkerPlugin):
             signal.signal(signal.SIGINT, signal.SIG_IGN)
         name = str(worker.name)
         own = name.startswith(("http://", "https://"))
-        url = name if own else dask.config.get("bulk.server", DEFAULT)
-        self.server = Server(url)
-        self.title = url if own else f"{url} on {socket.gethostname()}"
+        self.url = name if own else dask.config.get("bulk.server", DEFAULT)
+        self.title = name if own else f"{self.url} on {socket.gethostname()}"
 
     def report(self, classes: list[str]) -> Report:
         """classes: the node classes whose descriptions are wanted."""
         try:
-            version = self.server.version()
-            return Report(self.title, version, self.server.object_info(classes))
+            with Server(self.url) as server:
+                return Report(self.title, server.version(), server.object_info(classes))
         except (Unreachable, Refused) as error:
             return Report(self.title, problem=str(error))
 
@@ -60,4 +59,5 @@ def report(classes: list[str]) -> Report:
 
 def run(request: prompts.Request) -> prompts.Outcome:
     """A job on the server of the worker that runs this."""
-    return prompts.run(get_worker().plugins[PLUGIN].server, request)
+    with Server(get_worker().plugins[PLUGIN].url) as server:
+        return prompts.run(server, request)

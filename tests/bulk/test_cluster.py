@@ -1,13 +1,19 @@
 """The engine on its own Dask cluster, with stand-ins of the servers."""
 
 import asyncio
+import contextlib
 import dataclasses
 import io
+import json
+import os
 import shutil
+import socket
 import subprocess
+import sys
 import time
 
 import pytest
+from conftest import CHECKOUT
 
 from bulk import BulkError
 from bulk.results.ledger import Ledger
@@ -38,6 +44,20 @@ def run(plan, said=None, meanwhile=lambda run: None):
         return asyncio.run(inside()), ledger.standing
 
 
+def test_dask_keeps_nothing_of_jobs_that_have_ended(tmp_path):
+    kept = []
+
+    def look(run):
+        if run.ledger.standing.done > 20:
+            scheduler = run.client.cluster.scheduler
+            spans = scheduler.extensions["spans"].spans.values()
+            kept.append((len(scheduler.tasks), len(run.client.futures), len(spans),
+                         sum(len(span.metadata["collections"]) for span in spans if span.metadata)))
+    with StandIns(1, [0.02], INFO) as server:
+        run(make_plan(tmp_path, 1, 60, server.addresses), io.StringIO(), look)
+    assert kept and max(map(max, kept)) < 10
+
+
 def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
     said = io.StringIO()
     with StandIns(1, [0.05], INFO) as good, StandIns(1, [0.05], INFO) as bad:
@@ -66,6 +86,30 @@ def test_tls(tmp_path):
         address, standing = run(plan)
     assert address.startswith("tls://127.0.0.1:")
     assert standing.done == 2
+
+
+def test_workers_that_the_user_has_started(tmp_path):
+    """The commands of DEPLOYMENT.md, on this machine."""
+    file = tmp_path / "scheduler.json"
+    dask = [sys.executable, "-m", "dask"]
+    quiet = ["--dashboard-address", "127.0.0.1:0"]
+    with contextlib.ExitStack() as stack:
+        server = stack.enter_context(StandIns(1, [0.0], INFO))
+        variables = {**os.environ, "PYTHONPATH": str(CHECKOUT), "DASK_BULK__SERVER": server.addresses[0]}
+        for command in (["scheduler", "--host", "127.0.0.1", "--port", "0", *quiet],
+                        ["worker", "--nthreads", "3", "--resources", "comfy=1", "--memory-limit", "0", *quiet]):
+            process = subprocess.Popen([*dask, *command, "--scheduler-file", str(file)], env=variables, cwd=tmp_path,
+                                       stderr=subprocess.DEVNULL)
+            stack.callback(process.wait)
+            stack.callback(process.terminate)
+            while not (file.exists() and file.read_text().endswith("}")):
+                assert process.poll() is None
+                time.sleep(0.05)
+        plan = make_plan(tmp_path, 2, 20, [])
+        address = json.loads(file.read_text())["address"]
+        plan.settings = dataclasses.replace(plan.settings, scheduler=address)
+        _, standing = run(plan, io.StringIO())
+    assert standing.done == 20 and list(standing.servers) == [f"{server.addresses[0]} on {socket.gethostname()}"]
 
 
 def test_servers_that_cannot_run_the_workflow_are_told_at_once(tmp_path):

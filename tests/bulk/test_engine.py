@@ -1,6 +1,9 @@
 """The engine's parts, without a server."""
 
+import gc
+import itertools
 import json
+import sys
 
 import pytest
 
@@ -55,6 +58,34 @@ def test_an_id_is_made_from_content(photos):
     assert not {found.id for found in plan(photos, {**product, "seed": [2]}).jobs()} & set(ids)
 
 
+@pytest.mark.parametrize("given", [
+    '[product]\nperson = {folder = "people"}',
+    '[product]\nperson = ["a.safetensors", "b.safetensors"]\n[folders]\nperson = "people"',
+    '[folders]\nperson = "people"'])
+def test_a_saved_person_is_known_by_content(tmp_path, given):
+    """The servers have the file under its name; another content of that name is another job."""
+    (tmp_path / "people").mkdir()
+    for name in "ab":
+        (tmp_path / "people" / f"{name}.safetensors").write_bytes(name.encode())
+    (tmp_path / "jobs.csv").write_text("person\na.safetensors\nb.safetensors\n")
+    table = "" if "[product]" in given else 'table = "jobs.csv"\n'
+    (tmp_path / "JOBS.toml").write_text(
+        f'workflow = "w"\noutput = "o"\n{table}[inputs]\nperson = "Saved.person"\n{given}')
+
+    def jobs():
+        nodes = {"1": {"class_type": "InstantIDLoadPerson", "inputs": {"person": ""}, "_meta": {"title": "Saved"}}}
+        made = Plan(settings.read(tmp_path / "JOBS.toml", {}), workflow.Workflow(nodes))
+        found = list(made.jobs())
+        assert [made.prompt(job)["1"]["inputs"]["person"] for job in found] == ["a.safetensors", "b.safetensors"]
+        assert len({job.person for job in found}) == 2 and not any(job.files for job in found)
+        return [job.id for job in found]
+
+    before = jobs()
+    (tmp_path / "people" / "b.safetensors").write_bytes(b"another person")
+    after = jobs()
+    assert after[0] == before[0] and after[1] != before[1]
+
+
 def test_a_table_gives_the_kind_of_value_that_the_workflow_has(photos):
     for name, text in (("jobs.csv", "photo,seed,cfg\nphotos/a.png,7,3.5\nphotos/b.png,,\n"),
                        ("jobs.jsonl", '{"photo": "photos/a.png", "seed": 7, "cfg": 3.5}\n\n{"photo": "photos/b.png"}\n'),
@@ -66,19 +97,16 @@ def test_a_table_gives_the_kind_of_value_that_the_workflow_has(photos):
 
 
 def test_a_million_jobs_are_streamed(photos):
-    import itertools
-    import tracemalloc
     made = plan(photos, {"photo": {"folder": "photos"}, "seed": {"from": 1, "to": 400_000}})
     assert made.rows.count == 1_200_000
-    each = made.jobs()
-    next(each)
-    tracemalloc.start()
-    for found in itertools.islice(each, 5000):
-        last = found
-    kept = tracemalloc.get_traced_memory()[0]
-    tracemalloc.stop()
-    assert last.values["seed"] == 5001
-    assert kept < 100_000       # bytes
+    each, blocks = made.jobs(), []
+    for _ in range(2):
+        for found in itertools.islice(each, 5000):
+            last = found
+        gc.collect()
+        blocks.append(sys.getallocatedblocks())
+    assert last.values["seed"] == 10_000
+    assert blocks[1] - blocks[0] < 1000     # pieces of memory: none of 5000 jobs is kept
 
 
 @pytest.mark.parametrize("content, sentence", [
@@ -87,6 +115,8 @@ def test_a_million_jobs_are_streamed(photos):
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[product]\nseed = [1]", "exactly one of the two"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\nservers = ['ftp://x']\n[inputs]\na = 'b.c'", "is not the address of a server"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\nat_once = 0\n[inputs]\na = 'b.c'", "must be at least 1"),
+    ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\nd = '.'", "which is not in .inputs."),
+    ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\na = 'x'", "there is no such folder"),
     ("workflow = ", "is not a TOML file"),
 ])
 def test_settings_that_cannot_be_meant(tmp_path, content, sentence):
@@ -112,7 +142,8 @@ def test_an_exported_template(tmp_path):
     from bulk.jobs import template
     info = {"LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
             "KSampler": {"input": {"required": {"model": ["MODEL"], "seed": ["INT", {"control_after_generate": True}],
-                                                "cfg": ["FLOAT", {}]}}}}
+                                                "cfg": ["FLOAT", {}], "newer": ["INT", {"default": 3}]},
+                                   "optional": {"newest": ["COMBO", {"options": ["plain", "fancy"]}]}}}}
     content = {"nodes": [{"id": 1, "type": "LoadImage", "inputs": [], "widgets_values": ["a.png", "image"], "title": "Photo"},
                          {"id": 3, "type": "Reroute", "inputs": [{"name": "", "link": 5}]},
                          {"id": 4, "type": "MarkdownNote", "widgets_values": ["text"]},
@@ -121,7 +152,8 @@ def test_an_exported_template(tmp_path):
                "links": [[5, 1, 0, 3, 0, "*"], [6, 3, 0, 2, 0, "MODEL"]]}
     assert template.to_api(content, info) == {
         "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "_meta": {"title": "Photo"}},
-        "2": {"class_type": "KSampler", "inputs": {"seed": 7, "cfg": 4.5, "model": ["1", 0]}, "_meta": {"title": "KSampler"}}}
+        "2": {"class_type": "KSampler", "inputs": {"seed": 7, "cfg": 4.5, "newer": 3, "newest": "plain", "model": ["1", 0]},
+              "_meta": {"title": "KSampler"}}}
     content["nodes"][0]["mode"] = 4
     with pytest.raises(BulkError, match="muted or bypassed"):
         template.to_api(content, info)
@@ -273,19 +305,23 @@ def test_servers_that_share_a_folder_write_files_of_different_names(photos):
 
 @pytest.fixture
 def rogue():
-    """rogue(answer) -> Server that answers every request with these bytes."""
+    """rogue(answer) -> Server that answers that many requests of a connection; # is replaced by its number."""
     import socketserver
     import threading
 
     from bulk.servers.http import Server
     running = []
 
-    def start(answer):
+    def start(answer, requests=1):
+        numbers = itertools.count(1)
+
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
-                while self.rfile.readline().strip():
-                    pass
-                self.wfile.write(answer)
+                number = b"%d" % next(numbers)
+                for _ in range(requests):
+                    while self.rfile.readline().strip():
+                        pass
+                    self.wfile.write(answer.replace(b"#", number))
         listening = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)
         running.append(listening)
         threading.Thread(target=listening.serve_forever, daemon=True).start()
@@ -316,3 +352,18 @@ def test_a_server_cannot_send_us_elsewhere(rogue):
     with pytest.raises(http.Refused) as error:
         rogue(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n").get("/queue")
     assert error.value.status == 302
+
+
+def test_a_connection_serves_many_requests_and_a_new_one_follows_a_broken_one(rogue):
+    from bulk.servers import http
+    with rogue(b'HTTP/1.1 200 OK\r\nContent-Length: 8\r\n\r\n{"n": #}', requests=2) as server:
+        assert server.get("/queue") == server.get("/queue") == {"n": 1}
+        with pytest.raises(http.Unreachable, match="did not answer"):
+            server.get("/queue")
+        assert server.get("/queue") == {"n": 2}
+
+
+def test_an_address_that_is_none():
+    from bulk.servers import http
+    with pytest.raises(http.Unreachable, match="is not the address of a server"):
+        http.Server("http://127.0.0.1:none")
