@@ -52,6 +52,7 @@ def test_reasons_are_told_once_a_sampling_on_the_node(nodes, world, caplog, monk
         "another pack's part in the model (theirs) may do something else at each step")
 
 
+@pytest.mark.newest
 def test_fused_terms_run_fused(nodes, world, caplog):
     """Not as exact ones without a word."""
     with caplog.at_level(logging.INFO):

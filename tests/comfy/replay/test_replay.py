@@ -21,6 +21,7 @@ from replayed import SMALL, apply, captured, pair
 # ---- the same latents
 
 
+@pytest.mark.newest
 def test_another_weight_identity_and_seed_need_no_other_capture(nodes, world):
     for over, sampling in (({}, {}), ({"weight": 0.3}, {}), ({"image": fx.portrait("b")}, {}), ({}, {"seed": 8}),
                            ({"weight": 1.1, "image": fx.portrait("d")}, {"seed": 9})):
@@ -35,13 +36,13 @@ def test_another_weight_identity_and_seed_need_no_other_capture(nodes, world):
     (torch.float32, {"mask": cases.left_half()}, {"batch": 2}),
     (torch.float32, {}, {"cfg": 1.0}),
 ])
-def test_latents_are_the_same(nodes, world, dtype, over, sampling):
+def test_latents_are_the_same(nodes, world, loaded, dtype, over, sampling):
     """Rounding of the weight, windows, masks, batches."""
-    model = world.model if dtype == torch.float32 else fx.mini_sdxl(dtype=dtype)
-    assert torch.equal(*pair(nodes, world, sampling, model=model, **over))
+    assert torch.equal(*pair(nodes, world, sampling, model=loaded(dtype)[0], **over))
     assert captured() >= 2
 
 
+@pytest.mark.newest
 def test_two_identities_behind_each_other(nodes, world):
     latents = []
     for replay in (False, True):
@@ -58,6 +59,7 @@ def test_a_model_without_an_identity(nodes, world):
     assert captured() == 1
 
 
+@pytest.mark.newest
 def test_what_is_given_is_not_changed(nodes, world):
     wired = cases.apply(nodes, world)
     control = wired[1][0][1]["control"]
@@ -81,6 +83,7 @@ def test_other_weights_are_captured_anew(nodes, world):
     assert captured() == 4, "IdentityNet's weights have not moved"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 def test_an_exception_in_the_sampling_drops_captures(nodes, world, error):
     model, positive, negative = apply(nodes, world, replay=True)
@@ -99,6 +102,7 @@ def test_an_exception_in_the_sampling_drops_captures(nodes, world, error):
     assert torch.equal(*pair(nodes, world))
 
 
+@pytest.mark.newest
 def test_captures_go_on_request_and_with_the_model(nodes, world):
     model = fx.mini_sdxl()
 
@@ -162,6 +166,7 @@ def test_captures_go_before_the_unet(nodes, world, monkeypatch):
     assert graphs.statistics()["captures"] < 2 and unet.model_loaded_memory() == before > 0
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("change", [{"model_loaded_weight_memory": 1}, {"model_lowvram": True},
                                     {"current_weight_patches_uuid": "another"}])
 def test_weights_that_change_during_a_sampling_are_looked_at_again(nodes, world, change):
@@ -183,6 +188,7 @@ def test_weights_that_change_during_a_sampling_are_looked_at_again(nodes, world,
     assert torch.equal(latents, fx.sample(*apply(nodes, world, model=plain), **{**SMALL, "steps": 6}))
 
 
+@pytest.mark.newest
 def test_a_request_to_free_memory_in_the_middle_of_a_sampling_waits(nodes, world, cuda):
     model, positive, negative = apply(nodes, world, replay=True)
     steps = []
@@ -199,6 +205,7 @@ def test_a_request_to_free_memory_in_the_middle_of_a_sampling_waits(nodes, world
     assert torch.equal(latents, fx.sample(*apply(nodes, world), **{**SMALL, "steps": 5}))
 
 
+@pytest.mark.newest
 def test_cancel_inside_a_capture_and_then_a_right_picture(nodes, world, cuda):
     """As when ComfyUI's Cancel button is pressed while the UNet is captured."""
     plain = fx.mini_sdxl()
