@@ -158,3 +158,8 @@ def test_the_report_says_what_the_numbers_mean(ours):
     assert lines[2].split()[:2] == ["2", "0"] and lines[2].endswith("another person, left out")
     assert "the mean of 2 photos" in text and "Face network: antelopev2/" in text and "flatter" in text
     assert "For photographs" in text and "score lower" in text
+
+
+def test_what_is_no_reference_is_refused():
+    with pytest.raises(measure.LikenessError, match="The reference is .a text., which cannot be used"):
+        measure.known_of(None, "a text")
