@@ -137,17 +137,18 @@ class EachLatent:
 
 
 def with_tokens_for_each_latent(conditions, latents):
-    """ComfyUI's conditions of a sampling, in which tokens of one row for each latent are completed by repeating the last row.
+    """ComfyUI's conditions of a sampling, in which tokens of one row for each latent are as many as the latents: the last row
+    is repeated, and what is too much left out.
 
     conditions: {name: list of dictionaries}, read only; those that are meant have EACH_LATENT. latents: their number. ComfyUI
-    would begin again with the first row.
+    would begin again with the first row, and in a context window it finds the rows of the window's frames by that number.
     """
     def completed(condition):
         tokens = condition.get("cross_attn_controlnet") if EACH_LATENT in condition else None
-        if tokens is None or len(tokens) >= latents:
+        if tokens is None or len(tokens) == latents:
             return condition
-        missing = tokens[-1:].expand(latents - len(tokens), -1, -1)
-        return {**condition, "cross_attn_controlnet": torch.cat([tokens, missing])}
+        missing = tokens[-1:].expand(max(latents - len(tokens), 0), -1, -1)
+        return {**condition, "cross_attn_controlnet": torch.cat([tokens[:latents], missing])}
 
     return {name: entries and [completed(entry) for entry in entries] for name, entries in conditions.items()}
 

@@ -69,10 +69,9 @@ class UNetCall:
         dtype, count: of the attention's tensors and of the call's entries; default: the batch's. positive: the numbers of the
         conds that are the positive pass.
         """
-        sub_idxs = (options.get("ad_params") or {}).get("sub_idxs")
         chunks = [COND if number in positive else UNCOND for number in options.get("cond_or_uncond", (COND,))]
         return cls(options.get("sigmas"), batch.device, dtype or batch.dtype, len(batch) if count is None else count, chunks,
-                   sub_idxs, **more)
+                   frames_of(options), **more)
 
     def scalar(self, value):
         """The number itself, or a tensor without dimensions where it must not become a constant."""
@@ -87,6 +86,19 @@ class UNetCall:
         if self._sigma is None:
             self._sigma = BEFORE_ANY_STEP if self._sigmas is None else self._sigmas[0].item()
         return window.end <= self._sigma <= window.start
+
+
+def frames_of(options):
+    """The latents' numbers in a UNet call that has some of them, by ComfyUI's transformer_options; None if it has all.
+
+    AnimateDiff's sliding windows tell their numbers. ComfyUI's own context windows tell the window, before whose frames the
+    one that precedes them may be put.
+    """
+    window, told = options.get("context_window"), (options.get("ad_params") or {}).get("sub_idxs")
+    if told is not None or window is None or window.dim != 0:
+        return told
+    before = getattr(window, "causal_anchor_index", None)
+    return [*([] if before is None else [before]), *window.index_list]
 
 
 # what Attention Couple packs leave at a block: one number for each equal part of the batch that they have enlarged

@@ -29,13 +29,13 @@ def in_windows(model, as_animatediff):
     return model
 
 
-# ip_weight 0 leaves IdentityNet alone; ComfyUI does not tell attention of its own windows as AnimateDiff does
-@pytest.mark.parametrize("as_animatediff, ip_weight", [(True, 0.8), (False, 0.0)], ids=["AnimateDiff", "ComfyUI"])
-def test_windows_have_their_frames_masks(nodes, world, as_animatediff, ip_weight):
-    """SDXL's frames do not see each other, so that windows change nothing. There are fewer masks than frames."""
+@pytest.mark.parametrize("as_animatediff", [True, False], ids=["AnimateDiff", "ComfyUI"])
+@pytest.mark.parametrize("count", [3, 5], ids=["fewer masks than frames", "more masks than frames"])
+def test_windows_have_their_frames_masks(nodes, world, as_animatediff, count):
+    """SDXL's frames do not see each other, so that windows change nothing."""
     person = {name: person_of_photos(world.analysis, fx.portrait(name)) for name in "ab"}
-    people = people_of(nodes, {"person": person["a"], "mask": torch.cat([LEFT, RIGHT, LEFT]), "ip_weight": ip_weight},
-                       {"person": person["b"], "mask": torch.cat([RIGHT, LEFT, RIGHT]), "ip_weight": ip_weight})
+    people = people_of(nodes, {"person": person["a"], "mask": torch.cat([LEFT, RIGHT, LEFT, LEFT, RIGHT][:count])},
+                       {"person": person["b"], "mask": torch.cat([RIGHT, LEFT, RIGHT, RIGHT, LEFT][:count])})
     model, *conditionings = apply_people(nodes, world, people)
     settings = {"steps": 1, "size": (8, 8), "batch": 4}
     whole = fx.sample(model, *conditionings, **settings)
