@@ -55,19 +55,29 @@ def run(monkeypatch, world):
     return run
 
 
-def test_under_comfyuis_compile_node(nodes, world, run):
+@pytest.fixture(scope="module")
+def shallow():
+    """The miniature with one transformer block where SDXL has two or ten: each block takes a second to compile."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, depth in (("", [0, 0, 1, 1, 1, 1]), ("_output", [0, 0, 0, 1, 1, 1, 1, 1, 1]), ("_middle", 1)):
+            patch.setitem(fx.SDXL_MINI, f"transformer_depth{name}", depth)
+        return fx.mini_sdxl()
+
+
+def test_under_comfyuis_compile_node(nodes, world, shallow, run):
     """Each line also compares with the same model uncompiled.
 
     Since 2026 ComfyUI compiles without guards on patches: what one set of patches was compiled for is then used for others.
     """
-    plain = run(world.model)
-    patched = cases.patch(nodes, world)[0]
+    plain = run(shallow)
+    patched = cases.patch(nodes, world, model=shallow)[0]
     assert run(patched) == plain == 1
-    other = cases.patch(nodes, world, image=fx.portrait("b"), weight=0.3, noise=0.2)[0]
+    other = cases.patch(nodes, world, model=shallow, image=fx.portrait("b"), weight=0.3, noise=0.2)[0]
     assert run(other, seed=9) == 0, "another identity, weight and seed"
-    assert run(cases.patch(nodes, world, weight=0.3, start_at=0.4)[0], steps=2) == 1, "closed, then open as before"
+    window = cases.patch(nodes, world, model=shallow, weight=0.3, start_at=0.4)[0]
+    assert run(window, steps=2) == 1, "closed, then open as before"
     assert run(cases.patch(nodes, world, model=other)[0]) == 1, "a second identity"
-    assert run(world.model) == run(patched) == 0, "back to what is compiled already"
+    assert run(shallow) == run(patched) == 0, "back to what is compiled already"
 
 
 @pytest.mark.newest
