@@ -30,8 +30,6 @@ from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 from .utils import check_photos, is_keypoint_drawing
 
 CATEGORY = "InstantID"
-APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
-           "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
 def _register_folders():
@@ -182,7 +180,7 @@ class ApplyInstantID:
                       "identity", "reference face", "avatar"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
-    OUTPUT_TOOLTIPS = APPLIED
+    OUTPUT_TOOLTIPS = inputs.APPLIED
     FUNCTION = "apply_instantid"
 
     @classmethod
@@ -233,13 +231,9 @@ class ApplyInstantIDAdvanced(ApplyInstantID):
         return {
             "required": {
                 **APPLY_LINKS,
-                "ip_weight": inputs.number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness."),
-                "cn_strength": inputs.number(0.8, 0.0, 10.0, 0.01, (
-                    "The strength of IdentityNet: how closely place and pose of the face are followed.")),
+                "ip_weight": inputs.IP_WEIGHT, "cn_strength": inputs.CN_STRENGTH,
                 **SAMPLING_PART, "noise": inputs.NOISE,
-                "combine_embeds": (["average", "norm average", "concat"], {"default": "average", "tooltip": (
-                    "How several photos become one person. average: the mean of the faces. norm average: a mean in which "
-                    "every number of a face is scaled first. concat: the model sees every photo.")}),
+                "combine_embeds": inputs.COMBINE_EMBEDS,
             },
             "optional": APPLY_OPTIONAL,
         }
@@ -294,7 +288,7 @@ class ApplyInstantIDControlNet:
     SEARCH_ALIASES = ["identitynet", "face controlnet", "kps", "face pose"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = APPLIED[1:]
+    OUTPUT_TOOLTIPS = inputs.APPLIED[1:]
     FUNCTION = "apply_controlnet"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Inputs that several nodes share, in the form of ComfyUI's INPUT_TYPES, and the check of the part of the sampling."""
+"""Inputs and outputs that several nodes share, in the form that ComfyUI wants, and the check of the part of the sampling."""
 
 INSTANTID = ("INSTANTID", {"tooltip": "The adapter. Connect Load InstantID Model."})
 FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks. Connect InstantID Face Analysis."})
@@ -27,6 +27,17 @@ START = number(0.0, 0.0, 1.0, 0.001, (
 END = number(1.0, 0.0, 1.0, 0.001, "When InstantID stops acting, as a part of the sampling from 0 to 1.")
 NOISE = number(0.0, 0.0, 1.0, 0.1, (
     "Gives the negative pass random noise instead of an empty face. A value around 0.35 helps against burnt colours."))
+
+IP_WEIGHT = number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness.")
+CN_STRENGTH = number(0.8, 0.0, 10.0, 0.01, (
+    "The strength of IdentityNet: how closely place and pose of the face are followed."))
+COMBINE_EMBEDS = (["average", "norm average", "concat"], {"default": "average", "tooltip": (
+    "How several photos become one person. average: the mean of the faces. norm average: a mean in which every number of a "
+    "face is scaled first. concat: the model sees every photo.")})
+
+# tooltips of the outputs of the nodes that apply persons
+APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
+           "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
 def reason_for_no_effect(start_at, end_at):

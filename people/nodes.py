@@ -18,12 +18,7 @@ from .places import PersonInPicture
 
 CATEGORY = "InstantID/people"
 FOLDER = "instantid_people"  # ComfyUI's kind of the folders that hold saved people
-APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
-           "The negative prompt with IdentityNet. Connect it to the sampler.")
 PERSON = ("PERSON", {"tooltip": "A person. Connect InstantID Person or InstantID Load Person."})
-IP_WEIGHT = inputs.number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness.")
-CN_STRENGTH = inputs.number(0.8, 0.0, 10.0, 0.01, (
-    "The strength of IdentityNet: how closely place and pose of the face are followed."))
 WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the weights counts."
 
 
@@ -203,7 +198,7 @@ class ApplyInstantIDPerson:
     SEARCH_ALIASES = ["likeness", "saved face", "consistent character", "face id", "same person"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
-    OUTPUT_TOOLTIPS = APPLIED
+    OUTPUT_TOOLTIPS = inputs.APPLIED
     FUNCTION = "apply"
 
     @classmethod
@@ -212,11 +207,9 @@ class ApplyInstantIDPerson:
             "required": {
                 "instantid": inputs.INSTANTID, "person": PERSON, "control_net": inputs.CONTROL_NET, "model": inputs.MODEL,
                 "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
-                "ip_weight": IP_WEIGHT, "cn_strength": CN_STRENGTH, "start_at": inputs.START, "end_at": inputs.END,
-                "noise": inputs.NOISE,
-                "combine_embeds": (["average", "norm average", "concat"], {"default": "average", "tooltip": (
-                    "How several photos become one person. average: the mean of the faces. norm average: a mean in which every "
-                    "number of a face is scaled first. concat: the model sees every photo.")}),
+                "ip_weight": inputs.IP_WEIGHT, "cn_strength": inputs.CN_STRENGTH,
+                "start_at": inputs.START, "end_at": inputs.END, "noise": inputs.NOISE,
+                "combine_embeds": inputs.COMBINE_EMBEDS,
             },
             "optional": {
                 "image_kps": ("IMAGE", {"tooltip": (
@@ -255,8 +248,8 @@ class InstantIDPeople:
     @classmethod
     def INPUT_TYPES(cls):
         return {
-            "required": {"person": PERSON, "ip_weight": IP_WEIGHT, "cn_strength": CN_STRENGTH, "start_at": inputs.START,
-                         "end_at": inputs.END},
+            "required": {"person": PERSON, "ip_weight": inputs.IP_WEIGHT, "cn_strength": inputs.CN_STRENGTH,
+                         "start_at": inputs.START, "end_at": inputs.END},
             "optional": {
                 "mask": ("MASK", {"tooltip": (
                     "The part of the picture in which this person appears. If nobody in the list has a mask, the picture is "
@@ -291,7 +284,7 @@ class ApplyInstantIDPeople:
     SEARCH_ALIASES = InstantIDPeople.SEARCH_ALIASES
     RETURN_TYPES = ApplyInstantIDPerson.RETURN_TYPES
     RETURN_NAMES = ApplyInstantIDPerson.RETURN_NAMES
-    OUTPUT_TOOLTIPS = ("The model with the people. Connect it to the sampler.", *APPLIED[1:])
+    OUTPUT_TOOLTIPS = ("The model with the people. Connect it to the sampler.", *inputs.APPLIED[1:])
     FUNCTION = "apply"
 
     @classmethod
