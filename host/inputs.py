@@ -42,6 +42,21 @@ def checked(method):
     return call
 
 
+def reason_against_widgets(node, **widgets):
+    """Returns a sentence about the first widget whose value is not what the node declares; an empty string if there is none.
+
+    For VALIDATE_INPUTS, which ComfyUI calls with whatever a prompt holds. None: the value comes from another node.
+    """
+    declared = {name: spec for group in node.INPUT_TYPES().values() for name, spec in group.items()}
+    try:
+        for name, value in widgets.items():
+            if value is not None:
+                _check(name, value, declared[name])
+    except InputError as error:
+        return str(error)
+    return ""
+
+
 def _check(name, value, declared):
     kind = declared[0]
     if name in SOURCES:

@@ -3,9 +3,10 @@
 import torch
 
 from ..faces import Photos
-from ..host.inputs import checked
+from ..host.inputs import checked, reason_against_widgets
 from ..options import DEFAULTS
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
+from ..utils import check_photos
 from . import head, place
 from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json, usable_keypoints
 from .value import KeypointFace, Keypoints, drawing
@@ -55,6 +56,7 @@ class InstantIDKeypoints:
 
     @checked
     def find(self, insightface, image, faces="chosen", options=DEFAULTS):
+        check_photos(image)
         found = _faces_of(insightface, image[:1], faces == "all", options)
         keypoints = usable_keypoints(Keypoints(image.shape[2], image.shape[1], tuple(
             KeypointFace(face.points) for face in found)))
@@ -254,12 +256,13 @@ class InstantIDEditKeypoints:
     @classmethod
     def VALIDATE_INPUTS(cls, state=None):
         """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
+        reason = reason_against_widgets(cls, state=state)
         try:
-            if state and state.strip():
+            if not reason and state and state.strip():
                 from_json(state)
         except KeypointsError as error:
-            return str(error)
-        return True
+            reason = str(error)
+        return reason or True
 
     @checked
     def edit(self, width, height, state="", keypoints=None, background=None):
@@ -269,7 +272,9 @@ class InstantIDEditKeypoints:
         shown = {"instantid_begun_with": [to_json(begun_with)]}
         if background is not None:
             from nodes import PreviewImage
-            shown["instantid_background"] = PreviewImage().save_images(background[:1].to(torch.float32))["ui"]["images"]
+            check_photos(background)
+            picture = background[:1, ..., :3].expand(-1, -1, -1, 3).to(torch.float32)  # without alpha; grey in three channels
+            shown["instantid_background"] = PreviewImage().save_images(picture)["ui"]["images"]
         return {"ui": shown, "result": (edited, drawing(edited), to_json(edited))}
 
 

@@ -7,7 +7,7 @@ from nodes import KSampler, PreviewImage
 
 from .. import faces, timing
 from ..host import server
-from ..host.inputs import checked
+from ..host.inputs import checked, reason_against_widgets
 from ..options import DEFAULTS, inputs
 from ..people.nodes import ApplyInstantIDPerson, reason_against_part
 from . import measure, numbered, report, sheet, sweep
@@ -172,12 +172,13 @@ class InstantIDSweep:
     @classmethod
     def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None, start_at=None, end_at=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        reason = reason_against_widgets(cls, setting=setting, values=values, seeds=seeds, start_at=start_at, end_at=end_at)
         try:
-            if None not in (setting, values, seeds):
+            if not reason and None not in (setting, values, seeds):
                 _cells_of(setting, values, seeds, start_at, end_at)
         except sweep.SweepError as error:
-            return str(error)
-        return True
+            reason = str(error)
+        return reason or True
 
     @checked
     def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,

@@ -1,7 +1,7 @@
 """The node that holds the settings beside the original's widgets."""
 
 from ..faces import ORDERS, FaceChoice
-from ..host.inputs import checked
+from ..host.inputs import checked, reason_against_widgets
 from ..identity import SELECTIONS, factors_of_blocks
 from .settings import AS_ORIGINAL, ATTENTION, NO_FACE, Options
 
@@ -45,13 +45,14 @@ class InstantIDOptions:
         }}
 
     @classmethod
-    def VALIDATE_INPUTS(cls, block_weights):
+    def VALIDATE_INPUTS(cls, block_weights=None):
         """ComfyUI asks this when a prompt is queued. block_weights is None where the widget is an input from another node."""
+        reason = reason_against_widgets(cls, block_weights=block_weights)
         try:
-            factors_of_blocks(AS_ORIGINAL, block_weights or "")
+            factors_of_blocks(AS_ORIGINAL, "" if reason else block_weights or "")
         except ValueError as error:
-            return str(error)
-        return True
+            reason = str(error)
+        return reason or True
 
     @checked
     def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention, each_latent=False):

@@ -6,7 +6,7 @@ import folder_paths
 
 from .. import timing
 from ..host import server
-from ..host.inputs import checked
+from ..host.inputs import checked, reason_against_widgets
 from ..identity import usable_adapter
 from ..keypoints import usable_keypoints
 from ..options import DEFAULTS, inputs
@@ -222,7 +222,8 @@ class ApplyInstantIDPerson:
     @classmethod
     def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
-        return reason_against_part(start_at, end_at) or True
+        return (reason_against_widgets(cls, start_at=start_at, end_at=end_at) or reason_against_part(start_at, end_at)
+                or True)
 
     @checked
     @timing.staged("apply")
@@ -264,7 +265,8 @@ class InstantIDPeople:
     @classmethod
     def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
-        return reason_against_part(start_at, end_at) or True
+        return (reason_against_widgets(cls, start_at=start_at, end_at=end_at) or reason_against_part(start_at, end_at)
+                or True)
 
     @checked
     def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):

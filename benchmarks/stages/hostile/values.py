@@ -149,7 +149,8 @@ def prompt(random):
     for group, declared in node.INPUT_TYPES().items():
         for key, (kind, *options) in declared.items() if group in ("required", "optional") else ():
             if isinstance(kind, list) or kind in WIDGETS:
-                inputs[key] = {"default": kind[0], **(options[0] if options else {})}["default"]
+                # a list of files may be empty
+                inputs[key] = {"default": next(iter(kind), ""), **(options[0] if options else {})}["default"]
             elif kind in objects and (group == "required" or random.random() < 0.3):
                 prompt[key] = {"class_type": f"Hostile{kind}", "inputs": {}}
                 inputs[key] = [key, 0]

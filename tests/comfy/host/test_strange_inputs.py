@@ -128,3 +128,30 @@ def test_weights_that_other_packs_leave_out(nodes, world):
     """ip_weight and cn_strength of None fall back to weight."""
     _, positive, _ = cases.advanced(nodes, world, ip_weight=None, cn_strength=None, weight=0.25)
     assert positive[0][1]["control"].strength == 0.25
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("name, widgets", [("InstantIDOptions", ["block_weights"]), ("InstantIDEditKeypoints", ["state"]),
+                                           ("InstantIDSavePerson", ["name"]), ("InstantIDPeople", ["start_at", "end_at"]),
+                                           ("ApplyInstantIDPerson", ["start_at", "end_at"]),
+                                           ("InstantIDSweep", ["setting", "values", "seeds", "start_at", "end_at"])])
+def test_widgets_of_another_kind_are_refused_when_queued(nodes, name, widgets):
+    """ComfyUI hands whatever a prompt holds to VALIDATE_INPUTS: an exception there names neither the widget nor its value."""
+    for widget in widgets:
+        for value in ({}, ["a", "b", "c"], [[1]]):
+            said = nodes[name].VALIDATE_INPUTS(**{**dict.fromkeys(widgets), widget: value})
+            assert isinstance(said, str) and said.endswith("."), (widget, value)
+
+
+@pytest.mark.newest
+def test_pictures_of_the_keypoint_nodes(nodes, world):
+    """They are refused as photos are; the editor's background is shown only."""
+    def edit(background):
+        return cases.call(nodes, "InstantIDEditKeypoints", width=64, height=64, background=background)["ui"]
+    for channels in (1, 3, 4):
+        assert len(edit(torch.rand(2, 16, 8, channels))["instantid_background"]) == 1
+    for background in ("text", 7, torch.zeros(0, 8, 8, 3), torch.zeros(1, 8, 8, 2), torch.zeros(1, 8, 8, 3).to_sparse()):
+        with pytest.raises(ImageError):
+            edit(background)
+    with pytest.raises(ImageError):
+        cases.call(nodes, "InstantIDKeypoints", insightface=world.analysis, image=torch.zeros(1, 8, 8, 3).to_sparse())
