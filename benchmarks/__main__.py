@@ -1,7 +1,7 @@
 """python -m benchmarks STAGE [options]: measures; tables on the terminal, and JSON with --output FILE.
 
-`all` runs every stage, each in a process of its own, into one file; `report` makes tables and charts of files, and
-documents from templates. README.md in this folder says more.
+`all` runs the stages that documents quote, each in a process of its own, into one file; `report` makes tables and charts of
+files, and documents from templates. README.md in this folder says more.
 
 Without --comfyui it runs in the environment of `python dev/test.py`, which it makes first, on ComfyUI 0.30.0. With
 --comfyui PATH it runs in the Python that was called, on that ComfyUI: the way to measure one's own GPU.
@@ -57,8 +57,9 @@ def parser_for(words):
         command = add(name, stage.summary, (*EVERY_STAGE, *stage.options))
         if name in words[:1]:
             module(stage).add_arguments(command)
-    everything = add("all", "all stages, one after the other", OPTIONS)
-    everything.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), metavar="STAGE", help="only these")
+    everything = add("all", "the stages that documents quote, one after the other", OPTIONS)
+    everything.add_argument("--stages", nargs="+", choices=STAGES, metavar="STAGE", help="only these",
+                            default=[name for name, stage in STAGES.items() if stage.in_all])
     report.add_arguments(commands.add_parser("report", help=report.SUMMARY, description=report.__doc__,
                                              formatter_class=argparse.RawDescriptionHelpFormatter))
     return parser

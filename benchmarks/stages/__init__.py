@@ -17,6 +17,7 @@ class Stage(NamedTuple):
     module: str  # below this folder
     summary: str
     options: tuple = ()  # common options that change what it measures
+    in_all: bool = True  # whether `all` runs it without being asked; not what takes long or needs one's own files
 
 
 STAGES = {  # in the order in which `all` runs them
@@ -24,7 +25,7 @@ STAGES = {  # in the order in which `all` runs them
     "load": Stage("start.load", "opening a real-size adapter file"),
     "faces": Stage("photos.faces", "finding and embedding faces, against insightface used as the original uses it"),
     "likeness": Stage("photos.likeness", "likeness and time of each way to apply InstantID, on one's own models and photos",
-                      ("--resolution", "--device")),
+                      ("--resolution", "--device"), in_all=False),
     "sampling": Stage("steps.sampling", "a step of sampling with and without an identity",
                       ("--batch-sizes", "--resolution", "--dtype", "--device", "--baseline")),
     "rerun": Stage("server.rerun", "runs of one workflow on a real server, beside the sampling", ("--baseline",)),
@@ -34,6 +35,6 @@ STAGES = {  # in the order in which `all` runs them
                     ("--baseline",)),
     "transfers": Stage("steps.transfers", "what is copied between host and device, and read back",
                        ("--resolution", "--dtype", "--device")),
-    "hostile": Stage("hostile", "inputs that nobody should send: each must be taken, or refused in a sentence"),
-    "soak": Stage("steps.soak", "memory of a process in which persons change, with a sampling after each"),
+    "hostile": Stage("hostile", "inputs that nobody should send: each must be taken, or refused in a sentence", in_all=False),
+    "soak": Stage("steps.soak", "memory of a process in which persons change, with a sampling after each", in_all=False),
 }
