@@ -19,7 +19,8 @@ from unittest import mock
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 VERSIONS = ((3, 10), (3, 11), (3, 12), (3, 13))
-NOT_THE_PACK = {"tests", "dev", "benchmarks", "bulk"}
+NOT_THE_PACK = {"tests", "dev", "benchmarks"}
+A_PROGRAM_OF_ITS_OWN = "bulk"  # which says which Python it needs
 CALLED_BY_COMFYUI = {"InstantID", "__init__"}   # at their import they speak with ComfyUI
 PACKAGE = "pack_on_this_python"
 
@@ -66,7 +67,7 @@ def _missing(name):
 def try_here() -> dict:
     """Compiles and imports in this interpreter. Raises what goes wrong."""
     files = [path for path in sorted(CHECKOUT.rglob("*.py"))
-             if not any(part.startswith(".") for part in path.relative_to(CHECKOUT).parts)]
+             if not any(part.startswith(".") or part == A_PROGRAM_OF_ITS_OWN for part in path.relative_to(CHECKOUT).parts)]
     for path in files:
         compile(path.read_text(encoding="utf-8"), str(path), "exec")
     stand_ins = StandIns()
