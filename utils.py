@@ -55,7 +55,10 @@ def usable_hint(images):
         images = images.to(torch.float32)
     if images.shape[3] != 3:
         images = images[..., :3].expand(*images.shape[:3], 3)
-    return images if images.isfinite().all() else images.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    # a finite sum is quicker to see; one that is not may have overflowed
+    if images.sum(dtype=torch.float32).isfinite() or images.isfinite().all():
+        return images
+    return images.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
 
 
 def image_to_bgr(image):
