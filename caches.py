@@ -26,6 +26,7 @@ from typing import NamedTuple
 import cachetools
 import torch
 import xxhash
+from torch.utils.weak import WeakIdKeyDictionary
 
 from . import timing
 
@@ -203,7 +204,7 @@ def file_key(path):
 
 
 _serials = itertools.count()
-_serial_of = weakref.WeakKeyDictionary()
+_serial_of = WeakIdKeyDictionary()  # equal objects are not one object, and not all of them can be hashed
 _serial_lock = threading.Lock()
 
 

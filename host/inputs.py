@@ -30,8 +30,7 @@ def checked(method):
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        groups = type(self).INPUT_TYPES()
-        declared = {name: spec for group in groups.values() for name, spec in group.items()}
+        groups, declared = type(self).INPUT_TYPES(), _declared(self)
         bound = signature.bind(self, *args, **kwargs)
         for name, value in {**bound.arguments, **kwargs}.items():
             absent = value is None and getattr(signature.parameters.get(name), "default", "") is None and not (
@@ -47,7 +46,7 @@ def reason_against_widgets(node, **widgets):
 
     For VALIDATE_INPUTS, which ComfyUI calls with whatever a prompt holds. None: the value comes from another node.
     """
-    declared = {name: spec for group in node.INPUT_TYPES().values() for name, spec in group.items()}
+    declared = _declared(node)
     try:
         for name, value in widgets.items():
             if value is not None:
@@ -55,6 +54,11 @@ def reason_against_widgets(node, **widgets):
     except InputError as error:
         return str(error)
     return ""
+
+
+def _declared(node):
+    """{name: what the node declares} of all inputs of a node or its class."""
+    return {name: spec for group in node.INPUT_TYPES().values() for name, spec in group.items()}
 
 
 def _check(name, value, declared):

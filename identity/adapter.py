@@ -3,9 +3,9 @@
 import copy
 import os
 import re
-import weakref
 
 import torch
+from torch.utils.weak import WeakIdKeyDictionary
 
 from .. import caches
 from ..files.checkpoint import TensorFileError, read_tensors
@@ -192,7 +192,7 @@ class BorrowedAdapter(InstantIDAdapter):
 
 
 # {an object of another pack: the adapter over its weights}; these are as large as the file, so they go with their owner
-_borrowed = weakref.WeakKeyDictionary()
+_borrowed = WeakIdKeyDictionary()
 
 
 def usable_adapter(instantid):

@@ -96,10 +96,10 @@ class Settings:
 
 def start_dynamic_vram():
     """Does what ComfyUI's main.py does for dynamic VRAM; whether it runs."""
-    import comfy.memory_management
     import comfy.model_management
     import comfy.model_patcher
     try:
+        import comfy.memory_management  # older versions of ComfyUI have none
         import comfy_aimdo.control as aimdo
     except ImportError:
         return False

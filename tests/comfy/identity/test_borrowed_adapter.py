@@ -1,5 +1,6 @@
 """INSTANTID from another pack, whose loader has the id of ours: its weights are used, or the pack is named."""
 
+import dataclasses
 import gc
 import importlib.util
 import sys
@@ -53,6 +54,19 @@ def test_an_adapter_of_another_pack_works_as_ours(nodes, world, theirs):
     assert torch.equal(*(cases.patch(nodes, world, instantid=adapter)[1]["cond"] for adapter in (world.instantid, theirs)))
     assert before.keys() == dict(theirs.named_parameters()).keys()
     assert all(weight is before[name][0] and weight._version == before[name][1] for name, weight in theirs.named_parameters())
+
+
+@pytest.mark.newest
+def test_an_object_that_no_dictionary_takes_as_a_key(theirs):
+    """As a dataclass is one, which compares its fields."""
+    @dataclasses.dataclass
+    class Loaded:
+        image_proj_model: torch.nn.Module
+        ip_layers: torch.nn.Module
+    loaded = Loaded(theirs.image_proj_model, theirs.ip_layers)
+    adapter = usable_adapter(loaded)
+    assert usable_adapter(loaded) is adapter
+    assert usable_adapter(dataclasses.replace(loaded)).key != adapter.key, "it is equal, but another object"
 
 
 @pytest.mark.newest
