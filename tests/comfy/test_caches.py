@@ -206,7 +206,7 @@ def test_repetitions_take_no_more_memory(nodes, world, ours, times):
         tensors = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
         for number in range(times):
             run(number)
-        assert tracemalloc.get_traced_memory()[0] - before < 2_500 * times
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000 + 1_500 * times  # of which nothing is a tensor
         assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == tensors
     finally:
         tracemalloc.stop()
