@@ -271,7 +271,7 @@ def test_eight_threads_give_what_one_gives(analysis):
         photos = faces.Photos(analysis, pictures[number % len(pictures)])
         smaller = [look for look in photos.passes if look.size[0] < 512]
         found, = faces.detect_faces(photos.pictures, photos.detector, smaller, photos.thresholds)  # past the cache
-        return [(face.size, face.box.tobytes(), photos.embed([face]).numpy().tobytes()) for face in found]
+        return [(face.size, face.box.tobytes(), photos.embed(0, face).numpy().tobytes()) for face in found]
     alone = [call(number) for number in range(len(pictures))]
     with ThreadPoolExecutor(8) as threads:
         together = list(threads.map(call, range(60)))
