@@ -136,7 +136,7 @@ def run_workflow(options: argparse.Namespace) -> None:
             workflow = wf.build(client.upload_image(photo), miniature.ADAPTER, None, None, size=512,
                                 steps=options.steps or 8)
         titles, runs, changes = [], [], []
-        looks = -client.get("/instantid_swift/caches")["faces"]["misses"]
+        looks = -client.get("/instantid_swift/caches")["pictures"]["misses"]
         for number, (title, variant) in enumerate(wf.variants(workflow), 1):
             print(f"Run {number} of 3: {title}", flush=True)
             before = client.get("/instantid_swift/caches")
@@ -147,7 +147,7 @@ def run_workflow(options: argparse.Namespace) -> None:
                 progress.end_line()
             titles.append(title)
             changes.append(wf.cache_changes(before, client.get("/instantid_swift/caches")))
-        looks += client.get("/instantid_swift/caches")["faces"]["misses"]
+        looks += client.get("/instantid_swift/caches")["pictures"]["misses"]
         OUTPUT.mkdir(exist_ok=True)
         for node, name in wf.results(real=bool(options.comfyui)).items():
             (OUTPUT / name).write_bytes(client.file(runs[0].outputs[node]["images"][0]))
