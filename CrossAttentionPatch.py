@@ -15,7 +15,6 @@ from . import performance
 from .identity.attention import attention_dtype, is_compiled, own_attention
 from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
-from .identity.fused import with_fused
 from .identity.masks import with_a_mask_for_each_latent
 from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
 from .resampler import CONTEXT_WIDTH
@@ -23,7 +22,6 @@ from .resampler import CONTEXT_WIDTH
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
 SAMPLING_CACHE_KEY = f"{KEY}_sampling_cache"  # in a sampler's options: what its UNet calls share
 POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
-REPLAY_KEY = f"{KEY}_replay"   # of replay's wrappers and settings
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
 
@@ -122,19 +120,16 @@ class AttentionPatch:
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
     """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
     options = dict(transformer_options or {})
-    sampling_cache, replay = options.pop(SAMPLING_CACHE_KEY, None), options.pop(REPLAY_KEY, None)
+    sampling_cache = options.pop(SAMPLING_CACHE_KEY, None)
     positive = options.pop(POSITIVE_KEY, (COND,))
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
         executor.class_obj, sampling_cache)
-    replayed = replay is not None and replay.allows(executor.class_obj, options, compiled)
     call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
-                       compiled=compiled, replayed=replayed, sampling_cache=sampling_cache)
+                       compiled=compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure(options[KEY], patches)
-    if replay is not None:
-        options = replay.for_call(options, call, executor.class_obj)
     with performance.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -212,12 +207,11 @@ def separate_patches(model, clone):
             patches[key] = copy.copy(patch)
 
 
-def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors, fused=False):
+def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors):
     """A clone of a model in which blocks attend to an identity; the model itself is not changed.
 
     model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None. factors: what the
-    weight is multiplied by at each block (`factors_of_blocks`); other blocks are left alone. fused: add in one kernel where
-    that can run, which changes last bits.
+    weight is multiplied by at each block (`factors_of_blocks`); other blocks are left alone.
     """
     from comfy.patcher_extension import CallbacksMP
     model = model.clone()
@@ -231,7 +225,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
         found = patches.get(key, patches.get(key[:2]))
         patches[key] = copy.copy(found) if isinstance(found, AttentionPatch) else AttentionPatch(base=found)
         term = IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask)
-        patches[key].terms = with_fused(patches[key].terms, term) if fused else (*patches[key].terms, term)
+        patches[key].terms += (term,)
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)
     model.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, separate_patches)

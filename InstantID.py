@@ -9,7 +9,7 @@ import os
 import folder_paths
 import torch
 
-from . import caches, faces, performance, replay
+from . import caches, faces, performance
 from .controlnet import apply_identity_net, check_control_net
 from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
@@ -26,7 +26,6 @@ from .options.nodes import InstantIDOptions
 from .people import nodes as people_nodes
 from .people.apply import identity_of
 from .performance.nodes import InstantIDCache, InstantIDPerformanceReport
-from .replay.nodes import InstantIDReplay
 from .utils import check_photos, is_keypoint_drawing
 
 CATEGORY = "InstantID"
@@ -63,7 +62,7 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, optio
 
 def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
     mask = None if mask is None else LatentMask(mask)
-    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors, fused=options.fused)
+    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors)
 
 
 def _keypoint_hint(insightface, image, image_kps, options):
@@ -329,7 +328,6 @@ NODES = {
     **people_nodes.NODES,
     **keypoint_nodes.NODES,
     **likeness_nodes.NODES,
-    InstantIDReplay: "InstantID Replay",
     InstantIDStepReuse: "InstantID Step Reuse",
     InstantIDCache: "InstantID Cache",
     InstantIDPerformanceReport: "InstantID Performance Report",
@@ -341,4 +339,3 @@ server.listen()
 twins.watch(NODE_CLASS_MAPPINGS)
 routes.serve()
 server.when_asked_to_free(caches.clear)
-server.when_asked_to_free(replay.drop_all)

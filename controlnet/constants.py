@@ -58,7 +58,7 @@ def with_options(conditionings, options):
             copies[control] = control.copy().set_previous_controlnet(previous)
         if isinstance(model, IdentityNet):
             user, = model.source
-            as_before = {"replay": copy.deepcopy(model.replay), "reuse": copy.deepcopy(model.reuse), "people": model.people}
+            as_before = {"reuse": copy.deepcopy(model.reuse), "people": model.people}
             copies[control].control_model = IdentityNet.over(user, copies[control], **{**as_before, **options(control)})
         return copies[control]
 
@@ -74,13 +74,13 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     """
 
     @classmethod
-    def over(cls, model, control, replay=None, reuse=None, people=None):
-        """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. replay:
-        `replay.identity_net.Replay`, if evaluations are to be replayed. reuse: `step_reuse.StepReuse`, if some are to be left
-        out. people: `people.PeopleInPicture`, if there are several."""
+    def over(cls, model, control, reuse=None, people=None):
+        """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. reuse:
+        `step_reuse.StepReuse`, if some evaluations are to be left out. people: `people.PeopleInPicture`, if there are several.
+        """
         net = cls.__new__(cls)
-        net.__dict__.update(_with_memoized_layers(model, people).__dict__, hints=Hints(weakref.ref(control)), replay=replay,
-                            reuse=reuse, people=people, source=(model,))
+        net.__dict__.update(_with_memoized_layers(model, people).__dict__, hints=Hints(weakref.ref(control)), reuse=reuse,
+                            people=people, source=(model,))
         if people is not None:
             net.shares = MemoizedLayer(SharesOnGrids(people, len(model.channel_mult)))
         return net
@@ -99,8 +99,6 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
         hint, context: during a run the same objects wherever their content is the same.
         """
         forward = super().forward if self.people is None else self._forward_of_people
-        if self.replay is not None:
-            return self.replay.evaluate(self, forward, x, hint, timesteps, context, others)
         return forward(x, hint, timesteps, context, **others)
 
     def _forward_of_people(self, x, hint, timesteps, context, **others):

@@ -5,7 +5,7 @@ FILE when it has ended, the most important first. Called again with the same FIL
 stands a table: what must hold, and what was found. The exit code is 0 where all was run and holds, 1 where something does
 not hold, 2 where something is left to run.
 
---device cpu runs every stage on a miniature, with a few of its cases and recorded operations in place of CUDA graphs: it shows
+--device cpu runs every stage on a miniature, with a few of its cases: it shows
 that the command works.
 --bundle FOLDER makes a folder of less than 45 MB for a machine without a network: python FOLDER/dev/gpu.py --output FILE
 """
@@ -204,7 +204,7 @@ def show(content):
         print(f"{MARKS[row['holds']]:13}  {row['stage']}: {row['must']}: {row['found']}")
     counts = {mark: sum(row["holds"] is holds for row in rows) for holds, mark in MARKS.items()}
     if content["settings"]["device"] == "cpu":
-        print("\nThis ran on a CPU, on a miniature: NOTHING WAS SHOWN ON A GPU. Recorded operations stood for CUDA graphs.")
+        print("\nThis ran on a CPU, on a miniature: NOTHING WAS SHOWN ON A GPU.")
     print(f"\n{', '.join(f'{number} {mark}' for mark, number in counts.items())}. "
           + ("All stages were run." if content["complete"] else "Call the command again to run what is missing."))
 

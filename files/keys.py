@@ -15,7 +15,7 @@ class ChangingFileError(RuntimeError):
 def get_or_read(cache, paths, read, *settings):
     """Returns what a cache keeps for files, or read(key), which is kept.
 
-    cache: a `ByteCache`. paths: the files. settings: what else the result depends on. The key is (*settings, a `file_key` for
+    cache: a `Cache`. paths: the files. settings: what else the result depends on. The key is (*settings, a `file_key` for
     each path). It is taken before the files are opened and compared after, so that no content is kept under the key of
     another: a file that was replaced in between is read again. ChangingFileError where that happens at every attempt.
     """

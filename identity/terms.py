@@ -15,7 +15,7 @@ from .bank import COND, UNCOND, rows_of
 from .masks import LatentMask
 
 BEFORE_ANY_STEP = 999999999.9  # ComfyUI's percent_to_sigma(0)
-MOST_ENTRIES = 1024           # layouts and grids; fused, each of 70 blocks has its own
+MOST_ENTRIES = 1024           # layouts and grids
 
 
 class SamplingCache(RecentCache):
@@ -45,19 +45,17 @@ class UNetCall:
     """What terms need to know of one UNet call.
 
     device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
-    frames: the latents' numbers in a chunk. compiled, replayed: whether torch.compile or a CUDA graph will see the steps, which
+    frames: the latents' numbers in a chunk. compiled: torch.compile will see the steps and
     would take numbers for constants. sampling_cache: the `SamplingCache` of the sampling that the call belongs to.
     """
 
-    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, replayed=False,
-                 sampling_cache=None):
+    def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, sampling_cache=None):
         self.device = device
         self.dtype = dtype
         self.batch = batch
         self.chunks = tuple(chunks)
         self.frames = tuple(range(batch // len(chunks)) if sub_idxs is None else (int(i) for i in sub_idxs))
         self.compiled = compiled
-        self.replayed = replayed
         self.sampling_cache = SamplingCache() if sampling_cache is None else sampling_cache
         self._sigmas = sigmas
         self._sigma = None
@@ -75,8 +73,6 @@ class UNetCall:
 
     def scalar(self, value):
         """The number itself, or a tensor without dimensions where it must not become a constant."""
-        if self.replayed:  # in float32, in which PyTorch multiplies 16-bit tensors by numbers
-            return self.sampling_cache.get_or_make((value, self.device), lambda: torch.full((), value, device=self.device))
         return torch.tensor(value) if self.compiled else value
 
     def is_in(self, window):
@@ -173,9 +169,6 @@ class IdentityStep(NamedTuple):
         """weight * term in the term's dtype, in which it is rounded before a mask is multiplied."""
         if term.requires_grad:
             return self.weight * term
-        if isinstance(self.weight, torch.Tensor) and self.weight.device == term.device:
-            # rounded once, as with a number; without float() the weight would be rounded to the term's 16 bits first
-            return (self.weight * term.float()).to(term.dtype)
         return term.mul_(self.weight)
 
     def for_rows(self, rows):

@@ -3,7 +3,7 @@
 from ..faces import ORDERS, FaceChoice
 from ..host.inputs import checked, reason_against_widgets
 from ..identity import SELECTIONS, factors_of_blocks
-from .settings import AS_ORIGINAL, ATTENTION, NO_FACE, Options
+from .settings import AS_ORIGINAL, NO_FACE, Options
 
 
 class InstantIDOptions:
@@ -36,9 +36,6 @@ class InstantIDOptions:
             "block_weights": ("STRING", {"default": "", "tooltip": (
                 "Changes the strength of single blocks. Each number is multiplied by the node's weight. Example: "
                 "input 4: 0.5, output 1.3: 0, middle: 1")}),
-            "attention": (list(ATTENTION), {"default": ATTENTION[0], "tooltip": (
-                "exact: the same picture as the original. fused: adds all persons in one GPU kernel where Triton is installed, "
-                "which can change fine details.")}),
             "each_latent": ("BOOLEAN", {"default": False, "tooltip": (
                 "Makes a batch with another face in each picture: the first photo or person belongs to the first picture, the "
                 "second to the second, and the last one to all that remain. The photos are not combined.")}),
@@ -55,6 +52,5 @@ class InstantIDOptions:
         return reason or True
 
     @checked
-    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, attention, each_latent=False):
-        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, attention,
-                        each_latent),)
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False):
+        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent),)

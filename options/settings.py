@@ -7,7 +7,6 @@ from ..identity import factors_of_blocks
 
 AS_ORIGINAL = "as original"
 NO_FACE = ("skip", "error", "bypass")
-ATTENTION = ("exact", "fused")
 
 
 class Options(NamedTuple):
@@ -17,7 +16,6 @@ class Options(NamedTuple):
     small_faces: bool = False        # look closer at big pictures in which no face was found at first
     blocks: str = AS_ORIGINAL        # a name of `identity.SELECTIONS`; "as original" is the node's own selection
     block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
-    attention: str = "exact"         # one of ATTENTION
     each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
 
     @property
@@ -29,11 +27,6 @@ class Options(NamedTuple):
     def bypass(self):
         """Whether a node is to hand on its inputs unchanged where a photo shows no face."""
         return self.no_face == "bypass"
-
-    @property
-    def fused(self):
-        """Whether all persons are added in one GPU kernel."""
-        return self.attention == "fused"
 
     def factors(self, selection):
         """Returns what the weight is multiplied by at each block, {Block: factor}.

@@ -25,7 +25,7 @@ def apply_person(instantid, control_net, model, positive, negative, one, noise, 
 def _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options):
     factors = options.factors(SELECTION)
     mask = None if one.mask is None else LatentMask(one.mask)
-    patched = patch_model(model, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors, fused=options.fused)
+    patched = patch_model(model, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors)
     hint = hint_of_one(one.person, one.keypoints) if image_kps is None else image_kps
     return patched, *apply_identity_net(positive, negative, control_net, hint, *identity.tokens(instantid.device),
                                         one.cn_strength, one.start_at, one.end_at, one.mask, each_latent=options.each_latent)
@@ -67,8 +67,7 @@ def apply_people(instantid, control_net, model, positive, negative, people, nois
     hint, masks = place_people(people, width, height, image_kps)
     patched = model
     for one, identity, mask in zip(people, identities, masks, strict=True):
-        patched = patch_model(patched, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors,
-                              fused=options.fused)
+        patched = patch_model(patched, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors)
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(instantid.device) for identity in identities), strict=True)]
     strength, in_picture = _in_identity_net(people, masks, model)

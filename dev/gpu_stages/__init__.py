@@ -16,13 +16,8 @@ class Stage(NamedTuple):
 
 STAGES = {  # the most important first
     "exact": Stage("exactness:exact", "Exact mode has the formula's bits"),
-    "replay": Stage("replaying:equal", "Replayed pictures are the ordinary ones", ALL),
     "adapter": Stage("exactness:adapter", "An identity is projected without loading the adapter", ALL),
-    "cancel": Stage("replaying:cancel", "After Cancel in a capture the next picture is right"),
-    "pressure": Stage("replaying:pressure", "When memory is short captures go, and pictures stay right", ALL),
-    "fused": Stage("exactness:fused", "Fused attention is within its error"),
     "oracle": Stage("exactness:oracle", "The original's workflows give the original's latents"),
-    "soak": Stage("replaying:soak", "Mixed items leave no memory behind", ALL),
     "compile": Stage("speed:compiled", "torch.compile makes no graph again for another weight", (NATIVE,)),
     "times 1024": Stage("speed:times_1024", "Times at 1024 x 1024", (NATIVE,)),
     "times 512": Stage("speed:times_512", "Times at 512 x 512", (NATIVE,)),

@@ -1,4 +1,4 @@
-"""Stages about bits: the exact mode, the adapter, the fused kernel, the original's latents."""
+"""Stages about bits: the exact mode, the adapter, the original's latents."""
 
 import torch
 from reference import reference_model
@@ -59,40 +59,6 @@ def adapter(report, settings):
         report.row(f"An identity has the bits of the adapter loaded on the device: {dtype}",
                    "the same bits" if same else "other bits", same)
         del loaded, other
-
-
-def fused(report, settings):
-    """At each dtype: how far fused and exact are from the same sum in float64."""
-    from instantid_swift.identity import fused as kernel
-    from instantid_swift.identity.attention import attention
-    device = torch.device(settings.device)
-    for dtype in DTYPES:
-        variant = kernel.Variant(device, dtype, 64, 2, 16, True)
-        reason = kernel.reason_not_to_run(variant)
-        if reason:
-            report.row(f"Fused is within the error of exact: {dtype}", f"the exact terms run instead: {reason}",
-                       None)
-            continue
-        generator = torch.Generator().manual_seed(0)
-        q, out = (torch.randn(2, 1024, 640, generator=generator).to(device, dtype) for _ in range(2))
-        keys, values = (torch.randn(2, 2, 16, 640, generator=generator).to(device, dtype) for _ in range(2))
-        weights, masks = [0.7, -0.4], torch.rand(2, 2, 1024, generator=generator).to(device)
-        exact, right = out.clone(), out.double()
-        for k, v, weight, mask in zip(keys, values, weights, masks, strict=True):
-            exact = exact + (weight * mask[:, :, None] * attention(q, k, v, 10)).to(dtype)
-            heads = [t.double().unflatten(-1, (10, -1)).transpose(1, 2) for t in (q, k, v)]
-            term = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).flatten(2)
-            right = right + weight * mask[:, :, None].double() * term
-        kernel.add_identities(out, q, keys, values, torch.tensor(weights, device=device),
-                              torch.tensor([16, 16], dtype=torch.int32, device=device), masks, 10)
-        errors = [(sum_.double() - right).abs().max().item() for sum_ in (out, exact)]
-        report.row(f"Fused is within the error of exact: {dtype}",
-                   f"error of fused {errors[0]:.2g}, of exact {errors[1]:.2g}", errors[0] <= 2 * errors[1])
-    world = worlds.World(settings, torch.float16 if settings.gpu else torch.float32)
-    a, b = (world.sample(*world.applied(fused=fused), steps=2) for fused in (True, False))
-    relative = ((a.float() - b.float()).abs().max() / b.float().std()).item()
-    report.row("A picture with fused is the exact one but for last bits", f"{relative:.2g} standard deviations",
-               None if reason else relative < 0.05)
 
 
 def oracle(report, settings):

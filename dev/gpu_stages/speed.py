@@ -9,7 +9,7 @@ import torch
 from . import worlds
 
 ROUNDS, STEPS = 3, 4
-ON_CPU = ("UNet and IdentityNet", "baseline", "ours, exact", "ours, replay")  # variants, of which one round of two steps runs
+ON_CPU = ("UNet and IdentityNet", "baseline", "ours, exact")  # variants, of which one round of two steps runs
 
 
 def times_1024(report, settings):
@@ -35,7 +35,7 @@ def _times(report, settings, pixels):
 
         def run(name, what=what, batch=batch):
             return world.sample(*variants[name], cells=(cells, cells), batch=batch, steps=steps)
-        times = 2 if settings.gpu else 1  # captures and compiles, too
+        times = 2 if settings.gpu else 1  # compiles, too
         latents = {name: [run(name) for _ in range(times)][-1] for name in variants}
         held = torch.cuda.memory_allocated() if settings.gpu else None
         seconds = common.side_by_side({name: lambda name=name: run(name) for name in variants},
@@ -44,12 +44,12 @@ def _times(report, settings, pixels):
         report.figures(**{what: {name: {"ms per step": 1000 * seconds[name] / steps, **counts.get(name, {})}
                                  for name in variants}, f"{what}: bytes held": held})
         ms = {name: 1000 * taken / steps for name, taken in seconds.items()}
-        for name in ("ours, exact", "ours, replay"):
-            report.row(f"{what}: {name} has the baseline's latents", _difference(latents[name], latents["baseline"]),
-                       torch.equal(latents[name], latents["baseline"]))
-            found = f"{ms[name]:.1f} ms a step, the baseline {ms['baseline']:.1f} ms"
-            report.row(f"{what}: {name} is not slower than the baseline", found,
-                       ms[name] <= ms["baseline"] if settings.gpu else None)
+        name = "ours, exact"
+        report.row(f"{what}: {name} has the baseline's latents", _difference(latents[name], latents["baseline"]),
+                   torch.equal(latents[name], latents["baseline"]))
+        found = f"{ms[name]:.1f} ms a step, the baseline {ms['baseline']:.1f} ms"
+        report.row(f"{what}: {name} is not slower than the baseline", found,
+                   ms[name] <= ms["baseline"] if settings.gpu else None)
         reads = [counts[name]["host reads"] - counts["UNet and IdentityNet"]["host reads"] for name in ("ours, exact",)]
         report.row(f"{what}: the identity adds no host read to a step", f"{reads[0]:g}", reads[0] <= 0)
         if not settings.gpu:
@@ -71,10 +71,8 @@ def _variants(world, sampling):
     # the same hint and tokens for all, so that latents can be compared
     model, *net = theirs
     variants = {"plain UNet": (world.model, *text), "UNet and IdentityNet": (world.model, *net), "baseline": theirs,
-                "ours, exact": (ours[0], *net), "ours, exact, own IdentityNet": ours,
-                "ours, replay": worlds.replayed(ours[0], *net)}
+                "ours, exact": (ours[0], *net), "ours, exact, own IdentityNet": ours}
     if settings.gpu:
-        variants["ours, fused"] = (world.patched(fused=True), *net)
         variants["ours, exact, compiled"] = (sampling.compiled_by_comfyui(ours[0]), *net)
     return variants
 

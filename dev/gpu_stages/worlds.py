@@ -75,15 +75,6 @@ class Settings:
         import torch
         torch.manual_seed(0)
         torch.backends.cudnn.allow_tf32 = False
-        from instantid_swift.replay import graphs
-        if not self.gpu:
-            from stand_ins.recorded import Recordings
-            graphs.backend = Recordings
-        with contextlib.suppress(ImportError):  # what is refused to users until this command has shown it right
-            from instantid_swift.replay import policy
-            for constant in ("CUDA_MALLOC_ASYNC_IS_PROVED", "DYNAMIC_VRAM_IS_PROVED"):
-                if hasattr(policy, constant):
-                    setattr(policy, constant, True)
         return None
 
     def size_for(self, dtype):
@@ -138,13 +129,13 @@ class World:
     def cells(self):
         return (64, 64) if self.size == "full" else (8, 8)
 
-    def patched(self, model=None, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None, fused=False):
+    def patched(self, model=None, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None):
         from instantid_swift.CrossAttentionPatch import patch_model
         from instantid_swift.identity.blocks import factors_of_blocks
         return patch_model(model or self.model, self.identities[identity], weight, *window, mask,
-                           factors=factors_of_blocks("as original"), fused=fused)
+                           factors=factors_of_blocks("as original"))
 
-    def applied(self, model=None, text=0, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None, fused=False):
+    def applied(self, model=None, text=0, identity=0, weight=WEIGHT, window=(0.0, 1.0), mask=None):
         """(model, positive, negative) after Apply InstantID without its face networks."""
         import torch
         from instantid_swift.controlnet.conditioning import apply_identity_net
@@ -152,7 +143,7 @@ class World:
         for number, (x, y) in enumerate(KEYPOINTS):
             hint[0, y - 10:y + 10, x - 10:x + 10, number % 3] = 1.0
         tokens = self.identities[identity].tokens(self.adapter.device)
-        return (self.patched(model, identity, weight, window, mask, fused),
+        return (self.patched(model, identity, weight, window, mask),
                 *apply_identity_net(*self.texts[text], self.net, hint, *tokens, weight, *window))
 
     def sample(self, model, positive=None, negative=None, cells=None, **sampling):
@@ -170,13 +161,6 @@ class World:
         model.add_patches({name: ("diff", (0.01 * torch.randn(weights[name].shape, generator=generator),)) for name in names},
                           1.0)
         return model
-
-
-def replayed(model, positive, negative):
-    """The same after the node InstantID Replay."""
-    from instantid_swift import NODE_CLASS_MAPPINGS
-    node = NODE_CLASS_MAPPINGS["InstantIDReplay"]
-    return getattr(node(), node.FUNCTION)(model, positive, negative)
 
 
 def adapter(settings, size):

@@ -92,7 +92,7 @@ def node(folder):
     return type("Node", (), {"RELATIVE_PYTHON_MODULE": f"custom_nodes.{folder}"})
 
 
-OURS = {"ApplyInstantID": node("InstantID-Swift"), "InstantIDReplay": node("InstantID-Swift")}
+OURS = {"ApplyInstantID": node("InstantID-Swift"), "InstantIDOptions": node("InstantID-Swift")}
 THEIRS = {"ApplyInstantID": node("ComfyUI_InstantID")}
 
 
@@ -106,10 +106,10 @@ def test_another_pack_with_our_ids_is_named(earlier, now, used):
 
 
 def test_two_other_packs():
-    other = {"InstantIDReplay": node("sunxAI")}
+    other = {"InstantIDOptions": node("sunxAI")}
     warning = warning_of_twins(OURS, other, {**OURS, **THEIRS})
     assert "custom_nodes/ComfyUI_InstantID for ApplyInstantID" in warning
-    assert "custom_nodes/InstantID-Swift for InstantIDReplay" in warning and "custom_nodes/sunxAI" in warning
+    assert "custom_nodes/InstantID-Swift for InstantIDOptions" in warning and "custom_nodes/sunxAI" in warning
 
 
 def test_no_warning_without_one(caplog):
@@ -127,7 +127,7 @@ package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
 for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "performance",
-             "performance.table", "replay", "likeness.measure", "likeness.report", "likeness.sweep",
+             "performance.table", "likeness.measure", "likeness.report", "likeness.sweep",
              "likeness.sheet", "likeness.numbered"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules

@@ -70,16 +70,16 @@ def by_the_contract(q, k, v, identity, terms):
     return out
 
 
-@pytest.mark.parametrize("variant", ["as it is", "compiled", "replayed"])
+@pytest.mark.parametrize("compiled", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_the_order_under_a_mask(identity, qkv, dtype, variant):
+def test_the_order_under_a_mask(identity, qkv, dtype, compiled):
     """To the last bit, of three terms one after the other, the weight a number or a tensor."""
     q, k, v = (tensor.to(dtype) for tensor in qkv)
     mask, given = torch.rand(1, 16, 16), options()
     terms = [IdentityTerm(identity, 0, weight, ALWAYS, LatentMask(mask) if chosen else None) for weight, chosen in (
         (0.37, True), (1.1, False), (-0.6, True))]
     given[KEY] = {("input", 4, 0): AttentionPatch(terms=terms).steps(
-        UNetCall.of(q, given, compiled=variant == "compiled", replayed=variant == "replayed"))}
+        UNetCall.of(q, given, compiled=compiled))}
     given.update(block=("input", 4), block_index=0)
     weights = mask_weights(mask, TOKENS, 16, 16)
     expected = by_the_contract(q, k, v, identity, [(0.37, weights), (1.1, None), (-0.6, weights)])

@@ -128,7 +128,7 @@ def workflow(photo):
         "5": node("EmptyImage", width=300, height=200, batch_size=1, color=0),
         "6": node("CLIPTextEncode", clip=["1", 1], text="a portrait"),
         "7": node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass", small_faces=False,
-                  blocks="as original", block_weights="", attention="exact"),
+                  blocks="as original", block_weights=""),
         "8": node("ApplyInstantID", instantid=["3", 0], insightface=["4", 0], control_net=["2", 0], image=["5", 0],
                   model=["1", 0], positive=["6", 0], negative=["6", 0], weight=0.8, start_at=0.0, end_at=1.0,
                   options=["7", 0]),

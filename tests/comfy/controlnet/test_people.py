@@ -9,11 +9,8 @@ from control_nets import Calls, apply, drawing, prompt, randn, remembered, sampl
 from instantid_swift.controlnet import ControlNetError, apply_identity_net, check_reads_people
 from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, PeopleInPicture, SharesOnGrids, shares_of
 from instantid_swift.controlnet.step_reuse import with_step_reuse
-from instantid_swift.replay import graphs
-from instantid_swift.replay.calls import with_replay
 from oracle import cases
 from oracle import fixtures as fx
-from stand_ins.recorded import Recordings
 from stand_ins.traffic import TO_DEVICE, simulated_device
 
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
@@ -199,23 +196,6 @@ def test_masks_add_no_host_read_to_a_step():
             one, two = traffic(conditionings, 1), traffic(conditionings, 2)
             steps.append({key: two[key] - one[key] for key in ("host reads", ("copies", TO_DEVICE, "tensors"))})
         assert steps[0] == steps[1] and steps[0]["host reads"] > 0
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("over", [{}, {"strengths": (0.5, 1.1), "windows": ((float("inf"), 300.0), (900.0, 0.0))}],
-                         ids=["masks", "masks, strengths, windows"])
-def test_replay_gives_the_same_and_keeps_constants_out_of_the_capture(world, monkeypatch, over):
-    monkeypatch.setattr(graphs, "backend", Recordings)
-    net, settings = fx.mini_identity_net(), {"steps": 4, "size": (8, 8)}
-
-    def pair(**masks):
-        """(latents of an ordinary run, latents of a replayed one). Replay steps aside where layers have hooks, as to count."""
-        given = several(world, net=net, **over, **masks)
-        model, *replayed = with_replay(world.model, *given)
-        return [fx.sample(world.model, *given, **settings), fx.sample(model, *replayed, **settings)]
-    for masks in ({}, {"masks": (soft(1), soft(2))}):
-        assert torch.equal(*pair(**masks))
-        assert graphs.replays_of(net.control_model).captured == 1, "other masks need no other capture"
 
 
 @pytest.mark.newest

@@ -28,11 +28,8 @@ from control_nets import (
 from instantid_swift import performance
 from instantid_swift.controlnet.constants import with_cached_constants
 from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
-from instantid_swift.replay import graphs
-from instantid_swift.replay.calls import with_replay
 from oracle import cases
 from oracle import fixtures as fx
-from stand_ins.recorded import Recordings
 
 pytestmark = pytest.mark.newest
 
@@ -160,7 +157,7 @@ def test_a_run_after_an_interrupted_one_begins_with_evaluations(world):
     assert torch.equal(latents, expected) and calls.evaluations == 2
 
 
-# ---- what is not ours, copies, replay
+# ---- what is not ours, copies
 
 
 def test_what_is_given_is_not_changed(world):
@@ -182,16 +179,6 @@ def test_conditionings_without_identity_net(world):
         for old, new in zip(given, with_step_reuse(*given, every=2), strict=True):
             assert [(text is new_text, options == new_options) for (text, options), (new_text, new_options)
                     in zip(old, new, strict=True)] == [(True, True)]
-
-
-def test_an_option_set_later_leaves_the_other_and_shares_no_state(world):
-    reusing = with_step_reuse(*apply(world.net, *texts(world)), every=3, most_drift=0.5)
-    _, *replayed = with_replay(world.model, *reusing)
-    both = control_of(replayed).control_model
-    again = control_of(with_step_reuse(*replayed, every=4)).control_model
-    assert (both.reuse.every, both.reuse.most_drift, again.reuse.every) == (3, 0.5, 4)
-    assert both.reuse is not control_of(reusing).control_model.reuse
-    assert again.replay is not None and again.replay is not both.replay
 
 
 def test_it_can_be_taken_back(world):
@@ -226,24 +213,6 @@ def test_nothing_is_reused_where_gradients_are_wanted(world):
                                    y=randn(52, 1, 2816))
         result["middle"][0].sum().backward()
         assert context.grad.abs().sum() > 0 and remembered(net) == kept(net) == 0
-
-
-@pytest.mark.parametrize("reuse_first, most_drift", [(True, 1.0), (False, 0.999)], ids=["reuse, replay", "replay, reuse"])
-def test_with_replay_in_either_order(world, monkeypatch, reuse_first, most_drift):
-    """As graphs do, what stands for them refuses to be captured where a number is read."""
-    monkeypatch.setattr(graphs, "backend", Recordings)
-    net, options = fx.mini_identity_net(), {"every": 2, "most_drift": most_drift}
-    alone, calls = sampled(world, *with_step_reuse(*apply(net, *texts(world)), **options), net=net, **SIX)
-    assert calls.evaluations == 4
-    conditionings = apply(net, *texts(world))
-    if reuse_first:
-        model, *conditionings = with_replay(world.model, *with_step_reuse(*conditionings, **options))
-    else:
-        model, *conditionings = with_replay(world.model, *conditionings)
-        conditionings = with_step_reuse(*conditionings, **options)
-    for _ in range(2):  # without counting by hooks: a module with hooks is never captured
-        assert torch.equal(fx.sample(model, *conditionings, **SIX), alone)
-        assert graphs.replays_of(net.control_model).captured == 1
 
 
 def test_what_is_kept_at_the_real_size(monkeypatch):

@@ -4,8 +4,7 @@ import pytest
 import torch
 from instantid_swift.identity import EachLatent, unconditional_embedding
 from instantid_swift.identity.bank import EACH_LATENT, with_tokens_for_each_latent
-from instantid_swift.identity.fused import variant_of
-from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window
+from instantid_swift.identity.terms import UNetCall
 from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
@@ -106,15 +105,6 @@ def test_one_sampling_lays_out_each_batch_once(world):
     one, first = EachLatent([identity(world, 1)]), call()
     assert one.laid_out(first) is one.laid_out(first)
     assert one.laid_out(first)[0][0].shape == (6, 16, 64)
-
-
-@pytest.mark.newest
-def test_the_fused_kernel_is_asked_for_as_for_one_person(world):
-    """Terms of the block's own width; how the kernel adds them is tested where there is a GPU."""
-    of_each, of_one = (IdentityTerm(one, 0, 0.8, Window(1e9, 0.0), None)
-                       for one in (EachLatent([identity(world, 1), identity(world, 2)]), identity(world, 1)))
-    assert variant_of([of_each], call(), 16) == variant_of([of_one], call(), 16)
-    assert of_each.identity.differs_by_latent and not of_one.identity.differs_by_latent
 
 
 # ---- in IdentityNet

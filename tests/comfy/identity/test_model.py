@@ -273,12 +273,3 @@ def test_all_weights_one_is_the_default(nodes, world):
 def test_block_weights_that_cannot_be_read(nodes, world):
     with pytest.raises(BlockWeightError, match="'outer 3: 1' cannot be read"):
         cases.apply(nodes, world, options=Options(block_weights="outer 3: 1"))
-
-
-def test_fused_without_a_gpu_is_exact(nodes, world):
-    """Two people, one of them masked, and another pack in between."""
-    def chain(**over):
-        model = cases.apply(nodes, world, mask=cases.left_half(), **over)[0]
-        model = cases.apply(nodes, world, image=fx.portrait("b"), model=model, **over)[0]
-        return latents(cases.apply(nodes, world, model=apply_foreign(model, 0.2), **over)[0], world)
-    assert torch.equal(chain(options=Options(attention="fused")), chain())

@@ -31,7 +31,7 @@ def test_a_detected_face_is_drawn_as_by_the_preprocessor(call, world):
 
 def test_all_faces_come_in_the_order_of_the_options(call, world):
     options, = call("InstantIDOptions", face_order="left to right", face_index=1, no_face="skip", small_faces=False,
-                    blocks="as original", block_weights="", attention="exact")
+                    blocks="as original", block_weights="")
     every, _ = call("InstantIDKeypoints", insightface=world.analysis, image=fx.photo(), faces="all", options=options)
     second, _ = call("InstantIDKeypoints", insightface=world.analysis, image=fx.photo(), options=options)
     middles = [face.points[:, 0].mean() for face in every.faces]

@@ -9,7 +9,6 @@ from instantid_swift.controlnet import ControlNetError
 from instantid_swift.CrossAttentionPatch import ModelError
 from instantid_swift.identity.blocks import SDXL_BLOCKS
 from instantid_swift.keypoints import KeypointFace, Keypoints
-from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
@@ -94,11 +93,11 @@ def test_nobody_in_identity_net_at_strength_0(nodes, world, persons):
 
 @pytest.mark.newest
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_and_fused(nodes, world, persons, dtype):
+def test_half_precision(nodes, world, persons, dtype):
     model, net = fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
     people = people_of(nodes, *({"person": persons[name], "cn_strength": strength, "end_at": strength}
                                 for name, strength in (("a", 0.4), ("b", 0.9), ("c", 1.0))))
-    applied = apply(nodes, world, people, model=model, control_net=net, options=Options(attention="fused"))
+    applied = apply(nodes, world, people, model=model, control_net=net)
     latents = fx.sample(*applied, steps=1, size=(8, 8))
     assert latents.isfinite().all()
 

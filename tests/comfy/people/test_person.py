@@ -83,7 +83,7 @@ def test_a_list_of_one_gives_the_latents_of_apply_advanced(nodes, world, setting
 
 @pytest.mark.newest
 def test_options_reach_the_photos_and_the_blocks(nodes, world):
-    options = Options(blocks="all 70", attention="fused")
+    options = Options(blocks="all 70")
     expected = latents(cases.advanced(nodes, world, image=fx.portrait("a"), options=options))
     person = person_of(nodes, world, "a", options=options)
     assert torch.equal(latents(apply_person(nodes, world, person, options=options)), expected)

@@ -4,12 +4,12 @@ import os
 
 import pytest
 from instantid_swift import caches
-from instantid_swift.caches import ByteCache
+from instantid_swift.caches import Cache
 from instantid_swift.files.keys import ATTEMPTS, ChangingFileError, get_or_read
 
 
 def cache_of_text():
-    return ByteCache(1000, len)
+    return Cache(1000, len)
 
 
 def test_same_size_and_time_of_modification_is_another_key(tmp_path):
