@@ -216,7 +216,7 @@ class FusedStep(NamedTuple):
     def _stack_masks(self, grid):
         """float32 [identities, b, rows]; ones where an identity has no mask."""
         everywhere = torch.ones(self.call.batch, grid[0], device=self.call.device)
-        return torch.stack([everywhere if term.mask is None else term.mask.for_call(self.call)(*grid)[:, :, 0]
+        return torch.stack([everywhere if term.mask is None else term.mask.for_call(self.call)(*grid)[:, :, 0].float()
                             for term in self.terms])
 
 
