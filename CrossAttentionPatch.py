@@ -33,6 +33,8 @@ class ModelError(ValueError):
 def check_model(model, widths):
     """Refuses a model whose attention would crash on the identity tokens, or never see them.
 
+    Modules of other packs that do not tell their widths pass: the sampling shows whether they fit.
+
     model: ComfyUI's ModelPatcher. widths: of the adapter's 70 pairs.
     """
     unet = getattr(model.model, "diffusion_model", None)
@@ -40,24 +42,27 @@ def check_model(model, widths):
     advice = "InstantID works with SDXL checkpoints only: connect one to the model input."
     patchable = 0
     for block, width in zip(SDXL_BLOCKS, widths, strict=True):
-        attention = _cross_attention(unet, block)
-        if attention is None:  # distilled relatives of SDXL (SSD-1B) lack some blocks
+        transformer = _transformer_block(unet, block)
+        if transformer is None:  # distilled relatives of SDXL (SSD-1B) lack some blocks
             continue
         patchable += 1
-        for what, found, wanted in (("is", attention.heads * attention.dim_head, width),
-                                    ("reads a context", getattr(attention.to_k, "in_features", CONTEXT_WIDTH), CONTEXT_WIDTH)):
-            if found != wanted:
+        attention = getattr(transformer, "attn2", None)
+        heads, head_width = (getattr(attention, name, None) for name in ("heads", "dim_head"))
+        inner = heads * head_width if isinstance(heads, int) and isinstance(head_width, int) else None
+        context = getattr(getattr(attention, "to_k", None), "in_features", None)
+        for what, found, wanted in (("is", inner, width), ("reads a context", context, CONTEXT_WIDTH)):
+            if found not in (None, wanted):
                 raise ModelError(f"The model is {name}, whose cross-attention in {block.section} block {block.id} {what} "
                                  f"{found} wide where the InstantID adapter needs {wanted}. {advice}")
     if not patchable:
         raise ModelError(f"The model is {name}, which has none of SDXL's cross-attention blocks. {advice}")
 
 
-def _cross_attention(unet, block):
-    """The CrossAttention module of a block, or None where a UNet (or what is not one) has none there."""
+def _transformer_block(unet, block):
+    """Returns the module whose cross-attention is patched, or None where a UNet (or what is not one) has none there."""
     try:
         layers = unet.middle_block if block.section == "middle" else getattr(unet, f"{block.section}_blocks")[block.id]
-        return next(layer for layer in layers if hasattr(layer, "transformer_blocks")).transformer_blocks[block.index].attn2
+        return next(layer for layer in layers if hasattr(layer, "transformer_blocks")).transformer_blocks[block.index]
     except (AttributeError, IndexError, StopIteration, TypeError):
         return None
 

@@ -103,9 +103,13 @@ class InstantIDModelLoader:
 
     @classmethod
     def IS_CHANGED(cls, instantid_file):
-        """Another file of the same name is another adapter."""
-        path = folder_paths.get_full_path("instantid", instantid_file)
-        return "" if path is None else str(caches.file_key(path))
+        """Another file of the same name is another adapter.
+
+        instantid_file is None where the widget is an input from another node: any adapter in the folder may be meant.
+        """
+        names = folder_paths.get_filename_list("instantid") if instantid_file is None else [instantid_file]
+        paths = [folder_paths.get_full_path("instantid", name) for name in names]
+        return str([caches.file_key(path) for path in paths if path is not None])
 
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)

@@ -16,6 +16,10 @@ LONGEST_SIDE = 32766  # pixels: OpenCV's warping counts them in 16 bits
 THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a hint to the latent's shape
 
 
+LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
+MAKE_A_BATCH = "Join the pictures with Batch Images and connect the batch."
+
+
 class ImageError(ValueError):
     """An image cannot be used; the message says what was found."""
     __module__ = "InstantID"  # what the editor shows before the name
@@ -26,8 +30,15 @@ def holds_numbers(tensor):
     return tensor.layout == torch.strided and not tensor.is_complex() and tensor.device.type != "meta"
 
 
+def in_own_precision(tensor):
+    """Returns a tensor of 16, 32 or 64 bit floating-point numbers as it is, any other numbers as float32."""
+    return tensor if tensor.is_floating_point() and tensor.itemsize > 1 else tensor.to(torch.float32)
+
+
 def check_photos(images):
     """ImageError if something is no IMAGE batch [n, h, w, 1, 3 or 4 channels] of one picture at least, of pictures that fit."""
+    if isinstance(images, list | tuple):
+        raise ImageError(f"An image must be a batch of pictures, this one is a Python list of {len(images)}. {MAKE_A_BATCH}")
     if not isinstance(images, torch.Tensor):
         raise ImageError(f"An image must be a batch of pictures, this one is of the type {type(images).__name__}. Connect an "
                          "IMAGE, such as that of Load Image.")
@@ -64,13 +75,14 @@ def usable_hint(images):
 def image_to_bgr(image):
     """One picture of an IMAGE batch as OpenCV has it.
 
-    image: float [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped.
+    image: [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped.
     Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
+    A level of 0..255 that was divided by 255 in 16 bits is found again in the same 16 bits only.
     """
     if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.numel():
         raise ImageError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
     import cv2
-    rgb = image.detach().to("cpu", torch.float32)[:, :, :3] * 255
+    rgb = in_own_precision(image.detach()).to("cpu")[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.shape[2] == 1 else cv2.COLOR_RGB2BGR)
 

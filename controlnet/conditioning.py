@@ -22,10 +22,9 @@ def check_control_net(control_net):
         return
     if not hasattr(module, "input_blocks"):
         raise ControlNetError(f"The ControlNet is a {type(module).__name__}, which is not made for SDXL. {advice}")
-    transformers = [layer for block in (*module.input_blocks, module.middle_block) for layer in block
-                    if hasattr(layer, "transformer_blocks")]
-    layers = [block.attn2.to_k for transformer in transformers for block in transformer.transformer_blocks]
-    widths = {layer.in_features for layer in layers if hasattr(layer, "in_features")}  # quantised layers may not tell
+    # quantised layers, and attention of other packs, may not tell their widths
+    widths = {layer.in_features for name, layer in module.named_modules()
+              if name.endswith("attn2.to_k") and hasattr(layer, "in_features")}
     if widths - {CONTEXT_WIDTH}:
         raise ControlNetError(f"The ControlNet reads a context {min(widths)} wide, SDXL's is {CONTEXT_WIDTH}: it is "
                               f"made for another model. {advice}")

@@ -13,7 +13,7 @@ from .. import caches, performance
 from ..host.progress import progress_bar, throw_if_interrupted
 from ..host.server import tell
 from ..resampler import EMBEDDING_WIDTH
-from ..utils import check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
+from ..utils import LEAST_OF_BYTES, check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
@@ -153,6 +153,10 @@ class Photos:
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
+        most = float(self.images.max())
+        if most > LEAST_OF_BYTES:
+            advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
+                      "before this node.")
         raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)}. {advice} "
                           f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 

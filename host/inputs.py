@@ -8,6 +8,8 @@ import functools
 import inspect
 import math
 
+from ..utils import MAKE_A_BATCH
+
 SOURCES = {
     "instantid": "Load InstantID Model", "insightface": "InstantID Face Analysis", "faceanalysis": "InstantID Face Analysis",
     "control_net": "Load ControlNet Model", "model": "Load Checkpoint", "positive": "CLIP Text Encode",
@@ -16,6 +18,7 @@ SOURCES = {
 }
 # what an object has that can be used: nodes with outputs of any type can connect an object of another kind
 ATTRIBUTES = {"model": "model_options", "control_net": "set_cond_hint", "options": "no_face"}
+PICTURES = ("image", "image_kps")
 MOST_QUOTED = 80
 
 
@@ -87,6 +90,9 @@ def _check_link(name, value):
         usable = isinstance(value, dict) and all(getattr(value.get(part), "ndim", 0) == 3 for part in ("cond", "uncond"))
     else:
         usable = not isinstance(value, str | bytes | int | float | list | tuple | None)
+    if not usable and name in PICTURES and isinstance(value, list | tuple):
+        raise InputError(f"The input {name} is a Python list of {len(value)}, where a batch of pictures is needed. "
+                         f"{MAKE_A_BATCH}")
     if not usable:
         raise InputError(f"The input {name} is {_quoted(value)}, which cannot be used. Connect the output of {SOURCES[name]}.")
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..utils import holds_numbers
+from ..utils import holds_numbers, in_own_precision
 
 
 def block_grid(tokens, height, width):
@@ -33,10 +33,10 @@ class MaskError(ValueError):
 
 
 def usable_mask(mask):
-    """The one form in which a user's masks reach attention and conditioning: float32 [m, H, W].
+    """The one form in which a user's masks reach attention and conditioning: [m, H, W], floating-point numbers.
 
-    mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. One that has the form is returned as it is. MaskError for anything
-    else, and for numbers that are not finite.
+    mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. One that has the form is returned as it is, in its own precision,
+    in which the original multiplies; integers become float32. MaskError for anything else, and for numbers that are not finite.
     """
     if not isinstance(mask, torch.Tensor):
         raise MaskError(f"A mask must be a tensor, this one is of the type {type(mask).__name__}. Connect a MASK.")
@@ -48,7 +48,7 @@ def usable_mask(mask):
     if mask.ndim != 3 or mask.numel() == 0 or not holds_numbers(mask):
         raise MaskError(f"A mask must be [masks, height, width]; this one is {shape}. "
                         "Connect a MASK, or convert the image to one first.")
-    mask = mask.to(torch.float32)
+    mask = in_own_precision(mask)
     if not mask.isfinite().all():
         raise MaskError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 to 1.")
     return mask
@@ -84,7 +84,7 @@ class LatentMask:
 
     @property
     def masks(self):
-        """float32 [m, H, W] on the CPU, for reading."""
+        """[m, H, W] on the CPU, for reading."""
         return self._masks
 
     def for_call(self, call):
@@ -102,7 +102,7 @@ class CallMask(NamedTuple):
     sampling_cache: object         # RecentCache of the sampling
 
     def __call__(self, tokens, height, width):
-        """One weight per token of an attention block: float32 [b, tokens, 1], made once per resolution and layout."""
+        """One weight per token of an attention block: [b, tokens, 1], made once per resolution and layout."""
         def on_grid():
             weights = mask_weights(self.masks, tokens, height, width)
             return torch.stack([weights[number] for number in self.chosen])  # an index list would be copied to the device

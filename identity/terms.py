@@ -161,7 +161,7 @@ class IdentityStep(NamedTuple):
     def __call__(self, out, may_write, q, k, v, extra_options):
         term = self._weighted(attention(q, self.keys.to(q.dtype), self.values.to(q.dtype), extra_options["n_heads"]))
         if self.mask is not None:
-            # the mask is float32, and so is the product; the sum stays in q's dtype
+            # the product is as precise as a float32 mask; the sum stays in q's dtype
             term = (term * self.mask(q.shape[1], *extra_options["original_shape"][2:4])).to(q.dtype)
         return add(out, term, may_write)
 

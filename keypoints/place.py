@@ -79,7 +79,7 @@ def box_of_mask(mask, width, height):
 
     mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected.
     """
-    mask = mask.reshape(-1, *mask.shape[-2:])[0].detach().cpu().numpy() > 0.5
+    mask = mask.reshape(-1, *mask.shape[-2:])[0].detach().cpu().float().numpy() > 0.5
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if not rows.size:
         return None

@@ -89,7 +89,7 @@ def _check_alike(people):
 
 def _in_identity_net(people, masks, model):
     """The strength of the ControlNet, and the PeopleInPicture with what differs among people."""
-    masks = [None if mask is None else mask.masks.nan_to_num().clamp(0, 1) for mask in masks]
+    masks = [None if mask is None else mask.masks.float().nan_to_num().clamp(0, 1) for mask in masks]
     strengths, windows = [one.cn_strength for one in people], [(one.start_at, one.end_at) for one in people]
     alike = len(set(strengths)) == 1
     return strengths[0] if alike else 1.0, PeopleInPicture(

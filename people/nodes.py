@@ -137,9 +137,13 @@ class InstantIDLoadPerson:
 
     @classmethod
     def IS_CHANGED(cls, person):
-        """Another content of the same name is another person."""
-        path = folder_paths.get_full_path(FOLDER, person)
-        return "" if path is None else files.content_key(path)
+        """Another content of the same name is another person.
+
+        person is None where the widget is an input from another node: any person in the folder may be meant.
+        """
+        names = folder_paths.get_filename_list(FOLDER) if person is None else [person]
+        paths = [folder_paths.get_full_path(FOLDER, name) for name in names]
+        return "".join(files.content_key(path) for path in paths if path is not None)
 
     def load(self, person):
         path = folder_paths.get_full_path(FOLDER, person)

@@ -3,6 +3,7 @@
 Whoever asks for something of a photo has it analysed anew.
 """
 
+import numpy as np
 import torch
 
 from .formulas import ours
@@ -22,7 +23,8 @@ def open_analysis(root, provider):
 
 def largest_face(analysis, image):
     """The face with the largest box of a photo [h, w, 3], found at the first size that shows any; None without one."""
-    picture = utils.image_to_bgr(image)
+    pixels = (image * 255).clamp(0, 255).to(torch.uint8).cpu().numpy()  # in the image's own precision
+    picture = np.ascontiguousarray(pixels[:, :, 2::-1])
     for size in SIZES:
         analysis.det_model.input_size = (size, size)
         found = analysis.get(picture)

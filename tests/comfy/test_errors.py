@@ -1,5 +1,6 @@
 """What fails, fails before the sampling, in a sentence that says what was found and what to do."""
 
+import copy
 import re
 import sys
 
@@ -91,6 +92,51 @@ def test_a_control_net_that_does_not_fit(nodes, world, net, found):
             call(net())
         text = one_sentence_of_advice(error)
         assert found in text and "Connect InstantID's ControlNet" in text
+
+
+class OfAnotherPack(torch.nn.Module):
+    """An attention module, or a layer, that does not tell its heads and widths."""
+
+    def __init__(self, wrapped):
+        super().__init__()
+        self.wrapped = wrapped
+        for name in ("to_q", "to_k", "to_v", "to_out"):  # ComfyUI's transformer block calls them itself
+            if hasattr(wrapped, name):
+                setattr(self, name, getattr(wrapped, name))
+
+    def forward(self, *args, **kwargs):
+        return self.wrapped(*args, **kwargs)
+
+
+ATTENTION = "diffusion_model.input_blocks.4.1.transformer_blocks.0.attn2"
+
+
+@pytest.mark.parametrize("part", ["", ".to_k"])
+def test_attention_modules_of_other_packs_pass_the_check_of_the_model(nodes, world, part):
+    """An object patch stands in the model once it has been loaded: the second run ended in an AttributeError."""
+    import comfy.utils
+    model = world.model.clone()
+    inside = comfy.utils.get_attr(model.model, ATTENTION + part)
+    model.add_object_patch(ATTENTION + part, OfAnotherPack(inside))
+    try:
+        plain, first, second = (fx.sample(*cases.apply(nodes, world, model=each), steps=1)
+                                for each in (world.model, model, model))
+    finally:
+        model.unpatch_model()
+    assert torch.equal(first, plain) and torch.equal(second, plain)
+
+
+@pytest.mark.parametrize("part", ["attn2", "to_k"])
+def test_attention_modules_of_other_packs_pass_the_check_of_the_control_net(nodes, world, part):
+    from instantid_swift.controlnet.conditioning import check_control_net
+    net = world.net.copy()
+    net.control_model = copy.deepcopy(net.control_model)
+    parents = [module for module in net.control_model.modules() if hasattr(module, part)]
+    for parent in parents:
+        setattr(parent, part, OfAnotherPack(getattr(parent, part)))
+    assert parents
+    for _ in range(2):
+        check_control_net(net)
 
 
 def test_identity_net_and_its_relatives_are_accepted(world):

@@ -40,6 +40,17 @@ def test_other_channels_and_precisions(channels, dtype):
     assert picture.shape == (5, 7, 3) and picture.min() == 255 and picture.flags.c_contiguous
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64],
+                         ids=str)
+def test_every_grey_level_in_six_precisions_is_converted_as_the_original_does(dtype):
+    """image * 255, clamped and cut off, in the image's own precision: in float32, 131 levels of float16 came out one lower."""
+    image = (torch.arange(256).repeat(3, 1, 1).movedim(0, -1) / 255).to(dtype)
+    original = (image * 255).clamp(0, 255).to(torch.uint8)
+    assert image_to_bgr(image).tolist() == original.tolist()
+    if dtype == torch.float16:
+        assert original[0, :, 0].tolist() == list(range(256))
+
+
 @pytest.mark.parametrize("shape", [(5, 7), (5, 7, 2), (0, 7, 3)])
 def test_what_is_no_picture_is_refused_with_its_shape(shape):
     with pytest.raises(ValueError, match=r"this one is \["):

@@ -9,6 +9,7 @@ from conftest import COMFYUI
 from oracle import fixtures as fx
 from photos import write_image
 from serving import miniature
+from serving.demo_workflow import node
 from serving.server import Server
 
 from benchmarks.stages.server.rerun import MOVES, play, workflow
@@ -36,6 +37,23 @@ def test_every_move_is_played(runs):
     assert set(MOVES) <= set(runs)
     assert "apply" in runs["photo back"].seconds and "apply" in runs["another workflow and back"].seconds
     assert "apply" not in runs["another workflow"].seconds
+
+
+def test_widgets_that_are_links_do_not_run_the_workflow_again(client, photo):
+    """An exception in IS_CHANGED, which gets None for a link, counts as a change: everything ran again."""
+    person = {"analysis": node("InstantIDFaceAnalysis", provider="CPU"), "photo": node("LoadImage", image=photo),
+              "person": node("InstantIDPerson", insightface=["analysis", 0], image=["photo", 0]),
+              "save": node("InstantIDSavePerson", person=["person", 0], name="linked", keep_crops=False, if_exists="replace")}
+    client.queue(person)
+    linked = workflow(photo, miniature.ADAPTER)
+    for name, inputs, kind, file in (("adapter", "instantid_file", "InstantIDModelLoader", miniature.ADAPTER),
+                                     ("loaded", "person", "InstantIDLoadPerson", "linked.safetensors"),
+                                     ("analysis", "provider", "InstantIDFaceAnalysis", "CPU")):
+        linked[f"{name} name"] = node("InstantIDDemoTextToChoice", text=file)
+        linked[name] = node(kind, **{inputs: [f"{name} name", 0]})
+    linked["shown"] = node("PreviewAny", source=["loaded", 0])
+    client.queue(linked)
+    assert not client.queue(linked).seconds
 
 
 @pytest.mark.newest

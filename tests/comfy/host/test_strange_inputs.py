@@ -1,5 +1,7 @@
 """Strange inputs through the nodes: converted with equal results, or refused before the sampling."""
 
+import inspect
+
 import pytest
 import torch
 from instantid_swift.host.inputs import InputError
@@ -7,6 +9,9 @@ from instantid_swift.identity.masks import MaskError
 from instantid_swift.utils import ImageError
 from oracle import cases
 from oracle import fixtures as fx
+from reference import reference_apply
+
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
 def control_net(nodes, world, **over):
@@ -141,6 +146,42 @@ def test_widgets_of_another_kind_are_refused_when_queued(nodes, name, widgets):
         for value in ({}, ["a", "b", "c"], [[1]]):
             said = nodes[name].VALIDATE_INPUTS(**{**dict.fromkeys(widgets), widget: value})
             assert isinstance(said, str) and said.endswith("."), (widget, value)
+
+
+def test_every_check_of_a_node_takes_widgets_that_are_links(nodes):
+    """ComfyUI gives None for a link. IS_CHANGED of two loaders raised, so that a workflow ran again at every queueing."""
+    for name, node in nodes.items():
+        inputs = [key for group in ("required", "optional") for key in node.INPUT_TYPES().get(group, ())]
+        if hasattr(node, "IS_CHANGED"):
+            assert node.IS_CHANGED(**dict.fromkeys(inputs)) is not None, name
+        if hasattr(node, "VALIDATE_INPUTS"):
+            asked = inspect.signature(node.VALIDATE_INPUTS).parameters
+            assert node.VALIDATE_INPUTS(**dict.fromkeys(asked)) is True, name
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("dtype", PRECISIONS, ids=str)
+def test_photos_and_masks_in_their_own_precision_equal_the_original(nodes, world, dtype):
+    """ComfyUI's --fp16-intermediates: converted to float32, half of the grey levels came out one lower."""
+    image, mask = fx.portrait("a").to(dtype), torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
+    given = {"image": image, "mask": mask, "ip_weight": 0.8, "cn_strength": 0.8, "noise": 0.0}
+    ours = fx.sample(*cases.advanced(nodes, world, **given), steps=1)
+    original = fx.sample(*reference_apply(world, **given), steps=1)
+    assert torch.equal(ours, original)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("node", [cases.apply, cases.patch])
+def test_a_list_of_pictures_is_told_how_to_become_a_batch(nodes, world, node):
+    with pytest.raises(InputError, match="image is a Python list of 2, where a batch .* Batch Images"):
+        node(nodes, world, image=[fx.portrait("a"), fx.portrait("b")])
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("convert", [lambda image: image * 255, lambda image: (image * 255).to(torch.uint8)])
+def test_values_up_to_255_are_named(nodes, world, convert):
+    with pytest.raises(Exception, match="The values of the image go up to 2.*: divide them by 255"):
+        cases.apply(nodes, world, image=convert(fx.portrait("a")))
 
 
 @pytest.mark.newest

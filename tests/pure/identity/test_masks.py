@@ -95,9 +95,10 @@ def test_what_is_no_mask_is_refused_with_its_shape(shape):
 def test_one_form_of_all_masks(convert):
     """A mask of bool or integers failed in the sampling, one of four dimensions in the conditioning."""
     mask = (torch.arange(6) % 2).float().expand(2, 6, 6)
-    usable = usable_mask(convert(mask))
-    assert usable.dtype == torch.float32 and torch.equal(usable, mask)
-    assert torch.equal(grid(LatentMask(convert(mask)), 2, 1), grid(LatentMask(mask.contiguous()), 2, 1))
+    given = convert(mask)
+    usable = usable_mask(given)
+    assert usable.dtype == (given.dtype if given.is_floating_point() else torch.float32) and torch.equal(usable.float(), mask)
+    assert torch.equal(grid(LatentMask(given), 2, 1).float(), grid(LatentMask(mask.contiguous()), 2, 1))
 
 
 def test_a_usable_mask_is_left_as_it_is():
