@@ -29,6 +29,7 @@ import xxhash
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import timing
+from .host.allocation import outside_of_recordings
 
 MIB = 1 << 20
 
@@ -145,7 +146,8 @@ class RecentCache:
         """The value kept for key, or make()'s."""
         with self._lock:
             if key not in self._entries:
-                self._entries[key] = make()
+                with outside_of_recordings():
+                    self._entries[key] = make()
             return self._entries[key]
 
     def __len__(self):
