@@ -19,6 +19,7 @@ class Options(NamedTuple):
     block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
     attention: str = "exact"         # one of ATTENTION
     each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
+    enabled: bool = True             # whether a node does anything but hand on its inputs
 
     @property
     def require_all(self):

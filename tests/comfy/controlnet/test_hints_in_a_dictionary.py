@@ -37,7 +37,7 @@ def newer(monkeypatch):
 ], ids=["one", "two", "two, passes apart"])
 def test_hints_are_known_by_content(world, hints, given, expected):
     conditionings = apply(world.net, *given(world), hint=drawing(hints))
-    for batch in (2, 3):
+    for batch in (2, 3) if hints > 1 else (2,):
         ours, calls = sampled(world, *conditionings, batch=batch, **FOUR)
         plain, _ = sampled(world, *by_hand(world.net, *given(world), hint=drawing(hints)), batch=batch, **FOUR)
         assert torch.equal(ours, plain) and calls == expected
@@ -89,7 +89,7 @@ def test_a_step_reads_as_often_as_with_one_hint():
         reads(1, 1)
         of_a_step = []
         for hints in (1, 2):
-            few, many = reads(hints, 2), reads(hints, 4)
+            few, many = reads(hints, 1), reads(hints, 2)
             of_a_step.append({key: many[key] - few[key] for key in few})
         assert of_a_step[0] == of_a_step[1] and all(of_a_step[0].values())
 
