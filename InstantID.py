@@ -49,7 +49,7 @@ APPLY_OPTIONAL = {
     "image_kps": ("IMAGE", {"tooltip": (
         "Where the face is and how it looks: a photo with another pose, or a drawing from Face Keypoints Preprocessor. Without "
         "it, the pose of the first photo is used.")}),
-    "mask": inputs.MASK, "options": inputs.OPTIONS}
+    "mask": inputs.MASK_OF_PROMPT, "options": inputs.OPTIONS}
 SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
 
@@ -79,13 +79,6 @@ def _keypoint_hint(insightface, image, image_kps, options):
         return image_kps
     drawn = faces.keypoint_images(insightface, image_kps, small_faces=options.small_faces)
     return image_kps if drawn is None else drawn
-
-
-def _say_if_without_effect(start_at, end_at):
-    """Tells the user that a part of the sampling is empty. The original accepts that, and saved workflows may hold it."""
-    reason = inputs.reason_for_no_effect(start_at, end_at)
-    if reason:
-        server.say_on_node(f"{reason} Set start_at below end_at.")
 
 
 class InstantIDModelLoader:
@@ -164,6 +157,8 @@ class FaceKeypointsPreprocessor:
     @performance.staged("draw keypoints")
     @checked
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
+        if inputs.is_off(options):
+            return (image,)
         try:
             drawn = faces.keypoint_images(faceanalysis, image, options.choice, options.require_all,
                                           small_faces=options.small_faces)
@@ -204,10 +199,13 @@ class ApplyInstantID:
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
+        if inputs.is_off(options):
+            return model, positive, negative
         check_control_net(control_net)
         instantid = usable_adapter(instantid)
         factors = options.factors("as original")
-        _say_if_without_effect(start_at, end_at)
+        inputs.say_if_part_is_empty(start_at, end_at)
+        inputs.say_what_mask_hides(mask, limits_prompt=True)
         try:
             identity = _identity(instantid, insightface, image, model, noise, combine_embeds, options)
         except faces.NoFaceError as error:
@@ -268,9 +266,11 @@ class InstantIDAttentionPatch:
     @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
+        if inputs.is_off(options):
+            return model, None
         instantid = usable_adapter(instantid)
         factors = options.factors("all 70")
-        _say_if_without_effect(start_at, end_at)
+        inputs.say_if_part_is_empty(start_at, end_at)
         try:
             identity = _identity(instantid, insightface, image, model, noise, "average", options)
         except faces.NoFaceError as error:
@@ -279,6 +279,7 @@ class InstantIDAttentionPatch:
             server.tell(f"Bypassed: this node changes nothing. {error}")
             return model, None
         if weight != 0:
+            inputs.say_what_mask_hides(mask)
             model = _patched(model, identity, weight, start_at, end_at, mask, factors, options)
         cond, uncond = identity.tokens(instantid.device)
         return model, {"cond": cond, "uncond": uncond, **({"each_latent": True} if options.each_latent else {})}
@@ -306,16 +307,17 @@ class ApplyInstantIDControlNet:
                     "The strength of IdentityNet: how closely place and pose of the face are followed.")),
                 **SAMPLING_PART,
             },
-            "optional": {"mask": inputs.MASK},
+            "optional": {"mask": inputs.MASK_OF_PROMPT},
         }
 
     @performance.staged("apply")
     @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
-        if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed
+        if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed, or is switched off
             return positive, negative
         check_control_net(control_net)
-        _say_if_without_effect(start_at, end_at)
+        inputs.say_if_part_is_empty(start_at, end_at)
+        inputs.say_what_mask_hides(mask, limits_prompt=True)
         return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
                                   strength, start_at, end_at, mask, each_latent=face_embeds.get("each_latent", False))
 

@@ -23,6 +23,7 @@ import xxhash
 from torch.utils.weak import WeakIdKeyDictionary
 
 from . import performance
+from .host.allocation import outside_of_recordings
 
 MIB = 1 << 20
 
@@ -82,7 +83,8 @@ class RecentCache:
         """Returns the value of a key, or make()'s, which is kept."""
         with self._lock:
             if key not in self._entries:
-                self._entries[key] = make()
+                with outside_of_recordings():
+                    self._entries[key] = make()
             return self._entries[key]
 
     def __len__(self):

@@ -1,7 +1,7 @@
 """What IdentityNet computes from inputs that do not change during a run: once for each size of the latents, not at every step.
 
 These are the features of its hint, the drawn keypoints, and K and V of its 34 cross-attention blocks over the identity
-tokens. They go when ComfyUI, at the end of the run, lets go of the hint as it has scaled it for the ControlNet.
+tokens. They go when ComfyUI, at the end of the run, lets go of its hints as it has scaled them for the ControlNet.
 """
 
 import collections
@@ -87,8 +87,7 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
     def forward(self, x, hint, timesteps, context, **others):
         if not torch.is_grad_enabled():
-            known = self.hints.known(hint)
-            hint, context = known.hint, known.context(context)
+            hint, context = self.hints.known(hint, context)
             if self.reuse is not None:
                 return self.reuse.residuals(self, x, hint, timesteps, context, others)
         return self.evaluate(x, hint, timesteps, context, **others)
@@ -109,29 +108,25 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
 
 class HintRecord:
-    """A hint, and the contexts seen with it, as the objects to which results are tied.
-
-    Contexts are told apart by content. ComfyUI concatenates them anew at each step, and what has one cond's id may be
-    another's tokens in another area or context window. 64 KB for each pass are read from the device, at a moment when
-    ComfyUI has just waited for the noise level.
-    """
+    """A hint, and the contexts seen with it, as the objects to which results are tied."""
 
     def __init__(self, hint):
         self.hint = hint.detach()  # another object, so that ComfyUI's can go
         self._contexts = RecentCache(KEPT_CONTEXTS)
 
-    def equals(self, hint):
-        return (hint.shape, hint.dtype, hint.device) == (self.hint.shape, self.hint.dtype, self.hint.device) and bool(
-            torch.equal(hint, self.hint))
-
-    def context(self, given):
-        """The first of the contexts that had the same content: [b, tokens, 2048]."""
+    def context(self, given, key):
+        """The first of the contexts that had the same key: [b, tokens, 2048]."""
         # another object for each hint, too: what depends on the latents' size may be tied to it
-        return self._contexts.get_or_make((given.device, tensor_key(given)), given.detach)
+        return self._contexts.get_or_make((given.device, key), given.detach)
 
 
 class Hints:
     """The hints of a ControlNet's run, one for each size of the latents.
+
+    Hints and contexts are told apart by content. With several hints, or at each change of the latents' size, ComfyUI makes
+    another tensor of the same hint; it concatenates contexts anew at each step, and what has one cond's id may be another's
+    tokens in another area or context window. 64 KB of tokens for each pass are read from the device, at a moment when ComfyUI
+    has just waited for the noise level. Hints are compared on the device, and the answers come with the tokens.
 
     control: weak reference to the ControlNet whose runs are watched. Hints of its copies are known only as long as they exist.
     A deep copy is empty.
@@ -141,38 +136,70 @@ class Hints:
         self._control = control
         self._of_object = Memory()
         self._of_run = collections.deque(maxlen=KEPT_HINTS)
+        self._run = None
+        self._watched = Memory()  # ComfyUI's hint: what is called when it goes
 
     def __deepcopy__(self, memo):
         return type(self)(self._control)
 
     @property
     def run(self):
-        """An object that is another one in another run, or None outside of one. An interrupted run's hint may go on into the
-        next."""
+        """An object that is another one in another run, or None outside of one."""
         control = self._control()
         return None if control is None else control.timestep_range
 
-    def known(self, hint):
-        if hint not in self._of_object:
-            self._of_object[hint] = self._by_content(hint)
-        return self._of_object[hint]
+    def known(self, hint, context):
+        """Returns the first hint and the first context of the run with the same content: (hint, context)."""
+        if hint in self._of_object:
+            record, key = self._of_object[hint], tensor_key(context)
+        else:
+            if self.run is not self._run:
+                self._run = self.run
+                self._of_run.clear()
+            alike = [record for record in self._of_run if is_alike(record.hint, hint)]
+            same, key = answers_and_key([(record.hint == hint).all() for record in alike], context)
+            record = next((record for record, answer in zip(alike, same, strict=True) if answer), None)
+            self._of_object[hint] = record = record or HintRecord(hint)
+            self._keep(record, hint)
+        return record.hint, record.context(context, key)
 
-    def _by_content(self, hint):
+    def _keep(self, record, hint):
+        """Keeps a record until the run ends, if the ControlNet holds the run's hints: this one or, in a newer ComfyUI, those
+        that it makes a hint for each batch of."""
         control = self._control()
-        if control is None or control.cond_hint is not hint:
-            return HintRecord(hint)
-        weakref.finalize(hint, self._is_gone).atexit = False
-        for known in self._of_run:
-            if known.equals(hint):
-                return known
-        self._of_run.append(HintRecord(hint))
-        return self._of_run[-1]
+        if control is None:
+            return
+        held = [hint] if control.cond_hint is hint else list(getattr(control, "cond_hints", {}).values())
+        for kept in held:
+            if kept not in self._watched:
+                self._watched[kept] = weakref.finalize(kept, self._is_gone)
+                self._watched[kept].atexit = False
+        if held and record not in self._of_run:
+            self._of_run.append(record)
 
     def _is_gone(self):
         """ComfyUI has let go of a hint: the run is over, or goes on at another size and may come back to this one."""
         control = self._control()
         if control is None or control.model_sampling_current is None:
             self._of_run.clear()
+
+
+def is_alike(a, b):
+    """Whether two tensors have the same shape, dtype and device."""
+    return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
+
+
+def answers_and_key(answers, tensor):
+    """Returns a list of bool and the `tensor_key` of a tensor, read from the device together.
+
+    answers: bool tensors without dimensions, on the tensor's device.
+    """
+    if not answers:
+        return [], tensor_key(tensor)
+    parts = tensor.detach().flatten(), torch.stack(answers)
+    read = torch.cat([part.view(torch.uint8) for part in parts]).cpu()
+    content, answers = read.split([len(read) - len(answers), len(answers)])
+    return answers.tolist(), tensor_key(content.view(tensor.dtype).view(tensor.shape))
 
 
 def _with_memoized_layers(module, people=None, name=""):

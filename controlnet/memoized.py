@@ -3,6 +3,8 @@
 import torch
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from ..host.allocation import outside_of_recordings
+
 
 class Memory(WeakTensorKeyDictionary):
     """A dictionary whose keys are tensors, told apart as objects; an entry goes when its tensor goes.
@@ -27,5 +29,6 @@ class MemoizedLayer(torch.nn.Module):
             return self.layer(argument, *others)
         result = self.results.get(argument)
         if result is None:
-            result = self.results[argument] = self.layer(argument, *others)
+            with outside_of_recordings():
+                result = self.results[argument] = self.layer(argument, *others)
         return result

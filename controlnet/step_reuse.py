@@ -6,6 +6,7 @@ import torch
 
 from .. import performance
 from ..caches import tensor_key
+from ..host.allocation import outside_of_recordings
 from ..host.server import tell
 from .constants import with_options
 from .memoized import Memory
@@ -63,7 +64,8 @@ class StepReuse:
             return copy_of(kept.residuals)
         residuals = net.evaluate(x, hint, timesteps, context, **others)
         if kept is not None:
-            kept.evaluated(self._step, residuals, self.most_drift)
+            with outside_of_recordings():
+                kept.evaluated(self._step, residuals, self.most_drift)
         return residuals
 
     def _go_to(self, level, run):

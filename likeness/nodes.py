@@ -162,7 +162,10 @@ class InstantIDSweep:
             },
             "optional": {
                 "image_kps": ("IMAGE", {"tooltip": "Where the face is and how it looks, as in Apply InstantID Advanced."}),
-                "mask": inputs.MASK, "options": inputs.OPTIONS,
+                "mask": ("MASK", {"tooltip": (
+                    "The part of the picture in which the person appears. As in Apply InstantID Advanced, it limits the whole "
+                    "positive prompt, too.")}),
+                "options": inputs.OPTIONS,
                 "reference": ("IMAGE,PERSON", {"tooltip": (
                     "Whom the pictures are compared with, if not with the photos: other photos of the person, or a person.")}),
             },

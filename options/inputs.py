@@ -1,4 +1,8 @@
-"""Inputs and outputs that several nodes share, in the form that ComfyUI wants, and the check of the part of the sampling."""
+"""Inputs and outputs that several nodes share, in the form that ComfyUI wants, and what is said where inputs switch something
+off."""
+
+from ..host import server
+from ..identity import usable_mask
 
 INSTANTID = ("INSTANTID", {"tooltip": "The adapter. Connect Load InstantID Model."})
 FACE_ANALYSIS = ("FACEANALYSIS", {"tooltip": "The face networks. Connect InstantID Face Analysis."})
@@ -11,6 +15,10 @@ MODEL = ("MODEL", {"tooltip": "An SDXL model."})
 POSITIVE = ("CONDITIONING", {"tooltip": "The prompt. Connect CLIP Text Encode."})
 NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt. Connect CLIP Text Encode."})
 MASK = ("MASK", {"tooltip": "The part of the picture in which the person appears. Without a mask: the whole picture."})
+MASK_OF_PROMPT = ("MASK", {"tooltip": (
+    "The part of the picture in which the person appears. As in the original, it limits the whole positive prompt, too: "
+    "outside of it nothing says what to paint. Join the output positive with the plain prompt in Conditioning (Combine), or "
+    "use Apply InstantID People, in which a mask limits the person alone. Without a mask: the whole picture.")})
 OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
     "Further settings from InstantID Options: which face of a photo, what to do without a face, which blocks of the model. "
     "Without it, the node works as the original does.")})
@@ -48,3 +56,35 @@ def reason_for_no_effect(start_at, end_at):
     if start_at is None or end_at is None or start_at <= end_at:
         return ""
     return f"This node has no effect, because start_at ({start_at:g}) is later than end_at ({end_at:g})."
+
+
+def say_if_part_is_empty(start_at, end_at):
+    """Tells the user that a part of the sampling is empty. The original accepts that, and saved workflows may hold it."""
+    reason = reason_for_no_effect(start_at, end_at)
+    if reason:
+        server.say_on_node(f"{reason} Set start_at below end_at.")
+
+
+def say_what_mask_hides(mask, limits_prompt=False):
+    """Tells the user where a mask leaves out the person, or the prompt, without another sign of it.
+
+    mask: any that `usable_mask` takes, or None. limits_prompt: whether it limits the positive prompt as well as the person.
+    """
+    if mask is None:
+        return
+    covered = usable_mask(mask) != 0
+    if not covered.any():
+        hidden = "the person and the positive prompt have" if limits_prompt else "the person has"
+        server.tell(f"The mask is empty, so {hidden} no effect. Load Image gives an empty mask for every picture without "
+                    "transparency. Disconnect the mask, or draw the person's place in the Mask Editor.")
+    elif limits_prompt and not covered.all():
+        server.say_on_node("The mask limits the whole positive prompt. If nothing else covers the rest of the picture, join "
+                           "the output positive with the plain prompt in Conditioning (Combine), or use Apply InstantID "
+                           "People, in which a mask limits the person alone.")
+
+
+def is_off(options):
+    """Returns whether InstantID Options switches a node off, and says so on the node."""
+    if not options.enabled:
+        server.say_on_node("Switched off in InstantID Options: this node changes nothing.")
+    return not options.enabled

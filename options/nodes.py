@@ -21,6 +21,9 @@ class InstantIDOptions:
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {
+            "enabled": ("BOOLEAN", {"default": True, "tooltip": (
+                "Turn it off to see the picture without the person: nodes that apply a person, or draw keypoints, then hand on "
+                "their inputs unchanged.")}),
             "face_order": (ORDERS, {"default": ORDERS[0], "tooltip": (
                 "The order in which the faces of a photo are counted. Together with face_index it says whose face is used.")}),
             "face_index": ("INT", {"default": 0, "min": 0, "max": 999, "tooltip": (
@@ -52,5 +55,5 @@ class InstantIDOptions:
         return reason or True
 
     @checked
-    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False):
-        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent),)
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False, enabled=True):
+        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent, enabled),)

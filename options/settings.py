@@ -17,6 +17,7 @@ class Options(NamedTuple):
     blocks: str = AS_ORIGINAL        # a name of `identity.SELECTIONS`; "as original" is the node's own selection
     block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
     each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
+    enabled: bool = True             # whether a node does anything but hand on its inputs
 
     @property
     def require_all(self):

@@ -12,23 +12,26 @@ from .places import PersonInPicture, hint_of_one, place_people
 SELECTION = "as original"  # of the blocks, as Apply InstantID has it
 
 
-def apply_person(instantid, control_net, model, positive, negative, one, noise, combine_embeds, image_kps, options):
+def apply_person(instantid, control_net, model, positive, negative, one, noise, combine_embeds, image_kps, options,
+                 mask_of_prompt=True):
     """(model, positive, negative) with one person; the same as Apply InstantID Advanced makes of the photos.
 
-    one: PersonInPicture. image_kps: IMAGE of drawn keypoints, or None for the person's own.
+    one: PersonInPicture. image_kps: IMAGE of drawn keypoints, or None for the person's own. mask_of_prompt: whether the
+    person's mask limits the positive prompt, too.
     """
     check_control_net(control_net)
     identity = identity_of(instantid, model, one.person.references, noise, combine_embeds, options.each_latent)
-    return _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options)
+    return _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options, mask_of_prompt)
 
 
-def _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options):
+def _with_one(instantid, control_net, model, positive, negative, one, identity, image_kps, options, mask_of_prompt=True):
     factors = options.factors(SELECTION)
     mask = None if one.mask is None else LatentMask(one.mask)
     patched = patch_model(model, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors)
     hint = hint_of_one(one.person, one.keypoints) if image_kps is None else image_kps
     return patched, *apply_identity_net(positive, negative, control_net, hint, *identity.tokens(instantid.device),
-                                        one.cn_strength, one.start_at, one.end_at, one.mask, each_latent=options.each_latent)
+                                        one.cn_strength, one.start_at, one.end_at, one.mask if mask_of_prompt else None,
+                                        each_latent=options.each_latent)
 
 
 def identity_of(instantid, model, references, noise, combine_embeds="average", each_latent=False):
@@ -48,13 +51,17 @@ def check_list(people):
 
 
 def apply_people(instantid, control_net, model, positive, negative, people, noise, image_kps, options, width, height):
-    """(model, positive, negative) with several people, by one IdentityNet; for one person, what `apply_person` makes.
+    """(model, positive, negative) with several people, by one IdentityNet; for one person without a mask, what
+    `apply_person` makes.
 
     With `options.each_latent` the n-th person belongs to the n-th latent of a batch, alone. people: PersonInPicture objects.
     width, height: of the drawing of all faces, where nothing else tells it.
     """
     if len(people) == 1:
-        return apply_person(instantid, control_net, model, positive, negative, people[0], noise, "average", image_kps, options)
+        if people[0].mask is not None:
+            image_kps = place_people(people, width, height, image_kps)[0]
+        return apply_person(instantid, control_net, model, positive, negative, people[0], noise, "average", image_kps, options,
+                            mask_of_prompt=False)
     check_control_net(control_net)
     check_same_embedder([one.person for one in people])
     identities = [identity_of(instantid, model, one.person.references, noise) for one in people]

@@ -219,7 +219,7 @@ class ApplyInstantIDPerson:
                 "image_kps": ("IMAGE", {"tooltip": (
                     "Where the face is and how it looks: a drawing from Face Keypoints Preprocessor, which is used as it is. "
                     "Without it, the pose of the person's first photo is used.")}),
-                "mask": inputs.MASK, "options": inputs.OPTIONS,
+                "mask": inputs.MASK_OF_PROMPT, "options": inputs.OPTIONS,
             },
         }
 
@@ -235,6 +235,9 @@ class ApplyInstantIDPerson:
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         check_people(person)
         _check_part(start_at, end_at)
+        if inputs.is_off(options):
+            return model, positive, negative
+        inputs.say_what_mask_hides(mask, limits_prompt=True)
         one = PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask)
         return apply_person(usable_adapter(instantid), control_net, model, positive, negative, one, noise, combine_embeds,
                             image_kps, options)
@@ -257,8 +260,8 @@ class InstantIDPeople:
                          "start_at": inputs.START, "end_at": inputs.END},
             "optional": {
                 "mask": ("MASK", {"tooltip": (
-                    "The part of the picture in which this person appears. If nobody in the list has a mask, the picture is "
-                    "divided from left to right.")}),
+                    "The part of the picture in which this person appears; the prompt acts everywhere. If nobody in "
+                    "the list has a mask, the picture is divided from left to right.")}),
                 "keypoints": ("KEYPOINTS", {"tooltip": (
                     "Where this person's face is and how it looks: the first face of these keypoints. Without them, the pose "
                     "of the person's first photo is placed in the person's part of the picture.")}),
@@ -280,12 +283,14 @@ class InstantIDPeople:
         if keypoints is not None:
             usable_keypoints(keypoints)
         _check_part(start_at, end_at)
+        inputs.say_what_mask_hides(mask)
         return ((*people, PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask, keypoints)),)
 
 
 class ApplyInstantIDPeople:
     DESCRIPTION = ("Puts several people into one picture of an SDXL model, each in a part of it. IdentityNet runs once a step, "
-                   "however many people there are. With one person it gives the same picture as Apply InstantID Advanced.")
+                   "however many people there are. With one person without a mask it gives the same picture as Apply InstantID "
+                   "Advanced.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = InstantIDPeople.SEARCH_ALIASES
     RETURN_TYPES = ApplyInstantIDPerson.RETURN_TYPES
@@ -320,6 +325,8 @@ class ApplyInstantIDPeople:
     def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
         check_list(people)
+        if inputs.is_off(options):
+            return model, positive, negative
         return apply_people(usable_adapter(instantid), control_net, model, positive, negative, people, noise, image_kps,
                             options, width, height)
 

@@ -74,7 +74,7 @@ def test_drawn_keypoints_are_used_as_they_are(nodes, world):
 
 
 @pytest.mark.parametrize("settings", [
-    {}, {"ip_weight": 1.1, "cn_strength": 0.3, "start_at": 0.2, "end_at": 0.7, "mask": cases.left_half()}])
+    {}, {"ip_weight": 1.1, "cn_strength": 0.3, "start_at": 0.2, "end_at": 0.7}])
 def test_a_list_of_one_gives_the_latents_of_apply_advanced(nodes, world, settings):
     people = people_of(nodes, {"person": person_of(nodes, world), **settings})
     expected = latents(cases.advanced(nodes, world, image=cases.faces(*PHOTOS), noise=0.2, **settings))

@@ -1,0 +1,105 @@
+"""Hints as ComfyUI beyond 0.30.0 keeps them: counts as with one hint, the bits of its own ControlNet, no further read."""
+
+import pytest
+import torch
+from control_nets import (
+    PROMPT_TOKENS,
+    SIX,
+    Calls,
+    apply,
+    by_hand,
+    control_of,
+    drawing,
+    kept,
+    long_negative,
+    prompt,
+    randn,
+    remembered,
+    sampled,
+    texts,
+)
+from instantid_swift.controlnet.step_reuse import with_step_reuse
+from oracle import fixtures as fx
+from stand_ins.newer_comfyui import with_compiler, with_hints_in_a_dictionary
+from stand_ins.traffic import FROM_DEVICE, simulated_device
+
+FOUR = {"steps": 4, "size": (8, 8)}
+pytestmark = pytest.mark.newest
+
+
+@pytest.fixture(autouse=True)
+def newer(monkeypatch):
+    with_hints_in_a_dictionary(monkeypatch)
+
+
+@pytest.mark.parametrize("hints, given, expected", [
+    (1, texts, Calls(1, 1, 4)), (2, texts, Calls(1, 1, 4)), (2, long_negative, Calls(1, 2, 8)),
+], ids=["one", "two", "two, passes apart"])
+def test_hints_are_known_by_content(world, hints, given, expected):
+    conditionings = apply(world.net, *given(world), hint=drawing(hints))
+    for batch in (2, 3) if hints > 1 else (2,):
+        ours, calls = sampled(world, *conditionings, batch=batch, **FOUR)
+        plain, _ = sampled(world, *by_hand(world.net, *given(world), hint=drawing(hints)), batch=batch, **FOUR)
+        assert torch.equal(ours, plain) and calls == expected
+        assert remembered(control_of(conditionings)) == 0
+
+
+def test_sizes_of_areas_that_push_each_other_out(world):
+    """ComfyUI keeps two and makes the third anew at each step."""
+    areas = [[randn(40 + side, 1, PROMPT_TOKENS, fx.CONTEXT),
+              {**world.positive[0][1], "area": (side, side, 2, 2), "strength": 1.0}] for side in (4, 6)]
+    given = world.positive + areas, world.negative
+    conditionings = apply(world.net, *given, hint=drawing(2))
+    ours, calls = sampled(world, *conditionings, batch=2, **FOUR)
+    assert torch.equal(ours, sampled(world, *by_hand(world.net, *given, hint=drawing(2)), batch=2, **FOUR)[0])
+    assert calls == Calls(3, 3, 12) and remembered(control_of(conditionings)) == 0
+
+
+@pytest.mark.parametrize("hints", [1, 2])
+def test_steps_are_reused(world, hints):
+    conditionings = with_step_reuse(*apply(world.net, *texts(world), hint=drawing(hints)), every=3)
+    for _ in range(2):
+        assert sampled(world, *conditionings, batch=2, **SIX)[1] == Calls(1, 1, 3)
+        assert kept(control_of(conditionings)) == remembered(control_of(conditionings)) == 0
+
+
+def test_the_run_after_an_interrupted_one(world):
+    def stop(model, arguments):
+        raise InterruptedError
+
+    conditionings = apply(world.net, *texts(world), hint=drawing(2))
+    expected, _ = sampled(world, *conditionings, batch=2, **FOUR)
+    hook = world.model.model.diffusion_model.register_forward_pre_hook(stop)
+    with pytest.raises(InterruptedError):
+        fx.sample(world.model, *conditionings, batch=2, **FOUR)
+    hook.remove()
+    latents, calls = sampled(world, *conditionings, batch=2, **FOUR)
+    assert torch.equal(latents, expected) and calls == Calls(1, 1, 4)
+    assert remembered(control_of(conditionings)) == 0
+
+
+def test_a_step_reads_as_often_as_with_one_hint():
+    with simulated_device() as (device, watch):
+        model, net = fx.mini_sdxl(device=device), fx.mini_identity_net(device=device)
+
+        def reads(hints, steps):
+            with watch.count() as traffic:
+                fx.sample(model, *apply(net, prompt(11), prompt(12), hint=drawing(hints)), steps=steps, size=(8, 8), batch=2)
+            return {key: traffic.counts[key] for key in ("host reads", ("copies", FROM_DEVICE, "tensors"))}
+        reads(1, 1)
+        of_a_step = []
+        for hints in (1, 2):
+            few, many = reads(hints, 1), reads(hints, 2)
+            of_a_step.append({key: many[key] - few[key] for key in few})
+        assert of_a_step[0] == of_a_step[1] and all(of_a_step[0].values())
+
+
+def test_what_outlives_a_forward_is_made_while_the_compiler_looks_away(world, monkeypatch):
+    """1 hint block, 68 projections, 1 context; with step reuse 2 evaluations of 4, too. The latents are those without it."""
+    conditionings = apply(world.net, *texts(world), hint=drawing(2))
+    expected, _ = sampled(world, *conditionings, batch=2, **FOUR)
+    compiler = with_compiler(monkeypatch)
+    assert torch.equal(sampled(world, *conditionings, batch=2, **FOUR)[0], expected)
+    assert compiler == [False, 1 + 68 + 1]
+    sampled(world, *with_step_reuse(*conditionings, every=2), batch=2, **FOUR)
+    assert compiler == [False, 2 * (1 + 68 + 1) + 3]

@@ -1,0 +1,128 @@
+"""A mask that limits one person, and what is said where a mask hides more than that."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from comfy_execution.utils import CurrentNodeContext
+from instantid_swift.host import server
+from instantid_swift.identity.blocks import SDXL_BLOCKS
+from instantid_swift.options import Options
+from instantid_swift.people.person import person_of_photos
+from oracle import cases
+from oracle import fixtures as fx
+from wiring.people import apply_people, apply_person, people_of
+
+LEFT, EMPTY = cases.left_half(), torch.zeros(1, 64, 64)
+SMALL = {"steps": 2, "size": (8, 8)}
+
+
+@pytest.fixture(scope="module")
+def person(world):
+    return person_of_photos(world.analysis, fx.portrait("a"))
+
+
+def masked(nodes, world, person, mask=LEFT, **over):
+    """(model, positive, negative) of Apply InstantID People with one person."""
+    return apply_people(nodes, world, people_of(nodes, {"person": person, "mask": mask}), **over)
+
+
+def test_a_mask_of_one_person_does_not_limit_the_prompt(nodes, world, person):
+    """In Apply InstantID Advanced the picture falls apart outside of it, unless the prompt is joined with the plain one."""
+    def spread(applied):
+        return fx.sample(*applied, **SMALL).std()
+    whole = spread(cases.advanced(nodes, world))
+    model, positive, negative = cases.advanced(nodes, world, mask=LEFT)
+    assert spread((model, positive, negative)) > 4 * whole
+    assert spread((model, positive + world.positive, negative)) < 2 * whole
+    assert spread(masked(nodes, world, person)) < 2 * whole
+
+
+@pytest.mark.newest
+def test_the_person_is_where_the_mask_is(nodes, world, person):
+    """In attention exactly as in Apply InstantID Advanced; the face is drawn in the mask."""
+    def terms(model):
+        patches = model.model_options["transformer_options"]["patches_replace"]["attn2"]
+        options = {"n_heads": 4, "original_shape": [1, 4, 24, 24], "cond_or_uncond": [0], "block": tuple(SDXL_BLOCKS[0][:2]),
+                   "block_index": SDXL_BLOCKS[0].index}
+        q, nothing = fx.portrait("a").flatten()[:144 * 64].view(1, 144, 64), torch.zeros(1, 77, 64)
+        with torch.inference_mode():
+            return patches[tuple(SDXL_BLOCKS[0])](q, nothing, nothing, options)
+    model, positive, negative = masked(nodes, world, person)
+    assert torch.equal(terms(model), terms(cases.advanced(nodes, world, mask=LEFT)[0]))
+    assert not any("mask" in options for _, options in positive + negative)
+    hint = positive[0][1]["control"].cond_hint_original
+    middle = hint.shape[3] // 2
+    assert hint[..., :middle].any() and not hint[..., middle:].any()
+
+
+@pytest.mark.newest
+def test_photos_of_one_masked_person_for_each_latent(nodes, world, person):
+    model, positive, negative = masked(nodes, world, person, options=Options(each_latent=True))
+    assert fx.sample(model, positive, negative, batch=2, **SMALL).isfinite().all()
+
+
+# ---- what is said
+
+
+@pytest.fixture
+def said(monkeypatch, request):
+    """The texts on the node."""
+    messages = []
+    comfyui = SimpleNamespace(client_id="client", send_progress_text=lambda text, *others: messages.append(text))
+    monkeypatch.setattr(server, "instance", lambda: comfyui)
+    with CurrentNodeContext(request.node.name, "7"):
+        yield messages
+
+
+def with_control_net(nodes, world, mask):
+    return cases.call(nodes, "ApplyInstantIDControlNet", face_embeds=cases.patch(nodes, world)[1], control_net=world.net,
+                      image_kps=fx.portrait("a"), positive=world.positive, negative=world.negative, strength=0.9, start_at=0.0,
+                      end_at=1.0, mask=mask)
+
+
+SINGLE = {
+    "Apply InstantID": lambda nodes, world, person, mask: cases.apply(nodes, world, mask=mask),
+    "Apply InstantID Advanced": lambda nodes, world, person, mask: cases.advanced(nodes, world, mask=mask),
+    "Apply InstantID Person": lambda nodes, world, person, mask: apply_person(nodes, world, person, mask=mask),
+    "InstantID Apply ControlNet": lambda nodes, world, person, mask: with_control_net(nodes, world, mask),
+}
+OF_PERSON = {
+    "InstantID Patch Attention": lambda nodes, world, person, mask: cases.patch(nodes, world, mask=mask),
+    "InstantID People": masked,
+}
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("node", [*SINGLE, *OF_PERSON])
+def test_an_empty_mask_is_said(nodes, world, person, said, node):
+    """Load Image gives one for every picture without transparency."""
+    {**SINGLE, **OF_PERSON}[node](nodes, world, person, EMPTY)
+    hidden = "the person and the positive prompt have" if node in SINGLE else "the person has"
+    assert len(said) == 1 and f"The mask is empty, so {hidden} no effect." in said[0]
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("node", [*SINGLE, *OF_PERSON])
+def test_a_mask_that_limits_the_prompt_is_said(nodes, world, person, said, node):
+    apply = {**SINGLE, **OF_PERSON}[node]
+    apply(nodes, world, person, torch.ones(1, 64, 64))
+    assert said == []
+    apply(nodes, world, person, LEFT)
+    assert len(said) == (node in SINGLE)
+    assert all("limits the whole positive prompt" in text and "Apply InstantID People" in text for text in said)
+
+
+@pytest.mark.newest
+def test_switched_off_nodes_hand_on_their_inputs(nodes, world, person, said):
+    widgets = {name: of["default"] for name, (_, of) in nodes["InstantIDOptions"].INPUT_TYPES()["required"].items()}
+    options, = cases.call(nodes, "InstantIDOptions", **{**widgets, "enabled": False})
+    off, given, photo = {"options": options}, (world.model, world.positive, world.negative), fx.portrait("a")
+    for applied in (cases.apply(nodes, world, **off), cases.advanced(nodes, world, **off),
+                    apply_person(nodes, world, person, **off), masked(nodes, world, person, **off)):
+        assert len(applied) == 3 and all(one is other for one, other in zip(applied, given, strict=True))
+    model, embeds = cases.patch(nodes, world, **off)
+    assert model is world.model and embeds is None
+    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=photo, **off)
+    assert drawn is photo
+    assert said == ["InstantID: Switched off in InstantID Options: this node changes nothing."]
