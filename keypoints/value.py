@@ -6,7 +6,6 @@ import numpy as np
 
 from ..utils import ALL_VISIBLE, paint_keypoints, pictures_to_image
 
-
 MOST_SIDE = 2048  # pixels of a drawing, which is plenty for points
 
 
