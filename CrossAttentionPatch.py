@@ -17,7 +17,7 @@ from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
 from .identity.fused import with_fused
 from .identity.masks import with_a_mask_for_each_latent
-from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, frames_of, rows_of_enlarged
+from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
 from .resampler import CONTEXT_WIDTH
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
@@ -158,17 +158,13 @@ def open_sampling_cache(executor, *args, **kwargs):
     return executor(*args, **kwargs)
 
 
-def prepare_evaluation(executor, model, conds, x, timestep, model_options):
-    """ComfyUI wrapper around an evaluation of conds: tells people whose masks differ among the latents how many these are, and
-    finds the positive pass among three or more.
+def find_positive(executor, model, conds, x, timestep, model_options):
+    """ComfyUI wrapper around an evaluation of conds: finds the positive pass among three or more.
 
     ComfyUI numbers them as its guider orders them: DualCFGGuider's positive one is 2, PerpNegGuider's 0. The original knows the
     numbers 0 and 1 only, so that up to two conds keep their meaning: 0 is the positive pass, whatever it is.
     """
-    from .controlnet.constants import people_in
     options = model_options.get("transformer_options", {})
-    for people in people_in(conds):
-        people.tell_latents(len(x), in_windows=frames_of(options) is not None)
     if len(conds) > 2 and SAMPLING_CACHE_KEY in options:
         # the first, because ComfyUI appends those of other passes that have an area
         positive = tuple(number for number, entries in enumerate(conds)
@@ -246,7 +242,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
 def install_wrappers(model):
     """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
     from comfy.patcher_extension import WrappersMP
-    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.CALC_COND_BATCH, prepare_evaluation),
+    for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.CALC_COND_BATCH, find_positive),
                           (WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):
         model.remove_wrappers_with_key(kind, KEY)
         model.add_wrapper_with_key(kind, KEY, wrapper)

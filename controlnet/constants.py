@@ -66,19 +66,6 @@ def with_options(conditionings, options):
              for text, rest in conditioning] for conditioning in conditionings]
 
 
-def people_in(conds):
-    """Returns the `people.PeopleInPicture` of every IdentityNet in ComfyUI's conds of an evaluation, a list for each pass."""
-    found = []
-    for entry in (entry for entries in conds for entry in entries or ()):
-        control = entry.get("control")
-        while control is not None:
-            model = getattr(control, "control_model", None)
-            if isinstance(model, IdentityNet) and model.people is not None:
-                found.append(model.people)
-            control = control.previous_controlnet
-    return found
-
-
 class IdentityNet(comfy.cldm.cldm.ControlNet):
     """A ControlNet made of another one's layers, which ComfyUI's memory management goes on to move, cast and patch there.
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import torch
 
 from ..identity.attention import attention
+from ..identity.terms import frames_of
 from ..resampler import TOKENS
 from .memoized import MemoizedLayer, Memory
 
@@ -55,13 +56,16 @@ class PeopleInPicture:
                 torch.stack([(context == side).flatten(1).all(dim=1) for side in own]).any(dim=0).all())
         return self._are_read[context]
 
-    def tell_latents(self, latents, in_windows):
-        """Takes note of how many latents an evaluation has. BatchError where masks differ among them and they are a window of
-        more."""
-        if in_windows and self.frames > 1:
+    def count_latents(self, executor, model, conds, x, timestep, model_options):
+        """ComfyUI wrapper around an evaluation of conds, for masks that differ among the latents: notes how many these are.
+
+        BatchError where they are a window of more.
+        """
+        if frames_of(model_options.get("transformer_options", {})) is not None:
             raise BatchError("The masks of InstantID People differ among the latents of the batch, which does not work with "
                              "context windows. Use one mask for each person, or remove the node that makes the windows.")
-        self.latents = latents
+        self.latents = len(x)
+        return executor(model, conds, x, timestep, model_options)
 
     def mask_numbers(self, rows):
         """Returns the number of the mask for each of the rows of a batch, which holds all latents once or several times.

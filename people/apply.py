@@ -4,7 +4,7 @@ import torch
 
 from ..controlnet import apply_identity_net, check_control_net, check_reads_people
 from ..controlnet.people import PeopleInPicture
-from ..CrossAttentionPatch import check_model, patch_model
+from ..CrossAttentionPatch import KEY, check_model, patch_model
 from ..identity import EachLatent, LatentMask, attention_dtype, merge_embeddings, unconditional_embedding
 from ..keypoints import drawing
 from .person import PersonError, check_same_embedder
@@ -73,6 +73,9 @@ def apply_people(instantid, control_net, model, positive, negative, people, nois
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(instantid.device) for identity in identities), strict=True)]
     strength, in_picture = _in_identity_net(people, masks, tokens, model)
+    if in_picture.frames > 1:
+        from comfy.patcher_extension import WrappersMP
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"{KEY}_people", in_picture.count_latents)
     return patched, *apply_identity_net(
         positive, negative, control_net, hint, *tokens, strength, min(one.start_at for one in people),
         max(one.end_at for one in people), people=in_picture)
