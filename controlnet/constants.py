@@ -208,7 +208,7 @@ def _with_memoized_layers(module, people=None, name=""):
     if name.endswith(CONSTANT_LAYERS):
         return MemoizedLayer(module)
     if people is not None and name.endswith("attn2"):
-        return PeopleAttention(module, people.count)
+        return PeopleAttention(module, people)
     children = {key: child and _with_memoized_layers(child, people, f"{name}.{key}") for key, child in module._modules.items()}
     if all(children[key] is child for key, child in module._modules.items()):
         return module

@@ -10,23 +10,31 @@ from typing import NamedTuple
 import torch
 
 from ..identity.attention import attention
+from ..identity.terms import frames_of
 from ..resampler import TOKENS
-from .memoized import MemoizedLayer
+from .memoized import MemoizedLayer, Memory
 
-BASE, DIGITS = 16, 4  # of a latent's number
+
+class BatchError(ValueError):
+    """It is not known which latents of a batch IdentityNet is given; the message says what to do."""
+    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class PeopleInPicture:
-    """Where each of several people is, and how strongly IdentityNet acts there. Read-only; on the CPU.
+    """Where each of several people is, and how strongly IdentityNet acts there. Read-only but for `latents`.
 
+    tokens: those of all people, one after the other, for the positive and the negative: two tensors [1, people * 16, 2048].
+    latents: how many a batch has, told at each evaluation.
     masks: for each person float32 [m, H, W] with values in 0..1, one for each latent of a batch, of which the last serves the
     rest, or None for the whole picture. strengths: for each person what IdentityNet's residuals are multiplied by; None where
     the ControlNet does that for all alike. windows: for each person the first and the last timestep, (start, end) with start >=
     end, at which IdentityNet acts for it; None where it does for all alike.
     """
 
-    def __init__(self, masks, strengths=None, windows=None):
-        self.masks, self.strengths, self.windows = tuple(masks), strengths, windows
+    def __init__(self, masks, tokens, strengths=None, windows=None):
+        self.masks, self.tokens, self.strengths, self.windows = tuple(masks), tuple(tokens), strengths, windows
+        self.latents = None
+        self._are_read = Memory()
 
     def __deepcopy__(self, memo):
         return self
@@ -39,6 +47,36 @@ class PeopleInPicture:
     def frames(self):
         """How many latents of a batch differ in their masks."""
         return max((len(mask) for mask in self.masks if mask is not None), default=1)
+
+    def are_read_in(self, context):
+        """Returns whether a context [b, tokens, 2048] holds the people's own tokens, not those of a later Apply node."""
+        if context not in self._are_read:
+            own = [side.to(context) for side in self.tokens]
+            self._are_read[context] = context.shape[1] == own[0].shape[1] and bool(
+                torch.stack([(context == side).flatten(1).all(dim=1) for side in own]).any(dim=0).all())
+        return self._are_read[context]
+
+    def count_latents(self, executor, model, conds, x, timestep, model_options):
+        """ComfyUI wrapper around an evaluation of conds, for masks that differ among the latents: notes how many these are.
+
+        BatchError where they are a window of more.
+        """
+        if frames_of(model_options.get("transformer_options", {})) is not None:
+            raise BatchError("The masks of InstantID People differ among the latents of the batch, which does not work with "
+                             "context windows. Use one mask for each person, or remove the node that makes the windows.")
+        self.latents = len(x)
+        return executor(model, conds, x, timestep, model_options)
+
+    def mask_numbers(self, rows):
+        """Returns the number of the mask for each of the rows of a batch, which holds all latents once or several times.
+
+        BatchError where the number of latents was not told.
+        """
+        if self.latents is None or rows % self.latents:
+            raise BatchError("The masks of InstantID People differ among the latents of the batch, and IdentityNet is not "
+                             "told which latents it is given. Connect the model of Apply InstantID People to the sampler, or "
+                             "use one mask for each person.")
+        return [min(row % self.latents, self.frames - 1) for row in range(rows)]
 
     def scaled(self, residuals, shares, timesteps):
         """{"middle": tensors, "output": tensors} with each residual multiplied by the people's strengths where they are.
@@ -73,8 +111,7 @@ class SharesOnGrids(torch.nn.Module):
     def forward(self, context, height, width):
         """context: the tokens of all people [b, tokens, 2048]. height, width: of the latents."""
         people, device, found = self.people, context.device, {}
-        numbered = people.frames > 1 and context.shape[1] % TOKENS  # a later Apply InstantID's tokens have no numbers
-        frames = frame_numbers(context) if numbered else torch.zeros(len(context), dtype=torch.int64, device=device)
+        chosen = [0] if people.frames == 1 else people.mask_numbers(len(context))
         if people.strengths is not None or people.windows is not None:
             found["strengths"] = torch.tensor(people.strengths or (1.0,) * people.count).to(device)
         if people.windows is not None:
@@ -82,7 +119,7 @@ class SharesOnGrids(torch.nn.Module):
         for _ in range(self.levels):
             masks = torch.stack([self._on_grid(mask, height, width) for mask in people.masks]).to(device)
             shares = shares_of(masks).flatten(2)[..., None]  # (people, frames, cells, 1)
-            found[height * width] = shares if people.frames == 1 else shares.index_select(1, frames)
+            found[height * width] = shares if people.frames == 1 else shares[:, chosen]
             height, width = -(-height // 2), -(-width // 2)
         return found
 
@@ -97,24 +134,6 @@ def shares_of(masks):
     """Each person's share at each place, [people, ...] as the masks, whose values are in 0..1."""
     total = masks.sum(dim=0)
     return (masks + (1 - total).clamp(min=0) / len(masks)) / total.clamp(min=1)
-
-
-def with_frame_numbers(tokens, frames):
-    """Tokens [1, T, 2048] of all people as [frames, T + 1, 2048]: behind them one more tells the latent's number.
-
-    IdentityNet is not told which latents a call has; the tokens come in the order of the batch. A number is written in digits
-    to the base of 16, which every dtype holds exactly.
-    """
-    numbers = torch.zeros(frames, 1, tokens.shape[2])
-    for place in range(DIGITS):
-        numbers[:, 0, place] = torch.arange(frames) // BASE ** place % BASE
-    return torch.cat([tokens.expand(frames, -1, -1), numbers.to(tokens)], dim=1)
-
-
-def frame_numbers(tokens):
-    """The numbers that `with_frame_numbers` has written: int64 [b], on the tokens' device."""
-    digits = tokens[:, -1, :DIGITS].to(torch.int64)
-    return sum(digits[:, place] * BASE ** place for place in range(DIGITS))
 
 
 class PeopleContext(NamedTuple):
@@ -135,9 +154,9 @@ class ProjectionOfEach(torch.nn.Module):
 
         Other tokens, which a later Apply InstantID has put in their place, are read by everybody.
         """
-        if tokens.shape[1] // TOKENS != self.people:
-            return self.layer(tokens).expand(self.people, -1, -1, -1)
-        parts = tokens[:, :self.people * TOKENS].split(TOKENS, dim=1)
+        if not self.people.are_read_in(tokens):
+            return self.layer(tokens).expand(self.people.count, -1, -1, -1)
+        parts = tokens.split(TOKENS, dim=1)
         return torch.stack([self.layer(part.contiguous()) for part in parts])
 
 
@@ -146,7 +165,7 @@ class PeopleAttention(torch.nn.Module):
     share * attention(q, K, V) in float32, then the block's output layer."""
 
     def __init__(self, block, people):
-        """block: ComfyUI's CrossAttention, which is not changed. people: how many."""
+        """block: ComfyUI's CrossAttention, which is not changed. people: `PeopleInPicture`."""
         super().__init__()
         self.heads, self.attn_precision = block.heads, block.attn_precision
         self.to_q, self.to_out = block.to_q, block.to_out

@@ -3,6 +3,6 @@ drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 
 from .json_form import usable_keypoints
-from .value import KeypointFace, Keypoints, draw, drawing
+from .value import MOST_SIDE, KeypointFace, Keypoints, draw, drawing
 
-__all__ = ["KeypointFace", "Keypoints", "draw", "drawing", "usable_keypoints"]
+__all__ = ["MOST_SIDE", "KeypointFace", "Keypoints", "draw", "drawing", "usable_keypoints"]

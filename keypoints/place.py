@@ -6,7 +6,7 @@ import numpy as np
 
 from .head import face_box
 from .json_form import KeypointsError, usable_keypoints
-from .value import Keypoints
+from .value import Keypoints, resized
 
 MIRRORED = [1, 0, 2, 4, 3]  # left and right change places
 
@@ -44,12 +44,6 @@ def flipped(keypoints):
     return keypoints._replace(faces=tuple(
         face._replace(points=(face.points * [-1, 1] + [keypoints.width, 0])[MIRRORED],
                       opacities=tuple(face.opacities[index] for index in MIRRORED)) for face in keypoints.faces))
-
-
-def resized(keypoints, width, height):
-    """Returns the keypoints in a picture of another size, at the same place in it."""
-    factors = np.array([width / keypoints.width, height / keypoints.height])
-    return mapped(keypoints, lambda points: points * factors)._replace(width=width, height=height)
 
 
 def fitted(keypoints, box):

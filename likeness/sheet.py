@@ -4,7 +4,7 @@ from .report import BLUE, GREY, aligned, as_image, canvas
 from .sweep import label, mean
 
 MARGIN, LINE = 12, 26    # pixels
-MOST_WIDTH = 4096        # of a contact sheet: pictures are shrunk to fit
+MOST_WIDTH, MOST_HEIGHT = 4096, 8192  # of a contact sheet: pictures are shrunk to fit
 LEAST_SIDE = 32
 CHART = (960, 480)
 ORANGE = "#E69F00"
@@ -21,7 +21,7 @@ def contact_sheet(scores, pictures):
     cells = scores.cells
     height, width = next(iter(pictures.values())).shape[1:3]
     left = 150
-    scale = min(1.0, (MOST_WIDTH - left) / len(cells.values) / width)
+    scale = min(1.0, (MOST_WIDTH - left) / len(cells.values) / width, MOST_HEIGHT / len(cells.seeds) / height)
     width, height = max(LEAST_SIDE, int(width * scale)), max(LEAST_SIDE, int(height * scale))
     step, row = max(width, 150) + MARGIN, height + LINE + MARGIN
     sheet, pen, font = canvas(left + step * len(cells.values), 2 * MARGIN + LINE + row * len(cells.seeds))

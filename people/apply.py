@@ -3,9 +3,10 @@
 import torch
 
 from ..controlnet import apply_identity_net, check_control_net, check_reads_people
-from ..controlnet.people import PeopleInPicture, with_frame_numbers
-from ..CrossAttentionPatch import check_model, patch_model
+from ..controlnet.people import PeopleInPicture
+from ..CrossAttentionPatch import KEY, check_model, patch_model
 from ..identity import EachLatent, LatentMask, attention_dtype, merge_embeddings, unconditional_embedding
+from ..keypoints import drawing
 from .person import PersonError, check_same_embedder
 from .places import PersonInPicture, hint_of_one, place_people
 
@@ -66,7 +67,7 @@ def apply_people(instantid, control_net, model, positive, negative, people, nois
     check_same_embedder([one.person for one in people])
     identities = [identity_of(instantid, model, one.person.references, noise) for one in people]
     if options.each_latent:
-        _check_alike(people)
+        _check_alike(people, keypoints_count=image_kps is None)
         return _with_one(instantid, control_net, model, positive, negative, people[0], EachLatent(identities), image_kps,
                          options)
     check_reads_people(control_net)
@@ -77,30 +78,36 @@ def apply_people(instantid, control_net, model, positive, negative, people, nois
         patched = patch_model(patched, identity, one.ip_weight, one.start_at, one.end_at, mask, factors=factors)
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(instantid.device) for identity in identities), strict=True)]
-    strength, in_picture = _in_identity_net(people, masks, model)
-    differ = in_picture.frames > 1
-    if differ:
-        tokens = [with_frame_numbers(side, in_picture.frames) for side in tokens]
+    strength, in_picture = _in_identity_net(people, masks, tokens, model)
+    if in_picture.frames > 1:
+        from comfy.patcher_extension import WrappersMP
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"{KEY}_people", in_picture.count_latents)
     return patched, *apply_identity_net(
         positive, negative, control_net, hint, *tokens, strength, min(one.start_at for one in people),
-        max(one.end_at for one in people), people=in_picture, each_latent=differ)
+        max(one.end_at for one in people), people=in_picture)
 
 
-def _check_alike(people):
-    """PersonError if people differ in what holds for all latents of a batch."""
+def _check_alike(people, keypoints_count):
+    """PersonError if people differ in what holds for all latents of a batch. keypoints_count: whether they are drawn."""
+    first = people[0].keypoints
+    given = [one.keypoints for one in people[1:] if one.keypoints is not None]
+    if keypoints_count and any(first is None or not torch.equal(drawing(first), drawing(each)) for each in given):
+        raise PersonError("With each_latent all pictures of the batch show the face in the pose of the first person's "
+                          "keypoints, and another person has keypoints of its own. Connect the drawings of all, as one batch, "
+                          "to image_kps of Apply InstantID People, or take the other person's keypoints off.")
     if any(one.mask is not None for one in people) or len({one[1:5] for one in people}) > 1:
         raise PersonError("With each_latent each picture of the batch shows one person, so all people need the same weights, "
                           "start and end, and no masks. Change that in InstantID People, or turn off each_latent in InstantID "
                           "Options.")
 
 
-def _in_identity_net(people, masks, model):
+def _in_identity_net(people, masks, tokens, model):
     """The strength of the ControlNet, and the PeopleInPicture with what differs among people."""
     masks = [None if mask is None else mask.masks.float().nan_to_num().clamp(0, 1) for mask in masks]
     strengths, windows = [one.cn_strength for one in people], [(one.start_at, one.end_at) for one in people]
     alike = len(set(strengths)) == 1
     return strengths[0] if alike else 1.0, PeopleInPicture(
-        masks, None if alike else tuple(strengths),
+        masks, tokens, None if alike else tuple(strengths),
         None if len(set(windows)) == 1 else tuple(timesteps_of(model, *window) for window in windows))
 
 

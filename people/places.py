@@ -6,11 +6,12 @@ import torch
 
 from ..host import server
 from ..identity import LatentMask
-from ..keypoints import KeypointFace, Keypoints, drawing
+from ..keypoints import MOST_SIDE, KeypointFace, Keypoints, drawing
 from ..keypoints.place import box_of_mask, resized
 from ..utils import KEYPOINT_COLOURS, NOSE
 from .person import PersonError
 
+MOST_PHOTO_SIDE = 8192       # of a photo whose drawing keeps its size; large cameras' are smaller
 SMALLEST_SIDE = 512          # of a drawing: IdentityNet knows points of one size, whatever the picture's
 FACE_PART = 0.25             # of the shorter side of a person's part of the picture that the five points extend over
 FACE_CENTRE = (0.5, 0.4)     # of the five points in it
@@ -38,7 +39,7 @@ def hint_of_one(person, keypoints=None):
     if keypoints is not None:
         return drawing(keypoints._replace(faces=keypoints.faces[:1]))
     width, height = person.sizes[0].tolist()
-    return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)))
+    return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)), most_side=MOST_PHOTO_SIDE)
 
 
 def place_people(people, width, height, image_kps=None):
@@ -58,16 +59,19 @@ def place_people(people, width, height, image_kps=None):
 
 
 def _size(people, width, height):
-    """Width and height of the picture."""
-    for one in people:
-        if one.face is not None:
-            return one.keypoints.width, one.keypoints.height
-    for one in people:
-        if one.mask is not None:
-            rows, columns = LatentMask(one.mask).masks.shape[1:]
-            times = max(-(-SMALLEST_SIDE // min(rows, columns)), 1)
-            return columns * times, rows * times
-    return width, height
+    """Width and height of the picture that is drawn, each at most MOST_SIDE."""
+    of_keypoints = [(one.keypoints.width, one.keypoints.height) for one in people if one.face is not None]
+    of_masks = [tuple(LatentMask(one.mask).masks.shape[:0:-1]) for one in people if one.mask is not None]
+    least = 1
+    if of_keypoints:
+        width, height = of_keypoints[0]
+    elif of_masks:
+        width, height = of_masks[0]
+        least = SMALLEST_SIDE
+        times = max(-(-SMALLEST_SIDE // min(width, height)), 1)
+        width, height = width * times, height * times
+    shrunk = min(MOST_SIDE / max(width, height), 1)
+    return max(round(width * shrunk), least), max(round(height * shrunk), least)
 
 
 def keypoints_of(people, width, height):

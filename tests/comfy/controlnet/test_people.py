@@ -33,9 +33,10 @@ def read(block, masks, people, cells=8):
     """What a block makes of latents [2, 8 * 8, 128] with people (tokens [2, 16, 2048] each) under masks."""
     x = randn(3, 2, cells * cells, 128)
     context = torch.cat(people, dim=1)
-    shares = SharesOnGrids(PeopleInPicture(masks), 1)(context, cells, cells)
+    pictured = PeopleInPicture(masks, context.split(1))
+    shares = SharesOnGrids(pictured, 1)(context, cells, cells)
     with torch.inference_mode():
-        return PeopleAttention(block, len(people))(x, PeopleContext(context, shares)).unflatten(1, (cells, cells))
+        return PeopleAttention(block, pictured)(x, PeopleContext(context, shares)).unflatten(1, (cells, cells))
 
 
 def alone(block, person, cells=8):
@@ -93,9 +94,10 @@ def test_equal_people_equal_one_person(block):
 def test_in_half_precision_a_person_apart_keeps_its_bits(block):
     half = copy.deepcopy(block).to(torch.bfloat16)
     x, context = randn(3, 2, 64, 128).bfloat16(), torch.cat((A, B), dim=1).bfloat16()
-    shares = SharesOnGrids(PeopleInPicture((LEFT, RIGHT)), 1)(context, 8, 8)
+    pictured = PeopleInPicture((LEFT, RIGHT), context.split(1))
+    shares = SharesOnGrids(pictured, 1)(context, 8, 8)
     with torch.inference_mode():
-        out = PeopleAttention(half, 2)(x, PeopleContext(context, shares))
+        out = PeopleAttention(half, pictured)(x, PeopleContext(context, shares))
         expected = half(x, context=A.bfloat16())
     assert out.dtype == torch.bfloat16
     assert torch.equal(out.unflatten(1, (8, 8))[:, :, :4], expected.unflatten(1, (8, 8))[:, :, :4])
@@ -112,7 +114,7 @@ def test_shares_add_up_to_one(masks, shares):
 
 @pytest.mark.newest
 def test_odd_sizes_have_the_grids_of_the_network(world):
-    shares = SharesOnGrids(PeopleInPicture((LEFT, None)), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
+    shares = SharesOnGrids(PeopleInPicture((LEFT, None), ()), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
     assert list(shares) == [17 * 23, 9 * 12, 5 * 6]
     latents, calls = sampled(world, *several(world), size=(17, 23))
     assert latents.isfinite().all() and calls.evaluations == 2
@@ -127,7 +129,7 @@ def several(world, count=2, masks=None, strengths=None, windows=None, strength=0
     masks = masks or [torch.roll(LEFT, 64 * number // count, dims=2) for number in range(count)]
     cond, uncond = (torch.cat(side, dim=1) for side in zip(*each, strict=True))
     return apply_identity_net(*(given or texts(world)), net or world.net, drawing(), cond, uncond, strength, 0.0, 1.0,
-                              people=PeopleInPicture(masks, strengths, windows))
+                              people=PeopleInPicture(masks, (cond, uncond), strengths, windows))
 
 
 @pytest.mark.newest
@@ -149,7 +151,7 @@ def test_nothing_is_kept_after_the_run(world):
 @pytest.mark.newest
 def test_the_same_person_everywhere_gives_the_latents_of_one(world):
     cond, uncond = (side.repeat(1, 2, 1) for side in tokens())
-    people = PeopleInPicture((LEFT, RIGHT))
+    people = PeopleInPicture((LEFT, RIGHT), (cond, uncond))
     twice = apply_identity_net(*texts(world), world.net, drawing(), cond, uncond, 0.8, 0.0, 1.0, people=people)
     assert torch.equal(sampled(world, *twice)[0], sampled(world, *apply(world.net, *texts(world)))[0])
 
@@ -210,6 +212,15 @@ def test_a_later_apply_whose_tokens_replace_those_of_the_people(world):
     chained = apply(world.net, *several(world))
     latents, calls = sampled(world, *chained)
     assert latents.isfinite().all() and calls.evaluations == 4
+
+
+@pytest.mark.newest
+def test_tokens_of_a_later_apply_are_known_however_many_there_are(world):
+    """As many as the people's: everybody reads all of them, so that their order does not matter."""
+    cond, uncond = (torch.cat(side, dim=1) for side in zip(tokens(seed=71), tokens(seed=81), strict=True))
+    there, back = (sampled(world, *apply(world.net, *several(world), identity=(side, uncond)))[0]
+                   for side in (cond, torch.cat(cond.split(16, dim=1)[::-1], dim=1)))
+    torch.testing.assert_close(there, back, rtol=0, atol=1e-4 * there.std().item())
 
 
 @pytest.mark.newest

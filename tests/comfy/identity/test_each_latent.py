@@ -5,10 +5,12 @@ import torch
 from instantid_swift.identity import EachLatent, unconditional_embedding
 from instantid_swift.identity.bank import EACH_LATENT, with_tokens_for_each_latent
 from instantid_swift.identity.terms import UNetCall
+from instantid_swift.keypoints import KeypointFace, Keypoints
 from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError, person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
+from wiring.people import apply_people, people_of
 
 STEPS = {"steps": 2, "size": (8, 8)}
 EACH = Options(each_latent=True)
@@ -65,6 +67,21 @@ def test_photos_of_a_person_and_people_of_a_list(nodes, world):
     other, = cases.call(nodes, "InstantIDPeople", person=people[0], people=listed, ip_weight=0.3)
     with pytest.raises(PersonError, match="With each_latent each picture of the batch shows one person"):
         cases.call(nodes, "ApplyInstantIDPeople", **given, people=other)
+
+
+@pytest.mark.newest
+def test_keypoints_of_other_people_than_the_first_are_refused(nodes, world):
+    person = person_of_photos(world.analysis, fx.portrait("a"))
+    here, there = (Keypoints(320, 320, (KeypointFace(person.points[0].numpy() + shift),)) for shift in (0, 60))
+
+    def applied(first, second, **over):
+        people = people_of(nodes, {"person": person, "keypoints": first}, {"person": person, "keypoints": second})
+        return apply_people(nodes, world, people, options=EACH, **over)
+    for first, second in ((here, there), (None, there)):
+        with pytest.raises(PersonError, match="another person has keypoints of its own"):
+            applied(first, second)
+        applied(first, second, image_kps=torch.zeros(2, 320, 320, 3))
+    applied(here, here), applied(here, None)
 
 
 @pytest.mark.newest

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 from control_nets import Calls, counted
+from control_nets import apply as control_apply
 from instantid_swift.controlnet import ControlNetError
 from instantid_swift.CrossAttentionPatch import ModelError
 from instantid_swift.identity.blocks import SDXL_BLOCKS
@@ -142,6 +143,25 @@ def test_people_of_other_networks_are_refused(nodes, world, persons):
     other = persons["b"]._replace(embedder_sha256="0" * 64)
     with pytest.raises(PersonError, match="different face networks"):
         apply(nodes, world, people_of(nodes, {"person": persons["a"]}, {"person": other}))
+
+
+@pytest.mark.newest
+def test_a_control_net_behind_reads_nothing_but_the_people(nodes, world, persons):
+    """Masks that differ among the latents change nothing where they are alike."""
+    behind = control_apply(world.net, world.positive, world.negative)
+
+    def latents(left, right):
+        people = people_of(nodes, {"person": persons["a"], "mask": left}, {"person": persons["b"], "mask": right})
+        applied = apply(nodes, world, people, positive=behind[0], negative=behind[1])
+        return fx.sample(*applied, batch=2, **STEPS)
+    assert torch.equal(latents(torch.cat([LEFT, LEFT]), torch.cat([RIGHT, RIGHT])), latents(LEFT, RIGHT))
+
+
+@pytest.mark.newest
+def test_masks_of_each_latent_without_the_model_are_refused(nodes, world, persons):
+    people = people_of(nodes, {"person": persons["a"], "mask": torch.cat([LEFT, RIGHT])}, {"person": persons["b"]})
+    with pytest.raises(ValueError, match="Connect the model of Apply InstantID People to the sampler"):
+        fx.sample(world.model, *apply(nodes, world, people)[1:], batch=2, **STEPS)
 
 
 @pytest.mark.newest

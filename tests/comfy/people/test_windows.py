@@ -1,9 +1,10 @@
-"""Several people under context windows: a call has some of the frames, and each frame has its own masks."""
+"""Several people under context windows: a call has some of the frames."""
 
 import comfy.context_windows as windows
 import comfy.patcher_extension
 import pytest
 import torch
+from control_nets import Calls, counted
 from instantid_swift.people.person import person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
@@ -30,14 +31,20 @@ def in_windows(model, as_animatediff):
 
 
 @pytest.mark.parametrize("as_animatediff", [True, False], ids=["AnimateDiff", "ComfyUI"])
-@pytest.mark.parametrize("count", [3, 5], ids=["fewer masks than frames", "more masks than frames"])
-def test_windows_have_their_frames_masks(nodes, world, as_animatediff, count):
-    """SDXL's frames do not see each other, so that windows change nothing."""
+def test_masks_that_differ_among_the_latents_are_refused_under_context_windows(nodes, world, as_animatediff):
+    """One mask for each person works: SDXL's frames do not see each other, so that windows change nothing."""
     person = {name: person_of_photos(world.analysis, fx.portrait(name)) for name in "ab"}
-    people = people_of(nodes, {"person": person["a"], "mask": torch.cat([LEFT, RIGHT, LEFT, LEFT, RIGHT][:count])},
-                       {"person": person["b"], "mask": torch.cat([RIGHT, LEFT, RIGHT, RIGHT, LEFT][:count])})
-    model, *conditionings = apply_people(nodes, world, people)
     settings = {"steps": 1, "size": (8, 8), "batch": 4}
-    whole = fx.sample(model, *conditionings, **settings)
-    frames = fx.sample(in_windows(model, as_animatediff), *conditionings, **settings)
+
+    def applied(left, right):
+        people = people_of(nodes, {"person": person["a"], "mask": left}, {"person": person["b"], "mask": right})
+        model, *conditionings = apply_people(nodes, world, people)
+        return model, in_windows(model, as_animatediff), conditionings
+    model, windowed, conditionings = applied(torch.cat([LEFT, RIGHT]), torch.cat([RIGHT, LEFT]))
+    with counted(world.net) as calls, pytest.raises(ValueError, match="which does not work with context windows"):
+        fx.sample(windowed, *conditionings, **settings)
+    assert calls() == Calls(0, 0, 0), "before anything is computed"
+    assert fx.sample(model, *conditionings, **settings).isfinite().all()
+    model, windowed, conditionings = applied(LEFT, RIGHT)
+    whole, frames = (fx.sample(one, *conditionings, **settings) for one in (model, windowed))
     torch.testing.assert_close(frames, whole, rtol=0, atol=1e-4 * whole.std().item())
