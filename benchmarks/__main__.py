@@ -1,7 +1,6 @@
-"""python -m benchmarks STAGE [options]: measures; tables on the terminal, and JSON with --output FILE.
+"""python -m benchmarks STAGE... [options]: measures; tables on the terminal, and JSON with --output FILE.
 
-`all` runs the stages that documents quote, each in a process of its own, into one file; `report` makes tables and charts of
-files, and documents from templates. README.md in this folder says more.
+Several stages run each in a process of its own. README.md in this folder says more.
 
 Without --comfyui it runs in the environment of `python dev/test.py`, which it makes first, on ComfyUI 0.30.0. With
 --comfyui PATH it runs in the Python that was called, on that ComfyUI: the way to measure one's own GPU.
@@ -9,78 +8,63 @@ Without --comfyui it runs in the environment of `python dev/test.py`, which it m
 
 import argparse
 import importlib
+import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 from . import CHECKOUT
-from .documents import report
-from .stages import STAGES
-from .support import files, gather
 
 sys.path[:0] = [str(CHECKOUT / "dev"), str(CHECKOUT / "tests")]
 
-EVERY_STAGE = ("--iterations", "--quick", "--comfyui")
-OPTIONS = {
-    "--iterations": {"type": int, "help": "rounds of which the median is taken; default: 7, of --quick 1"},
-    "--quick": {"action": "store_true", "help": "few rounds of small things: to see that all works, not to be quoted"},
-    "--comfyui": {"type": Path, "help": "a ComfyUI folder, to be used with this Python"},
-    "--batch-sizes": {"type": int, "nargs": "+", "metavar": "N",
-                      "help": "latents sampled at once; default: 1, of replay 1, 2, 4"},
-    "--resolution": {"type": int, "help": "pixels of a side; default: 1024 at full size, less for the miniature"},
-    "--dtype": {"choices": ("float16", "bfloat16", "float32"), "help": "of the models; default on a GPU: float16"},
-    "--device": {"help": "cpu, cuda or cuda:N; default: the GPU if there is one"},
-    "--baseline": {"type": Path, "help": "a pack with the original's node ids, measured beside ours; default: a stand-in"},
+STAGES = {
+    "imports": "what the pack adds to ComfyUI's start",
+    "load": "opening a real-size adapter file",
+    "faces": "finding and embedding faces, against insightface used as the original uses it",
+    "sampling": "a step of sampling with and without an identity",
+    "rerun": "runs of one workflow on a real server, beside the sampling",
+    "claims": "clones, re-runs, keys of caches, sizes of the detector",
+    "transfers": "copies between host and device, and host reads",
 }
+NOT_WRITTEN = ("stages", "comfyui", "output")  # settings left out of the file: where a machine has its folders
 
 
-def module(stage):
-    return importlib.import_module(f"benchmarks.stages.{stage.module}")
-
-
-def parser_for(words):
-    """The command line; options of a stage's own only where it is named, as other stages' libraries may not be there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def add(name, summary, options):
-        command = commands.add_parser(name, help=summary, description=summary)
-        for option in options:
-            command.add_argument(option, **OPTIONS[option])
-        command.add_argument("--output", type=Path, help="write the figures here, as JSON")
-        return command
-
-    for name, stage in STAGES.items():
-        command = add(name, stage.summary, (*EVERY_STAGE, *stage.options))
-        if name in words[:1]:
-            module(stage).add_arguments(command)
-    everything = add("all", "the stages that documents quote, one after the other", OPTIONS)
-    everything.add_argument("--stages", nargs="+", choices=STAGES, metavar="STAGE", help="only these",
-                            default=[name for name, stage in STAGES.items() if stage.in_all])
-    report.add_arguments(commands.add_parser("report", help=report.SUMMARY, description=report.__doc__,
-                                             formatter_class=argparse.RawDescriptionHelpFormatter))
+def parser():
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", formatter_class=argparse.RawDescriptionHelpFormatter,
+                                     description=__doc__,
+                                     epilog="\n".join(f"{name:10} {what}" for name, what in STAGES.items()))
+    add = parser.add_argument
+    add("stages", nargs="+", choices=[*STAGES, "all"], metavar="STAGE")
+    add("--output", type=Path, help="write the figures here, as JSON")
+    add("--comfyui", type=Path, help="a ComfyUI folder, to be used with this Python")
+    add("--iterations", type=int, help="rounds of which the median is taken; default: 7, of --quick 1")
+    add("--quick", action="store_true", help="few rounds of small things: to see that all works, not to be quoted")
+    add("--device", help="cpu, cuda or cuda:N; default: the GPU if there is one")
+    add("--dtype", choices=("float16", "bfloat16", "float32"), help="of the models; default on a GPU: float16")
+    add("--size", choices=("full", "miniature"), help="of the models; sampling's default on a GPU: full")
+    add("--resolution", type=int, help="pixels of a side; default: 1024 at full size, less for the miniature")
+    add("--batch-sizes", type=int, nargs="+", metavar="N", default=[1], help="latents sampled at once")
+    add("--steps", type=int, default=4, help="of a sampling")
+    add("--networks", type=Path, help="a folder with models/antelopev2, instead of the small face networks")
+    add("--provider", default="CPU", help="hardware of the face networks, as the node names it")
+    add("--baseline", type=Path, help="a pack with the original's node ids, measured beside ours; default: a stand-in")
     return parser
 
 
 def main():
-    words = sys.argv[1:]
-    measures = words[:1] and words[0] in (*STAGES, "all")
-    if measures and not any(word.startswith("--comfyui") for word in words):
-        return run_in_environment(words)
-    arguments = parser_for(words).parse_args(words)
-    if arguments.command == "report":
-        return report.run(arguments)
-    if arguments.command == "all":
-        return gather.run(arguments, STAGES, EVERY_STAGE)
-    return run_stage(arguments)
+    arguments = parser().parse_args()
+    if not arguments.comfyui:
+        return run_in_environment(sys.argv[1:])
+    stages = list(STAGES) if "all" in arguments.stages else arguments.stages
+    return run_stage(arguments, *stages) if len(stages) == 1 else run_stages(arguments, stages)
 
 
-def run_stage(arguments):
-    """One stage, in this process."""
-    if getattr(arguments, "device", None):  # before torch looks; stages then find the one device that they shall use
+def run_stage(arguments, name):
+    """Measures one stage in this process."""
+    if arguments.device:  # before torch looks; stages then find the one device that they shall use
         kind, _, number = arguments.device.partition(":")
         if kind != "cuda" or number:
             os.environ["CUDA_VISIBLE_DEVICES"] = number if kind == "cuda" else ""
@@ -89,20 +73,48 @@ def run_stage(arguments):
     # ComfyUI takes a GPU for granted unless it is told that there is none
     runtime.use_comfyui(arguments.comfyui, "--disable-auto-launch" if torch.cuda.is_available() else "--cpu")
     runtime.import_pack()
-    from .support import common
+    from . import common
     arguments.iterations = arguments.iterations or (1 if arguments.quick else 7)
     start = time.perf_counter()
-    figures = module(STAGES[arguments.command]).run(arguments)
-    seconds = round(time.perf_counter() - start, 1)
-    if arguments.output:
-        settings = gather.settings(arguments)
-        stage = {"settings": settings, "seconds": seconds, "figures": figures}
-        files.write(arguments.output, common.machine(), common.versions(), settings, {arguments.command: stage})
+    figures = importlib.import_module(f"benchmarks.stages.{name}").run(arguments)
+    stage = {"settings": settings(arguments), "seconds": round(time.perf_counter() - start, 1), "figures": figures}
+    write(arguments.output, common.machine(), common.versions(), {name: stage})
     return 0
 
 
+def run_stages(arguments, stages):
+    """Measures several stages, each in a process of its own, as they change what a process is like. Returns 1 if one failed."""
+    options = [word for word in sys.argv[1:] if word not in (*STAGES, "all")]
+    machine, versions, done, failed = {}, {}, {}, []
+    with tempfile.TemporaryDirectory() as folder:
+        for name in stages:
+            print(f"\n{name}: {STAGES[name]}", flush=True)
+            output = Path(folder, f"{name}.json")
+            command = [sys.executable, "-m", "benchmarks", name, *options, "--output", output]  # the last --output counts
+            if subprocess.run(command, cwd=CHECKOUT).returncode:
+                failed.append(name)
+                continue
+            content = json.loads(output.read_text())
+            machine, versions, done = content["machine"], content["versions"], {**done, **content["stages"]}
+    write(arguments.output, machine, versions, done)
+    if failed:
+        print(f"\nFailed: {', '.join(failed)}.", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def settings(arguments):
+    """The settings for the file, paths by their names only."""
+    return {key: value.name if isinstance(value, Path) else value for key, value in vars(arguments).items()
+            if key not in NOT_WRITTEN}
+
+
+def write(path, machine, versions, stages):
+    if path:
+        path.write_text(json.dumps({"machine": machine, "versions": versions, "stages": stages}, indent=2) + "\n")
+
+
 def run_in_environment(words):
-    """The same command in the development environment."""
+    """Runs the same command in the development environment."""
     import environment
     try:
         environment.ensure()
@@ -110,7 +122,7 @@ def run_in_environment(words):
         print(error, file=sys.stderr)
         return 1
     command = [environment.PYTHON, "-m", "benchmarks", *words, "--comfyui", environment.comfyui()]
-    return subprocess.run([str(word) for word in command], cwd=CHECKOUT, env=environment.small_networks()).returncode
+    return subprocess.run(command, cwd=CHECKOUT, env=environment.small_networks()).returncode
 
 
 if __name__ == "__main__":

@@ -1,1 +1,0 @@
-"""Documents, tables and charts, made from files of figures."""

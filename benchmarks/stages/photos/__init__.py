@@ -1,1 +1,0 @@
-"""Photos and their faces."""

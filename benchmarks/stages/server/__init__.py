@@ -1,1 +1,0 @@
-"""Runs of whole workflows on a real ComfyUI server."""
