@@ -34,7 +34,8 @@ def test_what_a_node_declares_goes_through():
 
 @pytest.mark.parametrize("name, value, found", [
     *[(name, value, "Connect the output of") for name in ("model", "image", "mask", "control_net", "face_embeds", "positive")
-      for value in (5, "text", 0.5, True, [1, 2])],
+      for value in (5, "text", 0.5, True, [1, 2]) if (name, value) != ("image", [1, 2])],
+    ("image", [1, 2], "a Python list of 2, .* Batch Images"),
     *[(name, None, "Connect the output of") for name in ("model", "image", "positive")],
     *[(name, value, "Connect the output of") for name in ("model", "control_net", "options") for value in (object(), {})],
     *[("options", value, "Connect the output of InstantID Options") for value in ("text", None)],
