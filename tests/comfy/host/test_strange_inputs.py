@@ -71,10 +71,10 @@ def test_a_pose_that_is_no_image_is_refused(nodes, world, given):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("convert", [lambda image: torch._neg_view(-image), torch.Tensor.double,
+@pytest.mark.parametrize("convert", [torch.Tensor.double,
                                      lambda image: image[:1].expand(1, -1, -1, -1)[:, :, :],
                                      lambda image: image.clone().requires_grad_()],
-                         ids=["negative bit", "float64", "expanded", "with a gradient"])
+                         ids=["float64", "expanded", "with a gradient"])
 def test_strange_but_valid_photos_give_equal_results(nodes, world, convert):
     wanted, (wanted_hint,) = _products(nodes, world, fx.portrait("a"))
     found, (hint,) = _products(nodes, world, convert(fx.portrait("a")))
