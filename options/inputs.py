@@ -10,6 +10,8 @@ PHOTOS = ("IMAGE", {"tooltip": (
 MODEL = ("MODEL", {"tooltip": "An SDXL model."})
 POSITIVE = ("CONDITIONING", {"tooltip": "The prompt. Connect CLIP Text Encode."})
 NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt. Connect CLIP Text Encode."})
+# The first inputs, in the order of the outputs: a bypassed node hands on the input at the index of an output.
+PASSED_ON = {"model": MODEL, "positive": POSITIVE, "negative": NEGATIVE}
 MASK = ("MASK", {"tooltip": "The part of the picture in which the person appears. Without a mask: the whole picture."})
 OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
     "Further settings from InstantID Options: which face of a photo, what to do without a face, which blocks of the model. "
