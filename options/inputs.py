@@ -49,4 +49,4 @@ def reason_for_no_effect(start_at, end_at):
     """
     if start_at is None or end_at is None or start_at <= end_at:
         return ""
-    return f"This node has no effect, because start_at ({start_at:g}) is later than end_at ({end_at:g})."
+    return f"No effect: start_at {start_at:g} is after end_at {end_at:g}."
