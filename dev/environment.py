@@ -3,6 +3,7 @@
     .dev/venv/              Python with the packages of dev/requirements.txt
     .dev/ComfyUI-0.30.0/    complete ComfyUI trees, one per supported end of the range
     .dev/ComfyUI-0.3.75/
+    .dev/frontend-1.58.1/   a newer graph editor than the one of those
     .dev/insightface-0.7.3/ the oldest supported insightface, for tests in a process of their own
     .dev/face_models/       trained face networks and photos with faces
     .dev/people/            photos of one person, and of another one
@@ -33,6 +34,7 @@ REQUIREMENTS = CHECKOUT / "dev" / "requirements.txt"
 VENV = ROOT / "venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLD_INSIGHTFACE = ROOT / "insightface-0.7.3"
+NEWEST_FRONTEND = ROOT / f"frontend-{pins.NEWEST_FRONTEND.version}"
 FACE_MODELS = ROOT / "face_models"
 PEOPLE = ROOT / "people"
 MODELS = ROOT / "models"
@@ -89,7 +91,9 @@ def parts() -> list[Part]:
     faces = repr(pins.FACE_MODELS)
     old = Part("insightface 0.7.3", OLD_INSIGHTFACE, repr(pins.OLD_INSIGHTFACE),
                lambda folder: unpack(pins.OLD_INSIGHTFACE, folder))
-    return [Part("Python packages", VENV, python, make_venv), *trees, old,
+    frontend = Part(f"graph editor {pins.NEWEST_FRONTEND.version}", NEWEST_FRONTEND, repr(pins.NEWEST_FRONTEND),
+                    lambda folder: unpack(pins.NEWEST_FRONTEND, folder))
+    return [Part("Python packages", VENV, python, make_venv), *trees, old, frontend,
             Part("face models and photos", FACE_MODELS, faces, make_face_models),
             Part("photos of people", PEOPLE, repr(pins.PEOPLE), lambda folder: unpack(pins.PEOPLE, folder)),
             Part("model folders", MODELS, faces + repr(pins.ANTELOPEV2), make_model_folders)]

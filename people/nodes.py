@@ -209,8 +209,7 @@ class ApplyInstantIDPerson:
     def INPUT_TYPES(cls):
         return {
             "required": {
-                "instantid": inputs.INSTANTID, "person": PERSON, "control_net": inputs.CONTROL_NET, "model": inputs.MODEL,
-                "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                **inputs.PASSED_ON, "instantid": inputs.INSTANTID, "person": PERSON, "control_net": inputs.CONTROL_NET,
                 "ip_weight": inputs.IP_WEIGHT, "cn_strength": inputs.CN_STRENGTH,
                 "start_at": inputs.START, "end_at": inputs.END, "noise": inputs.NOISE,
                 "combine_embeds": inputs.COMBINE_EMBEDS,
@@ -231,7 +230,7 @@ class ApplyInstantIDPerson:
 
     @checked
     @performance.staged("apply")
-    def apply(self, instantid, person, control_net, model, positive, negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
+    def apply(self, model, positive, negative, instantid, person, control_net, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         check_people(person)
         _check_part(start_at, end_at)
@@ -303,8 +302,7 @@ class ApplyInstantIDPeople:
         side = {"default": 1024, "min": 64, "max": 16384, "step": 8}
         return {
             "required": {
-                "instantid": inputs.INSTANTID, "control_net": inputs.CONTROL_NET, "model": inputs.MODEL,
-                "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
+                **inputs.PASSED_ON, "instantid": inputs.INSTANTID, "control_net": inputs.CONTROL_NET,
                 "people": ("INSTANTID_PEOPLE", {"tooltip": "The people. Connect the last InstantID People."}),
                 "noise": inputs.NOISE,
                 "width": ("INT", {**side, "tooltip": (
@@ -322,7 +320,7 @@ class ApplyInstantIDPeople:
 
     @checked
     @performance.staged("apply")
-    def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
+    def apply(self, model, positive, negative, instantid, control_net, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
         check_list(people)
         if inputs.is_off(options):

@@ -4,6 +4,10 @@ import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
+import environment
+import pins
+import pytest
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-proxy-server",
@@ -11,6 +15,9 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 # It begins with a workflow of its own, behind a mask that takes every click until it has faded.
 READY = "() => globalThis.app?.graph?.nodes.length > 0 && !document.querySelector('.p-blockui-mask')"
 PATIENCE = 120_000      # milliseconds
+# What tests of the editor are marked with: they run on its two versions, with the newest ComfyUI. None: that ComfyUI's own.
+ON_EVERY_EDITOR = [pytest.mark.newest, pytest.mark.parametrize(
+    "server", [None, environment.NEWEST_FRONTEND], indirect=True, ids=["own editor", f"editor {pins.NEWEST_FRONTEND.version}"])]
 
 
 def find_browser():

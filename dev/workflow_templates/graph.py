@@ -60,12 +60,12 @@ TYPES = {
     "InstantIDPeople": ("person:PERSON mask?:MASK keypoints?:KEYPOINTS people?:INSTANTID_PEOPLE",
                         "ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT", "INSTANTID_PEOPLE:INSTANTID_PEOPLE",
                         (320, 242)),
-    "ApplyInstantIDPerson": ("instantid:INSTANTID person:PERSON control_net:CONTROL_NET model:MODEL positive:CONDITIONING "
-                             "negative:CONDITIONING image_kps?:IMAGE mask?:MASK",
+    "ApplyInstantIDPerson": ("model:MODEL positive:CONDITIONING negative:CONDITIONING instantid:INSTANTID person:PERSON "
+                             "control_net:CONTROL_NET image_kps?:IMAGE mask?:MASK",
                              "ip_weight:FLOAT cn_strength:FLOAT start_at:FLOAT end_at:FLOAT noise:FLOAT combine_embeds:COMBO",
                              APPLIED, (320, 362)),
-    "ApplyInstantIDPeople": ("instantid:INSTANTID control_net:CONTROL_NET model:MODEL positive:CONDITIONING "
-                             "negative:CONDITIONING people:INSTANTID_PEOPLE image_kps?:IMAGE",
+    "ApplyInstantIDPeople": ("model:MODEL positive:CONDITIONING negative:CONDITIONING instantid:INSTANTID "
+                             "control_net:CONTROL_NET people:INSTANTID_PEOPLE image_kps?:IMAGE",
                              "noise:FLOAT width:INT height:INT", APPLIED, (320, 290)),
 }
 EDITOR_ONLY = ("CONTROL", "IMAGEUPLOAD", "NOTE")    # widgets that the editor adds: they have no input socket

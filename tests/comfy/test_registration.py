@@ -134,3 +134,16 @@ assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", script], check=True)
 
+
+
+INHERITED = ("ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet")
+
+
+@pytest.mark.newest
+def test_first_inputs_are_those_that_a_bypassed_node_hands_on():
+    """The graph editor connects an output of a bypassed node to the input at the same index, if that has the same type."""
+    for node_id, node in import_pack().NODE_CLASS_MAPPINGS.items():
+        if node_id not in INHERITED and {"MODEL", "CONDITIONING"} & set(node.RETURN_TYPES):
+            outputs = [(name.lower(), kind) for name, kind in zip(node.RETURN_NAMES, node.RETURN_TYPES, strict=True)]
+            inputs = [(name, declared[0]) for name, declared in node.INPUT_TYPES()["required"].items()]
+            assert inputs[:len(outputs)] == outputs, node_id

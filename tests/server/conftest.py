@@ -1,6 +1,7 @@
 """One real ComfyUI server for the ring, the pack in its custom_nodes, a miniature SDXL served by the demo's loader nodes."""
 
 import os
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,23 @@ COMFYUI = os.environ.get("INSTANTID_COMFYUI")
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def started(tmp_path_factory):
+    """A function of a graph editor's folder that gives a server with it, started once. None: ComfyUI's own editor."""
     miniature.write_adapter(DEV / "models" / "instantid")
-    with Server(Path(COMFYUI), cpu=True, log=tmp_path_factory.mktemp("server") / "log") as server:
-        yield server
+    servers = {}
+    with ExitStack() as running:
+        def server_with(frontend):
+            if frontend not in servers:
+                arguments = ("--front-end-root", str(frontend)) if frontend else ()
+                servers[frontend] = running.enter_context(Server(
+                    Path(COMFYUI), cpu=True, arguments=arguments, log=tmp_path_factory.mktemp("server") / "log"))
+            return servers[frontend]
+        yield server_with
+
+
+@pytest.fixture(scope="session")
+def server(started, request):
+    return started(getattr(request, "param", None))
 
 
 @pytest.fixture(scope="session")

@@ -56,4 +56,4 @@ def test_an_empty_part_of_the_sampling_is_said(nodes, world, sent):
     with CurrentNodeContext("prompt 5", "7"):
         cases.apply(nodes, world, start_at=0.8, end_at=0.2)
     (text, *_), = sent
-    assert "no effect, because start_at (0.8) is later than end_at (0.2). Set start_at below end_at." in text
+    assert "No effect: start_at 0.8 is after end_at 0.2. Set start_at below end_at." in text

@@ -172,7 +172,7 @@ def test_an_empty_part_of_the_sampling_is_refused_when_the_prompt_is_queued(node
 
     def check(start_at, end_at):
         return nodes[name].VALIDATE_INPUTS(start_at=start_at, end_at=end_at, **values)
-    assert check(0.8, 0.2) == ("This node has no effect, because start_at (0.8) is later than end_at (0.2). Set start_at below "
+    assert check(0.8, 0.2) == ("No effect: start_at 0.8 is after end_at 0.2. Set start_at below "
                                "end_at.")
     assert check(0.2, 0.2) is check(0.8, None) is check(None, 0.2) is True
     assert check(-0.5, 0.2) == "start_at is -0.5, and must be a number from 0 to 1." and "end_at is 2," in check(0.2, 2.0)

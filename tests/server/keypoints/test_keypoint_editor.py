@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from chromium import ON_EVERY_EDITOR
 
-pytestmark = pytest.mark.newest     # the editor is one for all versions
+pytestmark = ON_EVERY_EDITOR
 
 ADD_NODE = """async () => {
     app.graph.clear()

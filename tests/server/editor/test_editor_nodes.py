@@ -4,13 +4,14 @@ import json
 from pathlib import Path
 
 import pytest
+from chromium import ON_EVERY_EDITOR
 from conftest import CHECKOUT, COMFYUI
 from serving import miniature
 from serving.client import PromptError
 from serving.demo_workflow import changed, node
 from serving.server import Server
 
-pytestmark = pytest.mark.newest     # the editor is one for all versions
+pytestmark = ON_EVERY_EDITOR
 
 GEOMETRY = json.loads((CHECKOUT / "tests" / "original_geometry.json").read_text(encoding="utf-8"))
 SEVEN = ("InstantIDModelLoader", "InstantIDFaceAnalysis", "ApplyInstantID", "ApplyInstantIDAdvanced",
@@ -52,7 +53,7 @@ BOXES = """async (workflow) => {
 }"""
 
 RUN = """async (workflow) => {
-    app.loadApiJson(workflow, "test")
+    await app.loadApiJson(workflow, "test")
     await app.queuePrompt(0)
 }"""
 TEXTS = """() => {
@@ -167,12 +168,12 @@ def test_chinese_names_and_help_page(client, editor):
         client.post("/settings/Comfy.Locale", "en")
 
 
-def test_a_toast_names_packs_with_our_ids(editor, tmp_path):
+def test_a_toast_names_packs_with_our_ids(server, editor, tmp_path):
     """One that ComfyUI has imported before ours, and one after it."""
     stand_ins = CHECKOUT / "tests" / "stand_ins"
-    with Server(Path(COMFYUI), cpu=True, log=tmp_path / "log", before=(stand_ins / "twin_imported_before",),
-                after=(stand_ins / "twin_imported_after",)) as server:
-        editor.open(server.client)
+    with Server(Path(COMFYUI), cpu=True, arguments=server.arguments, log=tmp_path / "log",
+                before=(stand_ins / "twin_imported_before",), after=(stand_ins / "twin_imported_after",)) as with_twins:
+        editor.open(with_twins.client)
         text = " ".join(editor.wait_for(TOAST).split())
         log = (tmp_path / "log").read_text(encoding="utf-8")
     assert "custom_nodes/twin_imported_after and custom_nodes/twin_imported_before and custom_nodes/InstantID-Swift" in text

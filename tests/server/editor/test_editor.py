@@ -4,8 +4,9 @@ Skipped where there is no Chromium.
 """
 
 import pytest
+from chromium import ON_EVERY_EDITOR
 
-pytestmark = pytest.mark.newest     # the editor is one for all versions
+pytestmark = ON_EVERY_EDITOR
 
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
