@@ -12,7 +12,6 @@ from collections.abc import MutableMapping
 import numpy as np
 
 from .. import caches
-from ..files.keys import get_or_read
 from ..files.networks import read_network, with_free_batch
 from ..resampler import EMBEDDING_WIDTH
 from .detector import OVERLAP, THRESHOLD, Detector
@@ -31,7 +30,8 @@ def open_face_analysis(roots, provider):
     """
     import_packages()
     paths = find_networks(roots)
-    return get_or_read(caches.analyses, list(paths.values()), lambda key: FaceAnalysis(paths, provider, key), provider)
+    key = (provider, *map(caches.file_key, paths.values()))
+    return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
 
 
 class FaceAnalysis:

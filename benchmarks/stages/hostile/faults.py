@@ -40,9 +40,7 @@ def adapter(random, folder):
     elif kind == "noise":
         path.write_bytes(random.randbytes(random.choice((0, 1, 8, 9, 100, 5000))))
     else:
-        random.choice((path.mkdir, lambda: os.mkfifo(path), lambda: path.symlink_to(folder / "nowhere")))()
-    if kind == "no file" and not path.exists():
-        return "absent"  # a broken link: ComfyUI does not offer it
+        path.mkdir()
     caches.adapters.clear()
     adapters.open_adapter_file(str(path))
 
@@ -51,22 +49,9 @@ def adapter(random, folder):
 def _tensors():
     """An adapter's tensors of the right shapes; each is one number, so that files are small."""
     with torch.device("meta"):
-        shapes = {f"{top}.{name}": tensor.shape for top, part in _shapes().items() for name, tensor in part.items()}
+        shapes = {name: tensor.shape for name, tensor in
+                  adapters.Adapter([width * fx.CHANNELS for width in fx.BLOCK_WIDTHS]).state_dict().items()}
     return {name: torch.full((1,) * len(shape), 0.01).expand(shape) for name, shape in shapes.items()}
-
-
-def _shapes():
-    from instantid_swift.identity.adapter import Adapter
-    with torch.device("meta"):
-        module = Adapter([width * fx.CHANNELS for width in fx.BLOCK_WIDTHS])
-    halves = {"image_proj": {}, "ip_adapter": {}}
-    for name, tensor in module.state_dict().items():
-        part, rest = name.split(".", 1)
-        if part == "resampler":
-            halves["image_proj"][rest] = tensor
-        else:
-            halves["ip_adapter"][f"{2 * int(rest.split('.')[0]) + 1}.{part}_ip.weight"] = tensor
-    return halves
 
 
 @functools.cache
