@@ -11,7 +11,7 @@ import copy
 import torch
 import xxhash
 
-from . import timing
+from . import performance
 from .identity.attention import attention_dtype, is_compiled, own_attention
 from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
@@ -135,7 +135,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
         kwargs[KEY] = structure(options[KEY], patches)
     if replay is not None:
         options = replay.for_call(options, call, executor.class_obj)
-    with timing.stage("UNet call", gpu=True):
+    with performance.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 

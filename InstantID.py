@@ -9,7 +9,7 @@ import os
 import folder_paths
 import torch
 
-from . import caches, faces, replay, timing
+from . import caches, faces, performance, replay
 from .controlnet import apply_identity_net, check_control_net
 from .controlnet.nodes import InstantIDStepReuse
 from .CrossAttentionPatch import check_model, patch_model
@@ -25,8 +25,8 @@ from .options import DEFAULTS, inputs
 from .options.nodes import InstantIDOptions
 from .people import nodes as people_nodes
 from .people.apply import identity_of
+from .performance.nodes import InstantIDCache, InstantIDPerformanceReport
 from .replay.nodes import InstantIDReplay
-from .reporting.nodes import InstantIDCache, InstantIDPerformanceReport
 from .utils import check_photos, is_keypoint_drawing
 
 CATEGORY = "InstantID"
@@ -158,7 +158,7 @@ class FaceKeypointsPreprocessor:
                              "image": ("IMAGE", {"tooltip": "One or more photos that show a face in the wanted pose."})},
                 "optional": {"options": inputs.OPTIONS}}
 
-    @timing.staged("draw keypoints")
+    @performance.staged("draw keypoints")
     @checked
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         try:
@@ -196,7 +196,7 @@ class ApplyInstantID:
             "optional": APPLY_OPTIONAL,
         }
 
-    @timing.staged("apply")
+    @performance.staged("apply")
     @checked
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
@@ -261,7 +261,7 @@ class InstantIDAttentionPatch:
             "optional": {"mask": inputs.MASK, "options": inputs.OPTIONS},
         }
 
-    @timing.staged("apply")
+    @performance.staged("apply")
     @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
@@ -306,7 +306,7 @@ class ApplyInstantIDControlNet:
             "optional": {"mask": inputs.MASK},
         }
 
-    @timing.staged("apply")
+    @performance.staged("apply")
     @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed

@@ -4,7 +4,7 @@ import logging
 
 import torch
 
-from .. import timing
+from .. import performance
 from ..caches import tensor_key
 from ..host.server import tell
 from .constants import with_options
@@ -58,7 +58,7 @@ class StepReuse:
         kept = None if self._is_off else self._record_of(hint, x, context, others)
         reused = kept is not None and self._step >= ALWAYS_EVALUATED and kept.may_be_reused(
             self._step, self.every, self.most_drift)
-        timing.cache_result("IdentityNet steps", reused)
+        performance.cache_result("IdentityNet steps", reused)
         if reused:
             return copy_of(kept.residuals)
         residuals = net.evaluate(x, hint, timesteps, context, **others)

@@ -28,7 +28,7 @@ from pathlib import Path
 import pins
 
 CHECKOUT = Path(__file__).resolve().parent.parent
-ROOT = CHECKOUT / ".dev"
+ROOT = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev"))
 REQUIREMENTS = CHECKOUT / "dev" / "requirements.txt"
 VENV = ROOT / "venv"
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")

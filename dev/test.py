@@ -3,7 +3,8 @@
 Four rings: tests/pure and tests/bulk once; tests/comfy and tests/server once per pinned ComfyUI version, whose tree they
 find in the variable INSTANTID_COMFYUI (and the folder .dev in INSTANTID_DEV). Two run at a time; what each has to say is shown
 when it is done. Arguments that name something under tests/ choose what is run; all others go to pytest. `--long` adds
-the tests marked so: campaigns and soaks. `--lint` runs the linter instead.
+the tests marked so: campaigns and soaks. `--other-processor` runs them as an older processor would. `--lint` runs the linter
+instead.
 """
 import os
 import subprocess
@@ -16,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import environment
+import other_processor
 import pins
 
 TESTS = environment.CHECKOUT / "tests"
 ONCE = ("pure", "bulk")
 PER_VERSION = ("comfy", "server")
 NOTHING_COLLECTED = 5
+OTHER_PROCESSOR = "--other-processor"
 EVERY_LENGTH = "-mlong or not long"     # over pyproject.toml's choice, which leaves the long ones out
 AT_ONCE = 2     # rings: each has one thread for its arithmetic
 
@@ -55,6 +58,9 @@ def of_ring(chosen: list[str], ring: str) -> list[str]:
 def run_ring(name: str, paths: list[str], arguments: list[str], comfyui: Path | None) -> Outcome:
     """One pytest process; its output is printed when it has ended."""
     variables = {**environment.small_networks(), "INSTANTID_DEV": str(environment.ROOT)}
+    if OTHER_PROCESSOR in arguments:
+        arguments = [argument for argument in arguments if argument != OTHER_PROCESSOR]
+        variables |= {**other_processor.VARIABLES, "INSTANTID_DEV": str(other_processor.ROOT)}
     variables.pop("INSTANTID_COMFYUI", None)
     if comfyui:
         variables["INSTANTID_COMFYUI"] = str(comfyui)
@@ -81,6 +87,8 @@ def count(report: Path, code: int) -> str:
 
 def run_tests(arguments: list[str]) -> int:
     chosen, others = split([EVERY_LENGTH if argument == "--long" else argument for argument in arguments])
+    if OTHER_PROCESSOR in others:
+        subprocess.run([str(environment.PYTHON), other_processor.__file__], check=True)
     # the longest first, so that none is left to run alone at the end
     comfy, server = ([(f"{ring}, ComfyUI {version}", ring, environment.comfyui(version))
                       for version in reversed(pins.COMFYUI)] for ring in PER_VERSION)

@@ -1,6 +1,6 @@
 """From photos to faces: detection, the choice of a face, its embedding, the drawing of its keypoints.
 
-Each photo is searched once. The result is kept, and the embedding and the drawing are made from it.
+Each photo is searched once, whichever batch it comes in. Its faces are kept, and so are their embeddings.
 """
 
 import functools
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .. import caches
+from .. import caches, performance
 from ..host.progress import progress_bar, throw_if_interrupted
 from ..host.server import tell
 from ..resampler import EMBEDDING_WIDTH
@@ -22,7 +22,6 @@ from .model_files import FaceModelError
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
 LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, where the analysis asks for it
-CROPS_AT_ONCE = 32                         # of one run of the embedder: bounds its memory
 
 
 class NoFaceError(Exception):
@@ -55,8 +54,14 @@ def detection_passes(detector, small_faces):
     return [one_pass for one_pass in all_passes if detector.fits(one_pass.size)]
 
 
+class AnalysedPicture(NamedTuple):
+    """What is kept of one picture."""
+    faces: tuple      # of `Face`, most certain first
+    embeddings: dict  # FaceChoice -> float32 [512] of the chosen face, not normalised; filled when they are asked for
+
+
 class Photos:
-    """A batch of photos, IMAGE [n, h, w, c], under a FACEANALYSIS of ours or insightface's. Lives for one call."""
+    """A batch of photos, IMAGE [n, h, w, c], under a FACEANALYSIS of ours or insightface's. Lives for one call of a node."""
 
     def __init__(self, analysis, images, small_faces=False):
         """small_faces: look closer at big pictures in which no face was found at first."""
@@ -72,22 +77,64 @@ class Photos:
         self.passes = detection_passes(self.detector, small_faces)
         self.recognition = find_embedder(analysis)
         networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, (model, self.recognition))))
-        self.key = (caches.tensor_key(images), networks, self.thresholds, small_faces)
+        self._settings = networks, self.thresholds, small_faces
 
     @functools.cached_property
     def pictures(self):
         return [image_to_bgr(image) for image in self.images]
 
     @functools.cached_property
+    def analysed(self):
+        """An AnalysedPicture of each photo. Those not seen before go through the detector together, equal ones once."""
+        keys = [(caches.tensor_key(image), *self._settings) for image in self.images]
+        known = {key: caches.pictures.look_up(key) for key in keys}
+        new = [index for index, key in enumerate(keys) if known[key] is None and keys.index(key) == index]
+        if new:
+            with performance.stage("detect"):
+                found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds)
+            for index, faces in zip(new, found, strict=True):
+                known[keys[index]] = AnalysedPicture(faces, {})
+                caches.pictures.keep(keys[index], known[keys[index]])
+        return [known[key] for key in keys]
+
+    @property
     def found(self):
         """Faces of each photo."""
-        return caches.faces.get_or_make(
-            self.key, lambda: detect_faces(self.pictures, self.detector, self.passes, self.thresholds))
+        return tuple(picture.faces for picture in self.analysed)
 
     def chosen(self, choice):
         """The face of each photo that is meant, None where there is none at all. FaceIndexError where there are too few."""
         return [choice.of(faces, (self.images.shape[2], self.images.shape[1]), index) if faces else None
                 for index, faces in enumerate(self.found)]
+
+    def references(self, choice=LARGEST, require_all=False):
+        """ArcFace embeddings of the chosen face of each photo: float32 [N, 1, 512] on the CPU, not normalised.
+
+        Photos without a face are left out. NoFaceError if that leaves none, or with require_all if any has none; FaceIndexError
+        where there are too few.
+        """
+        chosen = self.chosen(choice)
+        if not any(chosen) or require_all and None in chosen:
+            self.refuse_missing(chosen)
+        self.report_missing(chosen)
+        return torch.stack([self.embedding(index, face, choice) for index, face in enumerate(chosen) if face])[:, None]
+
+    def drawing(self, choice=LARGEST, require_all=False, first_only=False):
+        """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
+
+        Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError
+        with require_all if any has no face; FaceIndexError where there are too few.
+        """
+        chosen = self.chosen(choice)
+        if require_all and None in chosen:
+            self.refuse_missing(chosen)
+        if first_only:  # all photos are searched all the same: the embeddings need them, and the result is kept
+            chosen = chosen[:1]
+        elif any(chosen):
+            self.report_missing(chosen)
+        height, width = self.images.shape[1:3]
+        drawn = [draw_keypoints(height, width, face.points) for face in chosen if face]
+        return pictures_to_image(drawn) if drawn else None
 
     def nobody(self, chosen):
         """'The image (300x200 pixels) shows no face', and the like for several: for messages."""
@@ -113,8 +160,18 @@ class Photos:
         if None in chosen:
             tell(f"{self.nobody(chosen)}: left out.")
 
-    def embed(self, chosen):
-        """Embeddings of the chosen faces, float32 [N, 1, 512]."""
+    def embedding(self, index, face, choice):
+        """The embedding of the chosen face of one photo: float32 [512], kept with the photo."""
+        kept = self.analysed[index].embeddings
+        if choice not in kept:
+            kept[choice] = self.embed(index, face)
+        return kept[choice]
+
+    def embed(self, index, face):
+        """The embedding of a face of one photo, float32 [512].
+
+        Each face is a run of its own: in a batch its last digits might depend on the others.
+        """
         from insightface.utils import face_align
         if self.recognition is None:
             raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
@@ -122,18 +179,13 @@ class Photos:
         if side % 112 and side % 128:
             raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
                                  "Analysis.")
-        crops = [face_align.norm_crop(picture, face.points, side)
-                 for picture, face in zip(self.pictures, chosen, strict=True) if face]
-        at_once = 1 if isinstance(self.recognition.input_shape[0], int) else CROPS_AT_ONCE
-        vectors = []
-        for start in range(0, len(crops), at_once):
-            throw_if_interrupted()
-            vectors.append(self.recognition.get_feat(crops[start:start + at_once]))
-        vectors = np.concatenate(vectors).astype(np.float32)
-        if vectors.shape[1:] != (EMBEDDING_WIDTH,) or not np.isfinite(vectors).all():
-            raise FaceModelError(f"The embedder gives {list(vectors.shape[1:])} numbers for a face, or some that are not "
+        throw_if_interrupted()
+        with performance.stage("embed"):
+            vector = self.recognition.get_feat([face_align.norm_crop(self.pictures[index], face.points, side)])[0]
+        if vector.shape != (EMBEDDING_WIDTH,) or not np.isfinite(vector).all():
+            raise FaceModelError(f"The embedder gives {list(vector.shape)} numbers for a face, or some that are not "
                                  f"finite; InstantID needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
-        return torch.from_numpy(vectors)[:, None]
+        return torch.from_numpy(vector.astype(np.float32))
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
@@ -159,42 +211,15 @@ def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
 
 
 def find_faces(analysis, images, small_faces=False):
-    """All faces of each photo, as found by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
-
-    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. small_faces: look closer at big pictures in
-    which no face was found at first.
-    """
+    """All faces of each photo: `Photos.found`."""
     return Photos(analysis, images, small_faces).found
 
 
 def reference_embeddings(analysis, images, choice=LARGEST, require_all=False, small_faces=False):
-    """ArcFace embeddings of the chosen face of each photo: float32 [N, 1, 512] on the CPU, not normalised.
-
-    Photos without a face are left out. NoFaceError if that leaves none, or with require_all if any has none; FaceIndexError
-    where there are too few.
-    """
-    photos = Photos(analysis, images, small_faces)
-    chosen = photos.chosen(choice)
-    if not any(chosen) or require_all and None in chosen:
-        photos.refuse_missing(chosen)
-    photos.report_missing(chosen)
-    return caches.embeddings.get_or_make((*photos.key, choice), lambda: photos.embed(chosen)).clone()
+    """Embeddings of the chosen faces: `Photos.references`."""
+    return Photos(analysis, images, small_faces).references(choice, require_all)
 
 
 def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False, small_faces=False):
-    """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
-
-    Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError with
-    require_all if any has no face; FaceIndexError where there are too few.
-    """
-    photos = Photos(analysis, images, small_faces)
-    chosen = photos.chosen(choice)
-    if require_all and None in chosen:
-        photos.refuse_missing(chosen)
-    if first_only:  # all photos are searched all the same: the embeddings need them, and the result is kept
-        chosen = chosen[:1]
-    elif any(chosen):
-        photos.report_missing(chosen)
-    height, width = images.shape[1:3]
-    drawn = [draw_keypoints(height, width, face.points) for face in chosen if face]
-    return pictures_to_image(drawn) if drawn else None
+    """Drawings of the chosen faces: `Photos.drawing`."""
+    return Photos(analysis, images, small_faces).drawing(choice, require_all, first_only)

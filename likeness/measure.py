@@ -1,16 +1,14 @@
 """The likeness of pictures to a person: cosines of face embeddings, -1 to 1. Imports without ComfyUI.
 
-The cosine of ArcFace embeddings is what research on identity measures, and what insightface's `compute_sim` returns. Each
-picture is analysed once: its face and its embedding are kept under its content, in whichever batch it comes.
+The cosine of ArcFace embeddings is what research on identity measures, and what insightface's `compute_sim` returns.
 """
 
-import functools
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from .. import caches, faces
+from .. import faces
 from ..faces.analysis import find_embedder
 from ..people.person import Person, embedder_of
 
@@ -87,30 +85,14 @@ def band(value):
     return "another person" if value < ANOTHER else "similar" if value <= SAME else "same person"
 
 
-def look_at(analysis, images, choice=faces.LARGEST, small_faces=False):
-    """The face of each picture that is meant: a list of SeenFace, None for a picture without a face or with too few.
-
-    Pictures not seen before go through the detector together, and their faces through the embedder together.
-    """
-    network = faces.Photos(analysis, images, small_faces).key[1:]
-    keys = [(caches.tensor_key(image), network, choice) for image in images]
-    first = {key: index for index, key in reversed(list(enumerate(keys)))}  # of equal pictures one is looked at
-    new = [index for key, index in sorted(first.items(), key=lambda item: item[1]) if key not in caches.likeness]
-    made = dict(zip(new, _look_at(analysis, images[new], choice, small_faces), strict=True)) if new else {}
-
-    def make(index):
-        return made[index] if index in made else _look_at(analysis, images[index:index + 1], choice, small_faces)[0]
-    return [caches.likeness.get_or_make(key, functools.partial(make, first[key])) for key in keys]
-
-
-def _look_at(analysis, images, choice, small_faces):
-    photos = faces.Photos(analysis, images, small_faces)
-    size = images.shape[2], images.shape[1]
+def look_at(photos, choice=faces.LARGEST):
+    """The face of each of some `faces.Photos` that is meant: a list of SeenFace, None for a picture without a face or with too
+    few."""
+    size = photos.images.shape[2], photos.images.shape[1]
     chosen = [choice.of(found, size) if choice.index < len(found) else None for found in photos.found]
-    embeddings = iter(photos.embed(chosen)[:, 0] if any(chosen) else ())
     return [None if face is None else SeenFace(
-        next(embeddings).clone(), round(min(face.box[2] - face.box[0], face.box[3] - face.box[1])), face.points)
-        for face in chosen]
+        photos.embedding(index, face, choice), round(min(face.box[2] - face.box[0], face.box[3] - face.box[1])), face.points)
+        for index, face in enumerate(chosen)]
 
 
 def known_of(analysis, reference, choice=faces.LARGEST, small_faces=False):
@@ -138,12 +120,12 @@ def likeness(analysis, images, reference, choice=faces.LARGEST, small_faces=Fals
     gives a second opinion. Errors are those of `known_of`.
     """
     whom = reference_of(known_of(analysis, reference, of, small_faces))
-    seen = look_at(analysis, images, choice, small_faces)
+    seen = look_at(faces.Photos(analysis, images, small_faces), choice)
     measured = Likeness(tuple(None if face is None else cosine(face.embedding, whom.direction) for face in seen),
                         tuple(None if face is None else face.side for face in seen), whom, embedder_of(analysis)[0])
     if second is None:
         return measured
-    at = None if isinstance(reference, Person) else look_at(analysis, reference, of, small_faces)
+    at = None if isinstance(reference, Person) else look_at(faces.Photos(analysis, reference, small_faces), of)
     return _with_second(measured, second, images, seen, reference, at)
 
 
@@ -158,11 +140,17 @@ def _with_second(measured, second, images, seen, reference, at):
                                 "Connect photos to reference, or save the person again with keep_crops.")
         known = _embedded_crops(second, reference.crops)
     else:
-        known = faces.Photos(second, reference).embed(at)[:, 0]
+        known = torch.stack([embedding for embedding in _embedded(second, reference, at) if embedding is not None])
     of = reference_of(known)
-    found = iter(faces.Photos(second, images).embed(seen)[:, 0] if any(face is not None for face in seen) else ())
-    values = tuple(None if face is None else cosine(next(found), of.direction) for face in seen)
+    values = tuple(None if embedding is None else cosine(embedding, of.direction)
+                   for embedding in _embedded(second, images, seen))
     return measured._replace(second=values, second_embedder=embedder_of(second)[0], second_own=of.own)
+
+
+def _embedded(analysis, images, seen):
+    """Embeddings [512] of faces that another analysis has found, None where it has found none."""
+    photos = faces.Photos(analysis, images)
+    return [None if face is None else photos.embed(index, face) for index, face in enumerate(seen)]
 
 
 def _embedded_crops(analysis, crops):

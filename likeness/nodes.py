@@ -5,7 +5,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 from nodes import KSampler, PreviewImage
 
-from .. import faces, timing
+from .. import faces, performance
 from ..host import server
 from ..host.inputs import checked, reason_against_widgets
 from ..options import DEFAULTS, inputs
@@ -50,7 +50,7 @@ class InstantIDFaces:
         }
 
     @checked
-    @timing.staged("show faces")
+    @performance.staged("show faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
         found = faces.find_faces(insightface, image, options.small_faces)
         size, place = (image.shape[2], image.shape[1]), options.choice.index
@@ -106,7 +106,7 @@ class InstantIDLikeness:
         }
 
     @checked
-    @timing.staged("likeness")
+    @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
         measured = measure.likeness(insightface, image, reference, options.choice, options.small_faces, second_opinion)
         kept = measured.best(keep_best, minimum)

@@ -4,7 +4,7 @@ import os
 
 import folder_paths
 
-from .. import timing
+from .. import performance
 from ..host import server
 from ..host.inputs import checked, reason_against_widgets
 from ..identity import usable_adapter
@@ -75,7 +75,7 @@ class InstantIDPerson:
                 "optional": {"options": inputs.OPTIONS}}
 
     @checked
-    @timing.staged("person")
+    @performance.staged("person")
     def make(self, insightface, image, options=DEFAULTS):
         return _shown(person_of_photos(insightface, image, options.choice, options.require_all, options.small_faces))
 
@@ -226,7 +226,7 @@ class ApplyInstantIDPerson:
                 or True)
 
     @checked
-    @timing.staged("apply")
+    @performance.staged("apply")
     def apply(self, instantid, person, control_net, model, positive, negative, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         check_people(person)
@@ -312,7 +312,7 @@ class ApplyInstantIDPeople:
         }
 
     @checked
-    @timing.staged("apply")
+    @performance.staged("apply")
     def apply(self, instantid, control_net, model, positive, negative, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
         check_list(people)

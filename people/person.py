@@ -61,10 +61,10 @@ def person_of_photos(analysis, images, choice=faces.LARGEST, require_all=False, 
     small_faces: look closer at big photos in which no face was found at first. NoFaceError if no photo shows a face, or with
     require_all if any shows none; FaceIndexError where there are too few faces; PersonError if the embedder is one that
     InstantID's adapter does not know. """
-    embeddings = faces.reference_embeddings(analysis, images, choice, require_all, small_faces)[:, 0]
+    photos = faces.Photos(analysis, images, small_faces)
+    embeddings = photos.references(choice, require_all)[:, 0]
     name, sha256 = embedder_of(analysis)
     check_embedder(name)
-    photos = faces.Photos(analysis, images, small_faces)
     found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen(choice), strict=True) if face]
     size = torch.tensor([images.shape[2], images.shape[1]])
     return Person(embeddings, torch.stack([torch.tensor(points, dtype=torch.float32) for _, points in found]),

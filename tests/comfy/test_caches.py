@@ -15,15 +15,7 @@ from instantid_swift.identity.bank import Identity
 from onnx import numpy_helper
 from oracle import cases
 from oracle import fixtures as fx
-
-
-@pytest.fixture
-def budgets():
-    """Budgets may be changed; afterwards they are what they were."""
-    yield caches
-    for cache in caches.ALL:
-        cache.budget = cache.default_budget
-
+from photos import six_portraits
 
 # ---- a moved slider
 
@@ -168,25 +160,30 @@ def test_what_is_handed_out_may_be_changed(nodes, world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("photos", [60, pytest.param(200, marks=pytest.mark.long)])
-def test_many_photos_each_fourth_with_a_weight(nodes, world, ours, budgets, photos):
-    """The budgets are made small, so that all of them are reached."""
-    cases.patch(nodes, world, insightface=ours)
-    one = caches.identities.statistics()["bytes"]
-    budgets.identities.budget, budgets.faces.budget, budgets.embeddings.budget = 5 * one, 20_000, 20_000
-    portrait = fx.portrait("a")
-    for number in range(photos):
-        portrait[0, 0, 0, 0] = number / 256
-        if number % 4:
-            cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=ours, image=portrait)
-        else:
-            cases.patch(nodes, world, insightface=ours, image=portrait, weight=0.5 + number / 100)
-        for cache in caches.ALL:
-            assert cache.statistics()["bytes"] <= cache.budget, cache.name
+def test_no_more_identities_than_the_budget_holds(world, monkeypatch):
+    def identity(number):
+        return world.instantid.identity(torch.full((1, 1, 512), float(number)), torch.zeros(1, 1, 512), torch.float32)
+
+    small = caches.Cache("identities", "project", lambda identity: identity.bytes, 5 * identity(0).bytes)
+    monkeypatch.setattr(caches, "identities", small)
+    before = sum(isinstance(thing, Identity) for thing in gc.get_objects())
+    for number in range(14):
+        identity(number // 2)
     gc.collect()
-    alive = sum(isinstance(thing, Identity) for thing in gc.get_objects())
-    assert caches.identities.statistics()["entries"] == 5 and alive == 5
-    assert caches.faces.statistics()["entries"] < 11 and caches.embeddings.statistics()["entries"] < 11
+    assert sum(isinstance(thing, Identity) for thing in gc.get_objects()) - before == small.statistics()["entries"] == 5
+    assert small.statistics()["hits"] == small.statistics()["misses"] == 7
+
+
+@pytest.mark.newest
+def test_a_sixth_photo_is_the_only_one_that_is_looked_at(counted):
+    analysis, detector, embedder = counted
+    first = faces.reference_embeddings(analysis, six_portraits()[:5])
+    runs = detector.runs, embedder.runs
+    together = faces.reference_embeddings(analysis, six_portraits())
+    assert (detector.runs - runs[0], embedder.runs - runs[1]) == (1, 1)
+    assert torch.equal(together[:5], first)
+    caches.clear()
+    assert torch.equal(faces.reference_embeddings(analysis, six_portraits()), together), "the same as all at once"
 
 
 @pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.long)])
@@ -241,23 +238,3 @@ def test_nothing_of_a_sampling_outlives_it(nodes, world):
     del of_run
     gc.collect()
     assert gone() is None
-
-
-# ---- the node
-
-
-@pytest.mark.newest
-def test_the_cache_node(nodes, world, budgets):
-    cases.apply(nodes, world)
-    defaults = {name: options[1]["default"] for name, options in nodes["InstantIDCache"].INPUT_TYPES()["required"].items()}
-    picture = torch.rand(1, 8, 8, 3)
-    shown = cases.call(nodes, "InstantIDCache", **defaults, anything=picture)
-    passed, report = shown["result"]
-    assert passed is picture and shown["ui"]["text"] == [report]
-    assert report.splitlines()[0].split()[:3] == ["cache", "entries", "MiB"]
-    assert next(line.split()[1] for line in report.splitlines() if line.startswith("identities")) == "1"
-    cases.call(nodes, "InstantIDCache", **{**defaults, "identities": 0})
-    assert caches.identities.statistics()["entries"] == 0 and caches.faces.statistics()["entries"] == 1
-    cases.call(nodes, "InstantIDCache", **{**defaults, "clear": True})
-    assert not any(of["entries"] for of in caches.statistics().values()) and caches.identities.budget == 256 * caches.MIB
-    assert nodes["InstantIDCache"].INPUT_TYPES()["required"]["identities"][1]["default"] == 256

@@ -126,8 +126,8 @@ import importlib, sys, types
 package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
-for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "timing",
-             "reporting.report", "reporting.chart", "replay", "likeness.measure", "likeness.report", "likeness.sweep",
+for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "performance",
+             "performance.table", "replay", "likeness.measure", "likeness.report", "likeness.sweep",
              "likeness.sheet", "likeness.numbered"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules

@@ -58,9 +58,8 @@ RUN = """async (workflow) => {
 TEXTS = """() => {
     const widget = (type, name) => app.graph.nodes.find((node) => node.type === type)?.widgets
         ?.find((widget) => widget.name === name)?.value
-    const report = app.graph.nodes.find((node) => node.type === "InstantIDPerformanceReport")
     const table = widget("InstantIDPerformanceReport", "report_text")
-    return table && report.imgs?.length && {table, said: widget("ApplyInstantID", "$$node-text-preview") ?? ""}
+    return table && {table, said: widget("ApplyInstantID", "$$node-text-preview") ?? ""}
 }"""
 CONNECT_THE_PHOTO = """async () => {
     const node = (type) => app.graph.nodes.find((node) => node.type === type)

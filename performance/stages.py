@@ -1,0 +1,157 @@
+"""How long the pack's stages take and what memory is in use after them.
+
+A prompt that holds an InstantID Performance Report is recorded, and so is what runs inside of `with run():`. Elsewhere a stage
+costs one look at ComfyUI's queue: no device is asked, nothing waits, nothing is kept.
+"""
+
+import contextlib
+import functools
+import threading
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import torch
+
+from ..host.server import running_prompt
+
+NODE = "InstantIDPerformanceReport"  # class type whose presence in a prompt has it recorded
+_NOT_RECORDED = contextlib.nullcontext()
+
+
+def stage(name, cache=None, gpu=False):
+    """Context manager around one stage of the work; stages may be nested and come several times a run.
+
+    cache: the name that `cache_result` uses for this stage; default: the stage's own. gpu: the work is done on PyTorch's
+    current CUDA stream and is timed there too.
+    """
+    recorded = _session.current()
+    return _NOT_RECORDED if recorded is None else recorded.timed(name, cache or name, gpu)
+
+
+def staged(name):
+    """Decorator that makes a function a stage."""
+    def decorate(function):
+        @functools.wraps(function)
+        def run(*args, **kwargs):
+            with stage(name):
+                return function(*args, **kwargs)
+        return run
+    return decorate
+
+
+def cache_result(cache, hit):
+    """Counts a hit or a miss of a cache."""
+    recorded = _session.current()
+    if recorded is not None:
+        recorded.caches.setdefault(cache, [0, 0])[not hit] += 1
+
+
+@contextlib.contextmanager
+def run():
+    """Records the stages inside, without ComfyUI's server. Gives the Run."""
+    before = _session.explicit
+    _session.explicit = _session.last = Run()
+    try:
+        yield _session.explicit
+    finally:
+        _session.explicit = before
+
+
+def last_run():
+    """Returns the Run that is being recorded, the last one that was, or None."""
+    return _session.current() or _session.last
+
+
+@dataclass
+class Stage:
+    """All calls of one stage in a run. Times in seconds, memory in bytes."""
+    name: str
+    cache: str
+    calls: int = 0
+    own: float = 0.0        # without the stages inside of it
+    total: float = 0.0
+    memory: int | None = None   # in use after the latest call
+    events: list = field(default_factory=list)  # pairs of CUDA events around the calls
+
+    def gpu_seconds(self):
+        """Seconds on the GPU; None where none were timed. Waits for the GPU."""
+        if not self.events:
+            return None
+        torch.cuda.synchronize()
+        return sum(begun.elapsed_time(ended) for begun, ended in self.events) / 1000
+
+
+class Run:
+    """The stages of one run, by name, in the order in which they began."""
+
+    def __init__(self):
+        self.stages = {}
+        self.caches = {}  # name -> [hits, misses]
+        self._open = threading.local()  # .stages: [Stage, seconds of the stages inside] from the outermost to the innermost
+
+    @contextlib.contextmanager
+    def timed(self, name, cache, gpu):
+        """Adds one call of a stage."""
+        stage = self.stages.setdefault(name, Stage(name, cache))
+        if not hasattr(self._open, "stages"):
+            self._open.stages = []
+        entry = [stage, 0.0]
+        self._open.stages.append(entry)
+        begun = _event(gpu)
+        start = perf_counter()
+        try:
+            yield
+        finally:
+            seconds = perf_counter() - start
+            if begun is not None:
+                stage.events.append((begun, _event(gpu)))
+            self._open.stages.pop()
+            stage.calls += 1
+            stage.own += seconds - entry[1]
+            if all(outer is not stage for outer, _ in self._open.stages):
+                stage.total += seconds
+            if self._open.stages:
+                self._open.stages[-1][1] += seconds
+            stage.memory = memory_in_use()
+
+
+def _event(gpu):
+    """A CUDA event recorded now; None where nothing is timed on a GPU."""
+    if not gpu or not torch.cuda.is_initialized():
+        return None
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def memory_in_use():
+    """Bytes that PyTorch has allocated on the GPU; without one, the memory of this process."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.memory_allocated()
+    import psutil
+    return psutil.Process().memory_info().rss
+
+
+class _Session:
+    """The run that is being recorded."""
+
+    def __init__(self):
+        self.explicit = None  # Run of `run()`
+        self.last = None      # the latest Run
+        self._prompt_id = self._of_prompt = None
+
+    def current(self):
+        """Returns the Run that stages belong to now, or None where nothing is recorded."""
+        if self.explicit is not None:
+            return self.explicit
+        prompt_id, prompt = running_prompt()
+        if prompt_id is None:
+            return None
+        if prompt_id != self._prompt_id:
+            self._prompt_id, self._of_prompt = prompt_id, None
+            if any(node.get("class_type") == NODE for node in prompt.values()):
+                self._of_prompt = self.last = Run()
+        return self._of_prompt
+
+
+_session = _Session()
