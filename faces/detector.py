@@ -5,8 +5,6 @@ It is written out here because insightface's own `detect` keeps the size on the 
 session for each size (2.1), and takes one picture at a time.
 """
 
-import functools
-
 import numpy as np
 
 from .model_files import FaceModelError
@@ -16,63 +14,32 @@ PIXEL_STD = 128.0
 STRIDES = {9: (8, 16, 32), 15: (8, 16, 32, 64, 128)}  # by the number of outputs: score, box, points for each stride
 ANCHORS = {9: 2, 15: 1}
 THRESHOLD, OVERLAP = 0.5, 0.4        # insightface's defaults: least certainty of a face, most overlap of two
-VALUES = 1, 4, 10                    # of a score, a box, five points
 PIXELS_AT_ONCE = 16 * 640 * 640      # of one run: bounds its memory
 MOST_CANDIDATES = 4096               # boxes of which those that overlap are left out: bounds the time
 FARTHEST = 1e6                       # pixels from the picture's corner: what lies beyond is no face
-ADVICE = "Use antelopev2's scrfd_10g_bnkps.onnx."
 
 
 class Detector:
     """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
     def __init__(self, session):
-        """FaceModelError if the network's inputs or outputs are not those of an SCRFD network with five points."""
+        """FaceModelError if the network's outputs are not those of an SCRFD network with five points."""
         self.session = session
-        outputs, inputs = session.get_outputs(), session.get_inputs()
+        outputs, network_input = session.get_outputs(), session.get_inputs()[0]
         if len(outputs) not in STRIDES:
             raise FaceModelError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, "
-                                 f"nose and mouth has 9 or 15. {ADVICE}")
+                                 "nose and mouth has 9 or 15. Use antelopev2's scrfd_10g_bnkps.onnx.")
         self.strides = STRIDES[len(outputs)]
         self.anchors = ANCHORS[len(outputs)]
-        network_input = inputs[0]
-        if len(inputs) != 1 or len(network_input.shape) != 4 or (
-                isinstance(network_input.shape[1], int) and network_input.shape[1] != 3):
-            raise FaceModelError(f"The face detector takes {[value.shape for value in inputs]} where an SCRFD network takes "
-                                 f"[n, 3, height, width]. {ADVICE}")
-        widths = [value for value in VALUES for _ in self.strides]
-        if {len(output.shape) for output in outputs} not in ({2}, {3}) or any(
-                isinstance(output.shape[-1], int) and output.shape[-1] != width
-                for output, width in zip(outputs, widths, strict=True)):
-            raise FaceModelError(f"The face detector's outputs are {[output.shape for output in outputs]}; those of an SCRFD "
-                                 f"network end in {', '.join(map(str, widths))}. {ADVICE}")
         self.input_name = network_input.name
         batch, _, height, width = network_input.shape
-        self.free_batch = not isinstance(batch, int)
-        self.separate_outputs = len(outputs[0].shape) == 3  # one for each picture
+        # exports for one picture, as antelopev2's, have outputs of two dimensions
+        self.takes_batches = not isinstance(batch, int) and len(outputs[0].shape) == 3
         self.fixed_size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
     def fits(self, size):
         """Whether the network can run at a size (width, height)."""
         return size == self.fixed_size if self.fixed_size else not any(side % self.strides[-1] for side in size)
-
-    @functools.cached_property
-    def takes_batches(self):
-        """Whether several pictures can go through one run.
-
-        Exports for one picture whose batch dimension was freed later may ignore the others, or mix them up: their results
-        on two small pictures must be those of two runs.
-        """
-        if not self.free_batch or self.separate_outputs:
-            return self.free_batch
-        pictures = np.random.default_rng(0).uniform(-1, 1, (2, 3, 128, 128)).astype(np.float32)
-        try:
-            together = self._run(pictures)
-            alone = [self._run(pictures[i:i + 1]) for i in range(2)]
-            return all(np.allclose(both, np.concatenate(each), rtol=1e-4, atol=1e-4)
-                       for both, *each in zip(together, *alone, strict=True))
-        except Exception:  # onnxruntime's errors have no common class
-            return False
 
     def detect(self, pictures, size, threshold=THRESHOLD, overlap=OVERLAP, margins=False):
         """Yields the faces of each picture, best score first, as the runs of the network give them.
@@ -84,7 +51,7 @@ class Detector:
         """
         if not self.fits(size):
             raise ValueError(f"The face detector cannot run at the size {size[0]}x{size[1]}.")
-        step = max(1, PIXELS_AT_ONCE // (size[0] * size[1])) if len(pictures) > 1 and self.takes_batches else 1
+        step = max(1, PIXELS_AT_ONCE // (size[0] * size[1])) if self.takes_batches else 1
         for start in range(0, len(pictures), step):
             framed = [self._letterbox(picture, size, margins) for picture in pictures[start:start + step]]
             outputs = self._run(np.concatenate([blob for blob, _, _ in framed]))
@@ -93,26 +60,9 @@ class Detector:
                 yield self._suppress(scores, (boxes - np.tile(corner, 2)) / scale, (points - corner) / scale, overlap)
 
     def _run(self, blob):
-        """Each output as [pictures, rows, values], for normalised pictures [n, 3, height, width].
-
-        FaceModelError if the network cannot run, or gives arrays of other shapes.
-        """
-        pictures, _, height, width = blob.shape
-        try:
-            outputs = self.session.run(None, {self.input_name: blob})
-            if not self.separate_outputs:
-                # exports for one picture end in (height, width, picture, anchor and value), flattened
-                outputs = [output.reshape(-1, pictures, self.anchors, output.shape[-1]).swapaxes(0, 1)
-                           .reshape(pictures, -1, output.shape[-1]) for output in outputs]
-        except Exception as error:  # onnxruntime's errors have no common class
-            raise FaceModelError(f"The face detector fails on a picture of {width}x{height} pixels "
-                                 f"({type(error).__name__}: {str(error)[:200]}). {ADVICE}") from error
-        wanted = [(pictures, (height // stride) * (width // stride) * self.anchors, values)
-                  for values in VALUES for stride in self.strides]
-        if [output.shape for output in outputs] != wanted:
-            raise FaceModelError(f"The face detector gives arrays {[output.shape for output in outputs]} for a picture of "
-                                 f"{width}x{height} pixels, where an SCRFD network gives {wanted}. {ADVICE}")
-        return outputs
+        """Returns each output as [pictures, rows, values], for normalised pictures [n, 3, height, width]."""
+        outputs = self.session.run(None, {self.input_name: blob})
+        return outputs if outputs[0].ndim == 3 else [output[None] for output in outputs]
 
     @staticmethod
     def _letterbox(picture, size, margins):

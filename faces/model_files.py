@@ -1,14 +1,14 @@
 """The face networks as files: where antelopev2 is, and what each of its .onnx files does."""
 
-import contextlib
+import glob
 import os
 
 from ..caches import file_key
-from ..files.networks import NetworkFileError, read_network
 
 PACKAGE = "antelopev2"
 DETECTION, RECOGNITION = "detection", "recognition"  # insightface's names of the two tasks that InstantID needs
-DETECTION_OUTPUTS = (9, 15)
+TASKS = {"scrfd_10g_bnkps.onnx": DETECTION, "glintr100.onnx": RECOGNITION, "1k3d68.onnx": "landmark_3d_68",
+         "2d106det.onnx": "landmark_2d_106", "genderage.onnx": "genderage"}  # of antelopev2's files
 
 
 class FaceModelError(RuntimeError):
@@ -24,73 +24,67 @@ def candidate_folders(roots):
 
 
 def find_networks(roots):
-    """Paths of a folder's networks by what they do: {"detection": path, "recognition": path, ...}.
+    """Returns paths of a folder's networks by what they do: {"detection": path, "recognition": path, ...}.
 
-    The first two are there always; others ("landmark_2d_106", "genderage") where the folder has them. Networks are told
-    apart by their inputs and outputs, not by name. FaceModelError if no folder holds both detector and embedder.
+    The first two are there always, antelopev2's others where the folder has them. FaceModelError if no folder holds both
+    detector and embedder.
     """
     folders = candidate_folders(roots)
-    partly = []
+    incomplete = []
     for folder in folders:
-        names = network_files(folder)
-        found, damaged = {}, []
-        for name in names:
-            path = os.path.join(folder, name)
-            try:
-                found.setdefault(network_task(path), path)
-            except NetworkFileError:
-                damaged.append(name)
-        found.pop(None, None)
+        paths = network_files(folder)
+        found, damaged = _tasks_of(paths)
         missing = [what for task, what in ((DETECTION, "the detector (scrfd_10g_bnkps.onnx)"),
                                            (RECOGNITION, "the embedder (glintr100.onnx)")) if task not in found]
         if not missing:
             return found
-        if names:
-            partly.append(f"{folder} holds {', '.join(names)} but lacks {' and '.join(missing)}" +
-                          (f" ({', '.join(damaged)}: damaged or not downloaded completely)" if damaged else ""))
+        if paths:
+            names = ", ".join(map(os.path.basename, paths))
+            incomplete.append(f"{folder} holds {names} but lacks {' and '.join(missing)}" +
+                              (f" ({', '.join(damaged)}: damaged or not downloaded completely)" if damaged else ""))
     advice = (f"Unpack InsightFace's {PACKAGE}.zip so that its .onnx files lie in {folders[0] if folders else PACKAGE}. "
               "Nothing is downloaded by itself.")
     searched = f"Searched: {', '.join(folders)}."
-    if partly:
-        raise FaceModelError(f"The face networks are not complete: {'; '.join(partly)}. {advice} {searched}")
+    if incomplete:
+        raise FaceModelError(f"The face networks are not complete: {'; '.join(incomplete)}. {advice} {searched}")
     raise FaceModelError(f"The face networks of {PACKAGE} were not found. {advice} {searched}")
 
 
-def state_of_networks(roots):
-    """What `find_networks` would look at, as a key: a `file_key` for each file that may be a network."""
-    keys = set()
-    for folder in candidate_folders(roots):
-        for name in network_files(folder):
-            with contextlib.suppress(OSError):  # it has gone in the meantime
-                keys.add(file_key(os.path.join(folder, name)))
-    return sorted(keys)
+def _tasks_of(paths):
+    """Returns ({task: path}, names of files that cannot be opened).
 
-
-def network_files(folder):
-    """The names of a folder's .onnx files, sorted. Whatever is no file passes for absent: a folder, a broken link, a pipe."""
-    try:
-        return sorted(name for name in os.listdir(folder)
-                      if name.endswith(".onnx") and os.path.isfile(os.path.join(folder, name)))
-    except OSError:
-        return []
+    Files of antelopev2's names are not opened. Others are, as long as detector or embedder is missing.
+    """
+    found = {TASKS[name]: path for path in paths if (name := os.path.basename(path)) in TASKS}
+    damaged = []
+    for path in paths:
+        if os.path.basename(path) not in TASKS and not {DETECTION, RECOGNITION} <= found.keys():
+            try:
+                found.setdefault(network_task(path), path)
+            except Exception:  # onnxruntime's errors have no common class
+                damaged.append(os.path.basename(path))
+    found.pop(None, None)
+    return found, damaged
 
 
 def network_task(path):
-    """insightface's name for what an ONNX file does, "detection" for one; None if it is nothing of that kind.
-
-    NetworkFileError if it cannot be read.
-    """
-    network = read_network(path)
-    if len(network.outputs) in DETECTION_OUTPUTS:
+    """Returns "detection" or "recognition", by an ONNX file's inputs and outputs; None for other networks."""
+    import onnxruntime
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it is not run
+    options.intra_op_num_threads = 1
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(outputs) in (9, 15):
         return DETECTION
-    if len(network.inputs) != 1 or len(network.outputs) != 1 or len(network.inputs[0]) != 4:
-        return None
-    values = network.outputs[0][-1] if network.outputs[0] else 0
-    match tuple(network.inputs[0][2:]):
-        case (112, 112):
-            return RECOGNITION
-        case (192, 192):
-            return "landmark_3d_68" if values == 3309 else f"landmark_2d_{values // 2}"
-        case (96, 96):
-            return "genderage" if values == 3 else None
-    return None
+    return RECOGNITION if len(inputs) == len(outputs) == 1 and inputs[0].shape[2:] == [112, 112] else None
+
+
+def state_of_networks(roots):
+    """Returns a `file_key` for each file that `find_networks` would look at, sorted."""
+    return sorted({file_key(path) for folder in candidate_folders(roots) for path in network_files(folder)})
+
+
+def network_files(folder):
+    """Returns the paths of a folder's .onnx files, sorted. Folders and broken links are skipped."""
+    return sorted(filter(os.path.isfile, glob.glob(os.path.join(glob.escape(folder), "*.onnx"))))

@@ -14,10 +14,10 @@ from ..host.progress import progress_bar, throw_if_interrupted
 from ..host.server import tell
 from ..resampler import EMBEDDING_WIDTH
 from ..utils import LEAST_OF_BYTES, check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
-from .analysis import FaceAnalysis
+from .analysis import FaceAnalysis, find_embedder
 from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
-from .model_files import RECOGNITION, FaceModelError
+from .model_files import FaceModelError
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
@@ -75,7 +75,7 @@ class Photos:
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
         self.passes = detection_passes(self.detector, small_faces)
-        self.recognition = getattr(analysis, "models", {}).get(RECOGNITION)
+        self.recognition = find_embedder(analysis)
         networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, (model, self.recognition))))
         self._settings = networks, self.thresholds, small_faces
 

@@ -22,32 +22,24 @@ log = logging.getLogger(__name__)
 
 
 class Provider(NamedTuple):
-    """An execution provider of onnxruntime."""
-    name: str     # onnxruntime's for it, without "ExecutionProvider"
+    """A choice of the node."""
+    names: tuple  # onnxruntime's for it, without "ExecutionProvider"; the first that is offered is used
     package: str  # the Python package that brings it
-    options: tuple = ()  # pairs
-    library: str = ""    # its shared library, part of the file's name
+    options: dict
 
 
 _KNOWN = {
-    "CPU": Provider("CPU", "onnxruntime"),
+    "CPU": Provider(("CPU",), "onnxruntime", {}),
     # Convolutions are searched as onnxruntime does by default, and so the original: another way to search may choose others,
     # and change the last bits of embeddings. ComfyUI does not see onnxruntime's memory: it takes no more than it needs.
     # No gpu_mem_limit: it would make runs fail for which there is memory.
-    "CUDA": Provider("CUDA", "onnxruntime-gpu", (("arena_extend_strategy", "kSameAsRequested"),), "cuda"),
-    "ROCM": Provider("ROCM", "onnxruntime-rocm", (), "rocm"),
+    "CUDA": Provider(("CUDA",), "onnxruntime-gpu", {"arena_extend_strategy": "kSameAsRequested"}),
+    "ROCM": Provider(("ROCM", "MIGraphX"), "onnxruntime-migraphx", {}),  # the second is AMD's since ROCm 7.1
     # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
-    "CoreML": Provider("CoreML", "onnxruntime", (("MLComputeUnits", "CPUAndGPU"),)),
-    "TensorRT": Provider("Tensorrt", "onnxruntime-gpu", (), "tensorrt"),
-    "DirectML": Provider("Dml", "onnxruntime-directml"),
-    "OpenVINO": Provider("OpenVINO", "onnxruntime-openvino", (), "openvino"),
-    "MIGraphX": Provider("MIGraphX", "onnxruntime-migraphx", (), "migraphx"),
+    "CoreML": Provider(("CoreML",), "onnxruntime", {"MLComputeUnits": "CPUAndGPU"}),
 }
-# the node's choices; the first four stand in saved workflows
-PROVIDERS = ["CPU", "CUDA", "ROCM", "CoreML", "Auto", "TensorRT", "DirectML", "OpenVINO", "MIGraphX"]
-# what Auto tries, best first. Not TensorRT, which compiles for minutes before its first picture, nor CoreML, which takes
-# but a few operations of a network with inputs of any size
-AUTOMATIC = ("CUDA", "ROCM", "MIGraphX", "DirectML", "OpenVINO", "CPU")
+PROVIDERS = list(_KNOWN)  # the node's choices, which stand in saved workflows
+RUNTIMES = {"onnxruntime", *(f"onnxruntime-{kind}" for kind in ("gpu", "rocm", "migraphx", "directml", "openvino"))}
 
 
 def import_packages():
@@ -66,28 +58,30 @@ def open_session(network, provider):
     network: path of an ONNX file, or its content as bytes. provider: one of PROVIDERS.
     """
     import onnxruntime
-    offered = onnxruntime.get_available_providers()
-    if provider == "Auto":
-        provider = next(choice for choice in AUTOMATIC if _name(choice) in offered)
-    choices = [choice for choice in dict.fromkeys((provider, *(["CUDA"] if provider == "TensorRT" else []), "CPU"))
-               if _name(choice) in offered]
-    if "CUDA" in choices:
+    name = _offered_name(provider)
+    if name == "CUDAExecutionProvider":
         _preload_cuda()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = usable_cpus()
     # with spinning, the threads of the network that ran last keep the cores busy that the next one needs
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
-    options.enable_mem_pattern = provider != "DirectML"  # DirectML cannot use it
-    if "CUDA" in choices:  # weights outside of the arena, which can then be given back whole
+    if name == "CUDAExecutionProvider":  # weights outside of the arena, which can then be given back whole
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    session = onnxruntime.InferenceSession(network, options, providers=[
-        (_name(choice), dict(_KNOWN[choice].options)) for choice in choices])
-    if _name(provider) not in session.get_providers():
-        say_on_node(warn_of_fallback(provider, session.get_providers()[0].removesuffix("ExecutionProvider")))
-    if _name("CUDA") in session.get_providers():
+    wanted = {"CPUExecutionProvider": {}} if name is None else {name: _KNOWN[provider].options, "CPUExecutionProvider": {}}
+    session = onnxruntime.InferenceSession(network, options, providers=list(wanted.items()))
+    if name not in session.get_providers():
+        say_on_node(warn_of_fallback(provider))
+    if "CUDAExecutionProvider" in session.get_providers():
         _give_memory_back_after_each_run(session)
     return session
+
+
+def _offered_name(provider):
+    """Returns onnxruntime's name for a choice of the node, None where the installed onnxruntime does not offer it."""
+    import onnxruntime
+    offered = onnxruntime.get_available_providers()
+    return next((name for short in _KNOWN[provider].names if (name := f"{short}ExecutionProvider") in offered), None)
 
 
 def _give_memory_back_after_each_run(session):
@@ -96,10 +90,6 @@ def _give_memory_back_after_each_run(session):
     options = onnxruntime.RunOptions()
     options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "gpu:0")
     session.run = functools.partial(session.run, run_options=options)
-
-
-def _name(choice):
-    return f"{_KNOWN[choice].name}ExecutionProvider"
 
 
 def usable_cpus():
@@ -115,32 +105,31 @@ def _preload_cuda():
 
 
 @functools.cache  # one warning per provider and process
-def warn_of_fallback(provider, instead):
-    """Logs that another provider is used, why, and what to do about it. Returns the text."""
+def warn_of_fallback(provider):
+    """Logs that the CPU is used, why, and what to do about it. Returns the text."""
     reason, remedy = fallback_reason(provider)
-    text = f"The provider {provider} is not available, faces are analysed on the {instead}: {reason} {remedy}"
+    text = f"The provider {provider} is not available, faces are analysed on the CPU: {reason} {remedy}"
     log.warning("InstantID: %s", text)
     return text
 
 
 def fallback_reason(provider):
-    """(why a session does not run on a provider, what to do about it), as far as can be told from here."""
+    """Returns (why a session does not run on a provider, what to do about it), as far as can be told from here."""
     import onnxruntime
     package = _KNOWN[provider].package
     installed = _installed_onnxruntimes()
     restart = "with the Python that runs ComfyUI, then restart it."
-    if _name(provider) in onnxruntime.get_available_providers():
-        missing = _library_error(provider)
-        if missing and provider in ("CUDA", "TensorRT"):
-            install = ('python -m pip install "onnxruntime-gpu[cuda,cudnn]"' if provider == "CUDA" else
-                       'python -m pip install "onnxruntime-gpu[cuda,cudnn]" tensorrt')
-            return f"{package} {onnxruntime.__version__} cannot load its libraries ({missing}).", f"Run `{install}` {restart}"
-        if provider in ("CUDA", "TensorRT") and not torch.cuda.is_available():
+    if name := _offered_name(provider):
+        missing = _library_error(name.removesuffix("ExecutionProvider").lower())
+        if missing and provider == "CUDA":
+            return (f"{package} {onnxruntime.__version__} cannot load its libraries ({missing}).",
+                    f'Run `python -m pip install "onnxruntime-gpu[cuda,cudnn]"` {restart}')
+        if provider == "CUDA" and not torch.cuda.is_available():
             return "there is no CUDA device that torch could use.", "Install NVIDIA's driver, or choose CPU."
         return (f"onnxruntime {onnxruntime.__version__} could not start it ({missing or 'its own message is above'}).",
                 f"Run `python -m pip install --upgrade {package}` {restart}")
     if provider == "CoreML":
-        return "the installed onnxruntime has no CoreML, which exists on macOS only.", "Choose Auto."
+        return "the installed onnxruntime has no CoreML, which exists on macOS only.", "Choose CPU."
     reinstall = (f"Run `python -m pip uninstall -y {' '.join(installed) or package}`, then `python -m pip install {package}`, "
                  f"{restart}")
     if package in installed and len(installed) > 1:
@@ -153,13 +142,13 @@ def fallback_reason(provider):
 
 def _installed_onnxruntimes():
     names = {(found.metadata["Name"] or "").lower().replace("_", "-") for found in metadata.distributions()}
-    return sorted(name for name in names if name in {known.package for known in _KNOWN.values()})
+    return sorted(names & RUNTIMES)
 
 
-def _library_error(provider):
+def _library_error(library):
     """What hinders a provider's shared library from being loaded; None if nothing does, or it has none."""
     import onnxruntime
-    for path in Path(onnxruntime.__file__).parent.glob(f"capi/*onnxruntime_providers_{_KNOWN[provider].library}.*"):
+    for path in Path(onnxruntime.__file__).parent.glob(f"capi/*onnxruntime_providers_{library}.*"):
         try:
             ctypes.CDLL(str(path))
         except OSError as error:

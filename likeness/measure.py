@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from .. import faces
-from ..faces.model_files import RECOGNITION
+from ..faces.analysis import find_embedder
 from ..people.person import Person, embedder_of
 
 ANOTHER, SAME = 0.28, 0.5  # below, and above: what the bands of photographs are divided by
@@ -155,7 +155,7 @@ def _embedded(analysis, images, seen):
 
 def _embedded_crops(analysis, crops):
     """Embeddings [N, 512] of aligned faces, uint8 [N, 112, 112, 3] RGB."""
-    network = analysis.models[RECOGNITION]
+    network = find_embedder(analysis)
     if network.input_size[0] != crops.shape[1]:
         raise LikenessError(f"The network of the second opinion reads faces of {network.input_size[0]} pixels, and those of "
                             f"a person have {crops.shape[1]}. Connect photos to reference.")

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from .. import caches, faces
-from ..faces.model_files import RECOGNITION
+from ..faces.analysis import find_embedder
 
 EMBEDDING_WIDTH = 512
 CROP = 112  # width and height of the aligned crop that the embedder reads
@@ -83,7 +83,7 @@ def embedder_of(analysis):
 
 
 def _embedder_file(analysis):
-    path = getattr(analysis.models.get(RECOGNITION), "model_file", None)
+    path = getattr(find_embedder(analysis), "model_file", None)
     return path if isinstance(path, str | os.PathLike) and os.path.isfile(path) else None
 
 

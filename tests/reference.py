@@ -39,7 +39,7 @@ def identity_tokens(world, images, dtype, noise, combine):
         generator = torch.Generator().manual_seed(int(torch.sum(embedding).item()) % 1000000007)
         counterpart = noise * torch.rand(embedding.shape, generator=generator)
     with torch.no_grad():
-        resampler = copy.deepcopy(world.instantid.module.resampler).to(dtype)
+        resampler = copy.deepcopy(world.instantid.module.image_proj).to(dtype)
         return tuple(resampler(vector.to(dtype)) for vector in (embedding, counterpart))
 
 

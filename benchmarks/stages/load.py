@@ -34,9 +34,7 @@ print(time.perf_counter() - start, resident("VmHWM") - before)
 OURS = "loaded = adapter.load_adapter({file!r})"
 DEFAULT = """
 module = adapter.Adapter([width * 320 for width in fx.BLOCK_WIDTHS])
-tensors = adapter.read_tensors({file!r}, adapter._wanted)
-state = {{adapter._name_of_parameter(key): tensor for key, tensor in tensors.items()}}
-module.load_state_dict(state)
+module.load_state_dict(adapter.read_tensors({file!r}))
 """
 FIRST_USE = OURS + """
 embedding = torch.randn(1, 1, 512)

@@ -25,7 +25,7 @@ def test_a_new_weight_costs_no_network_and_no_projection(nodes, world, counted):
     analysis, detector, embedder = counted
     module, projected = world.instantid.module, []
     hooks = [layer.register_forward_hook(lambda *args: projected.append(1))
-             for layer in (module.resampler.proj_in, *module.to_k, *module.to_v)]
+             for layer in (module.image_proj.proj_in, *module.to_k, *module.to_v)]
     runs = []
     for weight in (0.8, 0.5, 1.1):
         cases.apply(nodes, world, insightface=analysis, weight=weight)

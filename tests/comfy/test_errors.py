@@ -3,6 +3,7 @@
 import copy
 import re
 import sys
+import types
 
 import pytest
 import safetensors.torch
@@ -169,8 +170,8 @@ FILES = {
     "a LoRA": ({"lora_unet_down.lora_up.weight": torch.zeros(1)}, "It is a LoRA"),
     "a checkpoint": ({"model.diffusion_model.out.0.weight": torch.zeros(1)}, "It is a checkpoint of a whole model"),
     "something else": ({"weight": torch.zeros(1)}, "no tensors named image_proj and ip_adapter"),
-    "an adapter with blocks missing": (without(small(), ".139."), r"lacks 2 of the 140 projections.*ip_adapter\.139\.to_k_ip"),
-    "an adapter with resampler weights missing": (small(), "tensors do not fit InstantID's.*"),
+    "an adapter with blocks missing": (without(small(), ".139."), "tensors do not fit InstantID's: Missing key.*"),
+    "an adapter with resampler weights missing": (small(), "tensors do not fit InstantID's: Missing key.*"),
 }
 
 
@@ -201,8 +202,7 @@ def test_a_file_that_is_no_adapter(tmp_path, kind, form):
 
 @pytest.mark.newest
 @pytest.mark.parametrize("size, found", [
-    (0, "It is empty: download it again"), (5, "damaged"), (0.5, "not downloaded completely"),
-    (0.99, "not downloaded completely"),
+    (0, "not downloaded completely"), (5, "damaged"), (0.5, "not downloaded completely"), (0.99, "not downloaded completely"),
 ])
 @pytest.mark.parametrize("form", ["pickle", "safetensors"])
 def test_a_truncated_file(tmp_path, size, found, form):
@@ -240,6 +240,35 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
     path.write_bytes(pickle.dumps({"image_proj": Bomb()}))
     with pytest.raises(adapter.AdapterFileError):
         adapter.load_adapter(str(path))
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("changed, found", [
+    ({"ip_adapter.1.to_k_ip.weight": None}, r'Missing key\(s\) in state_dict: "ip_adapter.1.to_k_ip.weight"'),
+    ({"ip_adapter.1.to_v_ip.weight": torch.zeros(7, 2048)}, r"size mismatch for ip_adapter.1.to_v_ip.weight: .*\[7, 2048\]"),
+    ({"ip_adapter.141.to_k_ip.weight": torch.zeros(7, 2048)}, r'Unexpected key\(s\) .*"ip_adapter.141.to_k_ip.weight"'),
+], ids=["missing", "misshapen", "superfluous"])
+def test_an_adapter_with_one_wrong_tensor(tmp_path, world, changed, found):
+    tensors = {**world.instantid.module.state_dict(), **changed}
+    safetensors.torch.save_file({key: value for key, value in tensors.items() if value is not None}, tmp_path / "other.bin")
+    with pytest.raises(adapter.AdapterFileError) as error:
+        adapter.load_adapter(str(tmp_path / "other.bin"))
+    text = one_sentence_of_advice(error)
+    assert re.match(f"other.bin cannot be used as an InstantID adapter. Its tensors do not fit InstantID's: {found}", text)
+
+
+@pytest.mark.newest
+@pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
+def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_path, monkeypatch, node):
+    """Its loader may have registered the id of ours, and is then the one that runs."""
+    module = types.ModuleType("other")
+    module.__file__ = str(tmp_path / "custom_nodes" / "ComfyUI_Other" / "__init__.py")
+    monkeypatch.setitem(sys.modules, "other", module)
+    theirs = type("Theirs", (), {"__module__": "other"})()
+    with pytest.raises(adapter.AdapterFileError) as error:
+        node(nodes, world, instantid=theirs)
+    text = one_sentence_of_advice(error)
+    assert "a Theirs of ComfyUI_Other, which InstantID Swift cannot use" in text and "Connect InstantID Swift's" in text
 
 
 def test_a_file_that_has_gone(nodes):

@@ -24,7 +24,7 @@ def test_an_identity_has_the_bits_of_the_module_on_the_device(world, dtype, coun
     module = Adapter.from_state_dict({name: weight.to(dtype) for name, weight in world.instantid.module.state_dict().items()})
     passes = [embedding.to(dtype) for embedding in embeddings(count)]
     with torch.no_grad():
-        cond, uncond = (module.resampler(embedding) for embedding in passes)
+        cond, uncond = (module.image_proj(embedding) for embedding in passes)
         keys, values = ([torch.stack([layer(tokens).flatten(0, 1) for tokens in (uncond, cond)]) for layer in layers]
                         for layers in (module.to_k, module.to_v))
     identity = world.instantid.identity(*embeddings(count), dtype)
@@ -61,12 +61,12 @@ def test_on_the_cpu_no_weight_is_copied(world, monkeypatch):
     used = []
     module = world.instantid.module
     hooks = [layer.register_forward_hook(lambda layer, *args: used.append(layer.weight.data_ptr()))
-             for layer in (*module.to_k, *module.to_v, module.resampler.proj_in)]
+             for layer in (*module.to_k, *module.to_v, module.image_proj.proj_in)]
     caches.clear()
     world.instantid.identity(*embeddings(), torch.float32)
     for hook in hooks:
         hook.remove()
-    assert set(used) == {layer.weight.data_ptr() for layer in (*module.to_k, *module.to_v, module.resampler.proj_in)}
+    assert set(used) == {layer.weight.data_ptr() for layer in (*module.to_k, *module.to_v, module.image_proj.proj_in)}
 
 
 def test_the_adapter_itself_is_never_changed(world):

@@ -4,12 +4,10 @@ import numpy as np
 import onnx
 import pytest
 from conftest import Counted
-from instantid_swift.faces.analysis import _open_detector
 from instantid_swift.faces.detector import PIXELS_AT_ONCE, Detector
 from instantid_swift.faces.model_files import FaceModelError
 from instantid_swift.faces.photos import detect_faces, detection_passes
 from instantid_swift.faces.providers import open_session
-from instantid_swift.files.networks import with_free_batch
 from oracle import fixtures as fx
 from photos import bgr, close_up, tom_hanks
 
@@ -19,7 +17,7 @@ SIZE = (640, 640)
 
 @pytest.fixture(params=[DYNAMIC, ANTELOPE])
 def detector(request, face_files):
-    return Detector(Counted(_open_detector(str(face_files / request.param), "CPU")))
+    return Detector(Counted(open_session(str(face_files / request.param), "CPU")))
 
 
 def any_pictures():
@@ -39,30 +37,23 @@ def test_a_batch_gives_what_single_pictures_give(detector, size):
         np.testing.assert_allclose(points, alone_points, rtol=1e-4, atol=1e-4)
 
 
-def test_a_batch_is_one_run(detector):
-    assert detector.takes_batches
-    before = detector.session.runs  # that of two small pictures has been checked against two runs, where it was needed
+def test_a_batch_is_one_run_where_the_file_has_a_free_batch_axis(detector):
     list(detector.detect(any_pictures(), SIZE))
-    assert detector.session.shapes[before:] == [(8, 3, 640, 640)]
+    assert detector.session.shapes == ([(8, 3, 640, 640)] if detector.takes_batches else [(1, 3, 640, 640)] * 8)
 
 
-def test_a_large_batch_is_split(detector):
+def test_which_files_have_a_free_batch_axis(face_files):
+    free = [Detector(open_session(str(face_files / file), "CPU")).takes_batches for file in (DYNAMIC, ANTELOPE)]
+    assert free == [True, False]
+
+
+def test_a_large_batch_is_split(face_files):
+    detector = Detector(Counted(open_session(str(face_files / DYNAMIC), "CPU")))
     pictures = [bgr(tom_hanks())] * 20
-    assert detector.takes_batches
-    detector.session.shapes.clear()
     found = list(detector.detect(pictures, (448, 448)))
     list(detector.detect(pictures[:17], SIZE))
     assert [shape[0] for shape in detector.session.shapes] == [20, 16, 1] and PIXELS_AT_ONCE == 16 * 640 * 640
     assert len({boxes.tobytes() for boxes, _ in found}) == 1 and len(found[0][0]) == 1
-
-
-def test_a_freed_batch_computes_the_same_for_one_picture(face_files):
-    """So that the session of the file itself need not be opened, too."""
-    path = str(face_files / ANTELOPE)
-    blob = np.random.default_rng(3).uniform(-1, 1, (1, 3, 448, 448)).astype(np.float32)
-    before, after = (session.run(None, {session.get_inputs()[0].name: blob})
-                     for session in (open_session(path, "CPU"), open_session(with_free_batch(path), "CPU")))
-    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def edited(path, edit):
@@ -70,41 +61,6 @@ def edited(path, edit):
     model = onnx.load(path)
     edit(model.graph)
     return open_session(model.SerializeToString(), "CPU")
-
-
-def free_batch(graph):
-    for value in (graph.input[0], *graph.output):
-        value.type.tensor_type.shape.dim[0].Clear()
-
-
-def mixing_pictures_up(graph):
-    """Freed, but its outputs come picture by picture, not (height, width, picture, anchor) as one picture's export has it."""
-    free_batch(graph)
-    last = [node for node in graph.node if node.op_type == "Transpose"]
-    assert [list(node.attribute[0].ints) for node in last] == [[2, 3, 0, 1]] * 9
-    for node in last:
-        node.attribute[0].ints[:] = [0, 2, 3, 1]
-
-
-def refusing_batches(graph):
-    """Freed, but its first operation takes one picture only."""
-    free_batch(graph)
-    name = graph.input[0].name
-    for node in graph.node:
-        node.input[:] = ["one_picture" if value == name else value for value in node.input]
-    graph.initializer.append(onnx.helper.make_tensor("shape", onnx.TensorProto.INT64, [4], [1, 3, 0, 0]))
-    graph.node.insert(0, onnx.helper.make_node("Reshape", [name, "shape"], ["one_picture"]))
-
-
-@pytest.mark.parametrize("edit", [mixing_pictures_up, refusing_batches])
-def test_a_network_that_cannot_do_batches_takes_pictures_one_by_one(face_files, edit):
-    detector = Detector(Counted(edited(face_files / ANTELOPE, edit)))
-    assert detector.free_batch and not detector.takes_batches
-    right = Detector(open_session(str(face_files / ANTELOPE), "CPU"))
-    detector.session.shapes.clear()
-    for (boxes, _), (wanted, _) in zip(detector.detect(any_pictures(), SIZE), right.detect(any_pictures(), SIZE), strict=True):
-        np.testing.assert_allclose(boxes, wanted, rtol=1e-4, atol=1e-4)
-    assert detector.session.shapes == [(1, 3, 640, 640)] * 8
 
 
 def fixed_to_640(graph):
@@ -136,11 +92,9 @@ def test_networks_that_find_no_points_are_refused(face_files):
         Detector(open_session(str(face_files / "w600k_mbf.onnx"), "CPU"))
 
 
-def test_a_list_of_different_pictures_goes_through_the_looks_together(detector):
-    """Those that have their face leave the pool at once."""
+def test_pictures_that_have_their_face_are_not_looked_at_again(detector):
     pictures = [bgr(fx.photo()), bgr(close_up()), bgr(tom_hanks()), np.zeros((50, 300, 3), np.uint8)]
-    assert detector.takes_batches
-    detector.session.shapes.clear()
     found = detect_faces(pictures, detector, detection_passes(detector, False))
     assert [[face.size for face in faces] for faces in found] == [[640] * 6, [384], [448], []]
-    assert [shape[0] for shape in detector.session.shapes] == [4, 3, 3, 3, 2, 1, 1, 1, 1, 1]
+    left = [4, 3, 3, 3, 2, 1, 1, 1, 1, 1]
+    assert [shape[0] for shape in detector.session.shapes] == (left if detector.takes_batches else [1] * sum(left))

