@@ -6,6 +6,7 @@
 | analyses   | opened face networks                 | a `file_key` for each file, provider         | while in use |
 | pictures   | faces of a picture, their embeddings | content of the picture, networks, thresholds | latest 500   |
 | identities | tokens, K and V of all blocks, CPU   | adapter, embeddings, device, dtype           | 128 MiB      |
+| sweeps     | pictures of InstantID Sweep          | `identity_key` of its inputs, value, seed    | 512 MiB      |
 
 Adapters and networks are in use as long as ComfyUI's cache of node outputs holds them. All of it lies in the computer's own
 memory: nothing here holds memory of the GPU. Keys are content, never an address or a name: memory is reused, and files are
@@ -100,8 +101,9 @@ adapters = Cache("adapters", "load adapter", lambda adapter: adapter.bytes)
 analyses = Cache("analyses", "load face networks", lambda analysis: analysis.bytes)
 # small entries that stay among the sampler's blocks keep its memory from being given back
 pictures = Cache("pictures", "find faces", lambda picture: BYTES_OF_A_PICTURE, 500 * BYTES_OF_A_PICTURE)
+sweeps = Cache("sweeps", "sweep", lambda pictures: pictures.nbytes, 512 * MIB)
 identities = Cache("identities", "project", lambda identity: identity.bytes, 128 * MIB, gpu=True)
-ALL = (adapters, analyses, pictures, identities)
+ALL = (adapters, analyses, pictures, identities, sweeps)
 
 
 def statistics():
@@ -131,6 +133,18 @@ def file_key(path):
     path = os.path.realpath(path)
     status = os.stat(path)
     return path, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def identity_key(value):
+    """Returns a key that is equal as long as all objects in a value are the same ones; numbers and texts count by content.
+
+    value: anything; lists, tuples and dictionaries are looked into.
+    """
+    if isinstance(value, str | int | float | None):
+        return value
+    if isinstance(value, dict):
+        return tuple((name, identity_key(inner)) for name, inner in value.items())
+    return tuple(map(identity_key, value)) if isinstance(value, list | tuple) else object_key(value)
 
 
 _serials = itertools.count()

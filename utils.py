@@ -17,7 +17,8 @@ THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a h
 
 
 LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
-MAKE_A_BATCH = "Join the pictures with Batch Images and connect the batch."
+MAKE_A_BATCH = ("Join the pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
+                "InstantID Person, which takes a list.")
 
 
 class ImageError(ValueError):

@@ -38,6 +38,8 @@ def checked(method):
         for name, value in {**bound.arguments, **kwargs}.items():
             absent = value is None and getattr(signature.parameters.get(name), "default", "") is None and not (
                 name in SOURCES and name in groups.get("required", ()))
+            if isinstance(value, list | tuple) and name in getattr(self, "TAKES_LISTS", ()) and value:
+                continue
             if not absent and (name in declared or isinstance(value, float)):
                 _check(name, value, declared.get(name, (None,)))
         return method(self, *args, **kwargs)

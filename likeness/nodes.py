@@ -5,7 +5,7 @@ from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 from nodes import KSampler, PreviewImage
 
-from .. import faces, performance
+from .. import caches, faces, performance
 from ..host import server
 from ..host.inputs import checked, reason_against_widgets
 from ..options import DEFAULTS, inputs
@@ -195,12 +195,17 @@ class InstantIDSweep:
         for name in sweep.NEEDED_LINKS:
             if name not in links:
                 raise sweep.SweepError(f"The input {name} has no link. Connect the node that makes it.")
+        # ComfyUI lets go of the pictures of a sweep that has not run, as in an unchanged run
+        shared = caches.identity_key([insightface, image, setting, options, given])
+        kept = {cells.key(*place): picture for place in cells.places
+                if (picture := caches.sweeps.look_up((shared, *place))) is not None}
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
-                                   {name: given[name] for name in sweep.SAMPLER_WIDGETS})
+                                   {name: given[name] for name in sweep.SAMPLER_WIDGETS}, kept)
         optional = {"options": links["options"]} if "options" in links else {}
         made = graph.node(InstantIDSweepResult.__name__, "result", insightface=links["insightface"], setting=setting,
-                          reference=links.get("reference", links["image"]), values=values, seeds=seeds, **optional, **pictures)
+                          reference=links.get("reference", links["image"]), values=values, seeds=seeds, shared=shared,
+                          **optional, **pictures, **kept)
         server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
         return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
 
@@ -254,12 +259,14 @@ class InstantIDSweepResult:
         ProgressBar(len(keys), dynprompt.get_display_node_id(unique_id)).update_absolute(len(keys) - len(missing))
         return missing[:1]
 
-    def collect(self, insightface, reference, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, **pictures):
+    def collect(self, insightface, reference, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, shared=None,
+                **pictures):
         cells = sweep.cells_of(setting, values, seeds)
-        places = [(value, seed) for value in cells.values for seed in cells.seeds]
         if pictures.keys() != set(cells.keys):
             raise sweep.SweepError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
-        made = {place: pictures[cells.key(*place)] for place in places}
+        made = {place: pictures[cells.key(*place)] for place in cells.places}
+        for place, picture in made.items():
+            caches.sweeps.keep((shared, *place), picture)
         every = torch.cat(list(made.values()))
         measured = measure.likeness(insightface, every, reference, small_faces=options.small_faces, of=options.choice)
         numbers = iter(measured.values)

@@ -40,9 +40,14 @@ class Cells(NamedTuple):
     seeds: tuple   # ints
 
     @property
+    def places(self):
+        """(value, seed) of each picture, value by value."""
+        return [(value, seed) for value in self.values for seed in self.seeds]
+
+    @property
     def keys(self):
         """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
-        return [self.key(value, seed) for value in self.values for seed in self.seeds]
+        return [self.key(*place) for place in self.places]
 
     def parts(self, start_at, end_at):
         """For each value the part of the sampling in which InstantID acts: pairs of start_at and end_at."""
@@ -119,8 +124,8 @@ def _seeds(text):
     return tuple(dict.fromkeys(found))
 
 
-def add_cells(graph, cells, links, apply, sampling):
-    """Adds the nodes of all cells to a graph; returns {key of a cell: link to its pictures}.
+def add_cells(graph, cells, links, apply, sampling, kept=()):
+    """Adds the nodes of all cells but those whose keys are `kept` to a graph; returns {key of a cell: link to its pictures}.
 
     graph: ComfyUI's GraphBuilder. links: {input: link} of what all cells share. apply, sampling: the widgets of Apply
     InstantID Advanced and of KSampler. An Apply node serves all seeds of its value.
@@ -128,6 +133,9 @@ def add_cells(graph, cells, links, apply, sampling):
     shared = {name: links[name] for name in APPLY_LINKS if name in links}
     pictures = {}
     for value in cells.values:
+        seeds = [seed for seed in cells.seeds if cells.key(value, seed) not in kept]
+        if not seeds:
+            continue
         name = f"{cells.setting} {label(value)}"
         settings, given = dict(apply), dict(shared)
         if cells.setting == "weight":
@@ -142,7 +150,7 @@ def add_cells(graph, cells, links, apply, sampling):
             reuse = graph.node("InstantIDStepReuse", f"reuse {name}", positive=positive, negative=negative, every=value,
                                most_drift=1.0)
             positive, negative = reuse.out(0), reuse.out(1)
-        for seed in cells.seeds:
+        for seed in seeds:
             key = cells.key(value, seed)
             sampled = graph.node("KSampler", f"sample {key}", model=applied.out(0), positive=positive, negative=negative,
                                  latent_image=links["latent_image"], seed=seed, **sampling)

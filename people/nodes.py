@@ -13,7 +13,7 @@ from ..options import DEFAULTS, inputs
 from . import files
 from .apply import apply_people, apply_person, check_list
 from .blend import METHODS, blend
-from .person import PersonError, check_people, person_of_photos
+from .person import PersonError, check_people, person_of_list, person_of_photos
 from .places import PersonInPicture
 
 CATEGORY = "InstantID/people"
@@ -74,10 +74,13 @@ class InstantIDPerson:
         return {"required": {"insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS},
                 "optional": {"options": inputs.OPTIONS}}
 
+    TAKES_LISTS = ("image",)
+
     @checked
     @performance.staged("person")
     def make(self, insightface, image, options=DEFAULTS):
-        return _shown(person_of_photos(insightface, image, options.choice, options.require_all, options.small_faces))
+        make = person_of_list if isinstance(image, list | tuple) else person_of_photos
+        return _shown(make(insightface, image, options.choice, options.require_all, options.small_faces))
 
 
 class InstantIDSavePerson:

@@ -71,6 +71,18 @@ def person_of_photos(analysis, images, choice=faces.LARGEST, require_all=False, 
                   size.repeat(len(found), 1), name, sha256, torch.stack([_crop(*one) for one in found]))
 
 
+def person_of_list(analysis, batches, choice=faces.LARGEST, require_all=False, small_faces=False):
+    """Returns the person of a list of IMAGEs, whose sizes may differ. Arguments and errors as of `person_of_photos`."""
+    looked_at = [faces.Photos(analysis, images, small_faces) for images in batches]
+    shown = [photos.images for photos in looked_at if require_all or any(photos.found)] or batches
+    people = [person_of_photos(analysis, images, choice, require_all, small_faces) for images in shown]
+    for photos in looked_at:
+        if not any(photos.found):
+            photos.report_missing([None] * len(photos.images))
+    return people[0]._replace(**{name: torch.cat([getattr(person, name) for person in people])
+                                 for name in ("embeddings", "points", "sizes", "crops")})
+
+
 def _crop(picture, points):
     from insightface.utils import face_align
     return torch.from_numpy(face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy())

@@ -11,6 +11,7 @@ import folder_paths
 import pytest
 import torch
 from conftest import CHECKOUT
+from instantid_swift.faces import NoFaceError
 from instantid_swift.keypoints import KeypointFace, Keypoints
 from instantid_swift.options import Options
 from instantid_swift.people.person import PersonError
@@ -100,6 +101,20 @@ def test_keypoints_replace_the_photos(nodes, world):
         return latents(apply_people(nodes, world, people_of(nodes, {"person": person, "keypoints": keypoints})))
     assert torch.equal(with_keypoints(own), with_keypoints(None))
     assert not torch.equal(with_keypoints(moved), with_keypoints(None))
+
+
+@pytest.mark.newest
+def test_a_list_of_photos_of_different_sizes_makes_a_person(nodes, world):
+    """A photo without a face is left out."""
+    small = torch.nn.functional.interpolate(fx.portrait("b").movedim(-1, 1), size=(256, 256), mode="bilinear").movedim(1, -1)
+    photos = [fx.portrait("a"), torch.zeros(1, 64, 80, 3), small]
+    person = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=photos)["result"][0]
+    alone = [cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=photo)["result"][0]
+             for photo in photos[::2]]
+    assert person.sizes.tolist() == [[320, 320], [256, 256]] and person.photos == 2
+    assert torch.equal(person.embeddings, torch.cat([one.embeddings for one in alone]))
+    with pytest.raises(NoFaceError):
+        cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=[photos[1]])
 
 
 def test_a_person_knows_its_photos(nodes, world, face_root):

@@ -13,6 +13,6 @@ def test_the_node_shows_the_caches_and_clears_them():
     anything, report = InstantIDCache().manage(clear=False, anything=thing)["result"]
     assert anything is thing
     assert [line.split()[:2] for line in report.splitlines()[1:]] == [
-        ["adapters", "0"], ["analyses", "0"], ["pictures", "1"], ["identities", "0"]]
+        ["adapters", "0"], ["analyses", "0"], ["pictures", "1"], ["identities", "0"], ["sweeps", "0"]]
     InstantIDCache().manage(clear=True)
     assert caches.pictures.look_up("key") is None
