@@ -5,11 +5,9 @@ import { api } from "../../../scripts/api.js"
 import { ComfyWidgets } from "../../../scripts/widgets.js"
 
 const SAID = "InstantID: "                      // how host/server.py begins the texts that it shows on nodes
-const TEXT_ON_NODE = "$$node-text-preview"      // the editor's widget for them
-const TEXT_MARGINS = [52, 40]                   // pixels around such a text, across and down
-const HIGHEST_TEXT = 230
-const plain = new WeakMap()                     // nodes with a text of ours: their sizes without it
-const savedPlain = new WeakSet()                // nodes that are saved in those sizes
+const EDITORS_TEXT = "$$node-text-preview"      // the editor's widget for them
+const TEXT = "instantid_text"                   // ours
+const plain = new WeakMap()                     // nodes that have run: their sizes without a text
 const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
     "InstantIDSweep"]
 
@@ -32,46 +30,52 @@ function nodeOf(id) {
     return node
 }
 
-const textOn = (node) => node?.widgets?.find((widget) => widget.name === TEXT_ON_NODE && String(widget.value).startsWith(SAID))
+// The editor cuts a text off, shows none in some subgraphs, and later versions take it off at the end of a run: ours has a widget
+// of its own. The node grows to it, and is saved in its plain size.
+function showSaid(node, text) {
+    if (!node || !text.startsWith(SAID)) return
+    const shown = node.widgets?.find(({ name }) => name === EDITORS_TEXT)
+    if (shown) node.removeWidget(shown)
+    if (!plain.has(node)) forgetText(node)      // the page was opened while the node ran
+    let widget = node.widgets?.find(({ name }) => name === TEXT)
+    if (!widget) {
+        const box = document.createElement("div")
+        Object.assign(box.style, { fontSize: "12px", lineHeight: "16px", whiteSpace: "pre-wrap", overflowWrap: "anywhere",
+            padding: "2px 6px", boxSizing: "border-box", overflow: "auto" })
+        widget = node.addDOMWidget(TEXT, "instantid_text", box, { serialize: false, hideOnZoom: false,
+            getValue: () => box.textContent, getMinHeight: () => heightOf(box, node.size[0]) })
+        widget.serialize = false
+    }
+    widget.element.textContent = text
+    node.setSize([plain.get(node)[0], Math.max(plain.get(node)[1], node.computeSize()[1])])
+}
 
-// Pixels that a text takes in the width of a node.
-function heightOf(text, width) {
-    const box = document.createElement("div")
-    Object.assign(box.style, { position: "absolute", visibility: "hidden", width: `${width - TEXT_MARGINS[0]}px`,
-        fontSize: "12px", lineHeight: "16px", whiteSpace: "pre-wrap", wordBreak: "break-all" })
-    box.textContent = text
-    document.body.append(box)
-    const height = box.offsetHeight + TEXT_MARGINS[1]
-    box.remove()
+// Pixels that a text takes in the width of a node, with a margin.
+function heightOf(box, width) {
+    const copy = box.cloneNode(true)
+    Object.assign(copy.style, { position: "absolute", visibility: "hidden", width: `${width - 50}px`, height: "auto" })
+    document.body.append(copy)
+    const height = copy.offsetHeight + 24
+    copy.remove()
     return height
 }
 
-// The editor shows three lines of a text, or up to HIGHEST_TEXT. The node grows to ours, and is saved in its plain size.
-function makeRoom(node) {
-    const widget = textOn(node)
-    if (!widget) return
-    if (!plain.has(node)) plain.set(node, [...node.size])
-    if (!savedPlain.has(node)) {
-        savedPlain.add(node)
+// A node that runs again may have no more reason for its text.
+function forgetText(node) {
+    if (!node) return
+    const widget = node.widgets?.find(({ name }) => name === TEXT)
+    if (widget) {
+        node.removeWidget(widget)
+        node.setSize(plain.get(node))
+    }
+    if (!plain.has(node)) {
         const { onSerialize } = node
         node.onSerialize = function (saved) {
             onSerialize?.apply(this, arguments)
-            if (plain.has(this)) saved.size = [...plain.get(this)]
+            if (this.widgets?.some(({ name }) => name === TEXT)) saved.size = [...plain.get(this)]
         }
     }
-    const text = String(widget.value)
-    let width = node.size[0]
-    while (heightOf(text, width) > HIGHEST_TEXT) width += 40
-    widget.options.getMinHeight = () => heightOf(text, width)
-    node.setSize([width, Math.max(node.size[1], node.computeSize()[1])])
-}
-
-// The editor keeps a text until the node says something else. Of a node that runs again, ours has to go.
-function forgetText(node) {
-    const widget = textOn(node)
-    if (widget) node.removeWidget(widget)
-    if (plain.has(node)) node.setSize(plain.get(node))
-    plain.delete(node)
+    plain.set(node, [...node.size])
 }
 
 // Shows the text of a node's result on the node, in letters of one width, so that columns stand below each other.
@@ -97,7 +101,7 @@ app.registerExtension({
     setup() {
         api.addEventListener("executing", ({ detail: id }) => forgetText(nodeOf(id)))
         // after the editor, which shows the text, has had the event too
-        api.addEventListener("progress_text", ({ detail: { nodeId } }) => queueMicrotask(() => makeRoom(nodeOf(nodeId))))
+        api.addEventListener("progress_text", ({ detail: { nodeId, text } }) => queueMicrotask(() => showSaid(nodeOf(nodeId), text)))
         return warnOfTwins()
     },
     beforeRegisterNodeDef(nodeType, { name }) {

@@ -20,30 +20,28 @@ SOCKET_ROW = 20         # pixels, on both canvases
 TITLE = 30
 ORIGINAL = "Original"   # before an id: a stand-in for the original's node, which is ours without the socket `options`
 
-# Registers the stand-ins, and gives the heights of each node and of its stand-in, in pixels of a canvas at its full size.
+# Gives the heights of each node and of its stand-in, in pixels of a canvas at its full size.
 HEIGHTS = """async ([ids, prefix, drawn]) => {
-    const known = await (await fetch("/object_info")).json()
-    for (const id of ids) {
-        const original = structuredClone(known[id])
-        delete original.input.optional?.options
-        original.input_order.optional = original.input_order.optional?.filter((name) => name !== "options")
-        await app.registerNodeDef(prefix + id, {...original, name: prefix + id})
-    }
     app.graph.clear()
-    const nodes = ids.flatMap((id) => [id, prefix + id]).map((id, place) => {
+    const nodes = ids.flatMap((id) => [["", id], [prefix, id]]).map(([kind, id], place) => {
         const node = LiteGraph.createNode(id)
+        if (kind && node.findInputSlot("options") >= 0) {
+            node.removeInput(node.findInputSlot("options"))
+            node.setSize(node.computeSize())
+        }
         node.pos = [350 * (place % 4), 600 * Math.floor(place / 4)]
         app.graph.add(node)
+        node.title = kind + id
         return node
     })
-    if (!drawn) return Object.fromEntries(nodes.map((node) => [node.type, node.computeSize()[1]]))
+    if (!drawn) return Object.fromEntries(nodes.map((node) => [node.title, node.computeSize()[1]]))
     app.canvas.ds.scale = 0.2       // so that all are on the screen; offsets do not depend on it
     app.canvas.ds.offset = [50, 50]
     app.canvas.setDirty(true, true)
     const element = (node) => document.querySelector(`[data-node-id="${node.id}"]`)
     while (!nodes.every((node) => element(node)?.offsetHeight > 50)) await new Promise(requestAnimationFrame)
     for (let frame = 0; frame < 20; frame++) await new Promise(requestAnimationFrame)
-    return Object.fromEntries(nodes.map((node) => [node.type, element(node).offsetHeight]))
+    return Object.fromEntries(nodes.map((node) => [node.title, element(node).offsetHeight]))
 }"""
 
 # The boxes of a workflow's nodes with their titles, [x, y, width, height].
@@ -60,7 +58,7 @@ TEXTS = """() => {
     const widget = (type, name) => app.graph.nodes.find((node) => node.type === type)?.widgets
         ?.find((widget) => widget.name === name)?.value
     const table = widget("InstantIDPerformanceReport", "report_text")
-    return table && {table, said: widget("ApplyInstantID", "$$node-text-preview") ?? ""}
+    return table && {table, said: widget("ApplyInstantID", "instantid_text") ?? ""}
 }"""
 CONNECT_THE_PHOTO = """async () => {
     const node = (type) => app.graph.nodes.find((node) => node.type === type)
@@ -111,8 +109,7 @@ def test_nothing_of_ours_covers_what_was_free(client, editor, name):
 
 
 def test_heights_in_nodes_2(client, editor):
-    # without the line that names the pack, which stand-ins do not have
-    editor.open(client, **{"Comfy.VueNodes.Enabled": True, "Comfy.NodeBadge.NodeSourceBadgeMode": "None"})
+    editor.open(client, **{"Comfy.VueNodes.Enabled": True})
     heights = editor.evaluate(HEIGHTS, [SEVEN, ORIGINAL, True])
     for name in SEVEN:
         assert heights[name] <= heights[ORIGINAL + name] + SOCKET_ROW, name
