@@ -90,29 +90,6 @@ class DemoNumberFaces:
         return {"ui": {"faces": [len(boxes)]}, "result": (drawn,)}
 
 
-class AnyType(str):
-    """A type that ComfyUI's check takes for every other."""
-
-    def __ne__(self, other):
-        return False
-
-
-class DemoTextToChoice:
-    """Brings a text to a widget with choices, as switches and other packs do."""
-
-    CATEGORY = "InstantID/demo"
-    DESCRIPTION = "A text that can be connected to any input."
-    RETURN_TYPES = (AnyType("*"),)
-    FUNCTION = "give"
-
-    @classmethod
-    def INPUT_TYPES(cls):
-        return {"required": {"text": ("STRING", {"default": ""})}}
-
-    def give(self, text):
-        return (text,)
-
-
 @PromptServer.instance.routes.get("/instantid_swift/caches")
 async def caches(request):
     """What the pack keeps: its caches.statistics(), found through a class that the pack registered."""
@@ -122,8 +99,7 @@ async def caches(request):
 
 
 NODE_CLASS_MAPPINGS = {"InstantIDDemoCheckpoint": DemoCheckpoint, "InstantIDDemoControlNet": DemoControlNet,
-                       "InstantIDDemoNumberFaces": DemoNumberFaces, "InstantIDDemoTextToChoice": DemoTextToChoice}
+                       "InstantIDDemoNumberFaces": DemoNumberFaces}
 NODE_DISPLAY_NAME_MAPPINGS = {"InstantIDDemoCheckpoint": "Demo: miniature SDXL",
                               "InstantIDDemoControlNet": "Demo: miniature IdentityNet",
-                              "InstantIDDemoNumberFaces": "Demo: number the faces",
-                              "InstantIDDemoTextToChoice": "Demo: text to choice"}
+                              "InstantIDDemoNumberFaces": "Demo: number the faces"}

@@ -39,6 +39,7 @@ def test_every_move_is_played(runs):
     assert "apply" not in runs["another workflow"].seconds
 
 
+@pytest.mark.newest
 def test_widgets_that_are_links_do_not_run_the_workflow_again(client, photo):
     """An exception in IS_CHANGED, which gets None for a link, counts as a change: everything ran again."""
     person = {"analysis": node("InstantIDFaceAnalysis", provider="CPU"), "photo": node("LoadImage", image=photo),
@@ -49,7 +50,7 @@ def test_widgets_that_are_links_do_not_run_the_workflow_again(client, photo):
     for name, inputs, kind, file in (("adapter", "instantid_file", "InstantIDModelLoader", miniature.ADAPTER),
                                      ("loaded", "person", "InstantIDLoadPerson", "linked.safetensors"),
                                      ("analysis", "provider", "InstantIDFaceAnalysis", "CPU")):
-        linked[f"{name} name"] = node("InstantIDDemoTextToChoice", text=file)
+        linked[f"{name} name"] = node("ComfySwitchNode", switch=True, on_true=file, on_false="")
         linked[name] = node(kind, **{inputs: [f"{name} name", 0]})
     linked["shown"] = node("PreviewAny", source=["loaded", 0])
     client.queue(linked)

@@ -58,22 +58,6 @@ def test_a_moved_slider_costs_no_second_look_at_the_photo(client, workflow):
 
 
 @pytest.mark.newest
-def test_file_names_from_another_node_cost_nothing_when_queued_again(client, workflow, photo):
-    """IS_CHANGED raised for a name that is not known yet, and adapter, Apply and sampling ran at every queueing."""
-    client.queue({"faces": node("InstantIDFaceAnalysis", provider="CPU"), "photo": node("LoadImage", image=photo),
-                  "person": node("InstantIDPerson", insightface=["faces", 0], image=["photo", 0]),
-                  "save": node("InstantIDSavePerson", person=["person", 0], name="linked", keep_crops=True,
-                               if_exists="replace")})
-    linked = {**workflow, "name": node("ComfySwitchNode", switch=True, on_true=miniature.ADAPTER, on_false=""),
-              "person_name": node("ComfySwitchNode", switch=True, on_true="linked.safetensors", on_false=""),
-              "person": node("InstantIDLoadPerson", person=["person_name", 0]),
-              "copy": node("InstantIDSavePerson", person=["person", 0], name="copy", keep_crops=True, if_exists="replace")}
-    linked = changed(linked, "adapter", instantid_file=["name", 0])
-    client.queue(linked)
-    assert not client.queue(linked).seconds
-
-
-@pytest.mark.newest
 def test_two_people_with_the_split_nodes(client, workflow):
     """All the other nodes in one workflow: keypoints, patch, ControlNet, Advanced."""
     split = {
