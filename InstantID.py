@@ -60,7 +60,7 @@ def _identity(instantid, insightface, image, model, noise, combine_embeds, optio
     return identity_of(instantid, model, references, noise, combine_embeds, options.each_latent)
 
 
-def _patched(model, identity, weight, start_at, end_at, mask, factors, options):
+def _patched(model, identity, weight, start_at, end_at, mask, factors):
     mask = None if mask is None else LatentMask(mask)
     return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors)
 
@@ -213,8 +213,7 @@ class ApplyInstantID:
                 raise
             server.tell(f"Bypassed: this node changes nothing. {error}")
             return model, positive, negative
-        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors,
-                           options)
+        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors)
         hint = _keypoint_hint(insightface, image, image_kps, options)
         positive, negative = apply_identity_net(
             positive, negative, control_net, hint, *identity.tokens(instantid.device),
@@ -280,7 +279,7 @@ class InstantIDAttentionPatch:
             return model, None
         if weight != 0:
             inputs.say_what_mask_hides(mask)
-            model = _patched(model, identity, weight, start_at, end_at, mask, factors, options)
+            model = _patched(model, identity, weight, start_at, end_at, mask, factors)
         cond, uncond = identity.tokens(instantid.device)
         return model, {"cond": cond, "uncond": uncond, **({"each_latent": True} if options.each_latent else {})}
 

@@ -79,36 +79,12 @@ def tell(text, level=logging.WARNING):
 
 
 def running_prompt():
-    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server.
-
-    The first call for a prompt also undoes the settings of nodes that the prompt does not have (`when_missing`).
-    """
+    """Returns (id, {node id: node}) of the prompt that ComfyUI is running; (None, None) if none is, or without its server."""
     queue = getattr(instance(), "prompt_queue", None)
     running = queue.get_current_queue_volatile()[0] if queue is not None else ()
     if not running:
         return None, None
-    prompt_id, prompt = running[0][1:3]
-    _undo_settings_of_missing_nodes(prompt_id, prompt)
-    return prompt_id, prompt
-
-
-_undo = {}             # class type of a node: function that undoes what the node has set for the whole process
-_looked_at = [None]    # id of the last prompt whose nodes were looked at
-
-
-def when_missing(class_type, undo):
-    """Registers a function without arguments, which is called for each prompt that has no node of a class type. It is called
-    when the pack's first stage in the prompt begins, and so before anything is computed."""
-    _undo[class_type] = undo
-
-
-def _undo_settings_of_missing_nodes(prompt_id, prompt):
-    if prompt_id != _looked_at[0]:
-        _looked_at[0] = prompt_id
-        present = {node.get("class_type") for node in prompt.values()}
-        for class_type, undo in _undo.items():
-            if class_type not in present:
-                undo()
+    return running[0][1:3]
 
 
 def pack_of(thing):

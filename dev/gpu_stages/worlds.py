@@ -1,6 +1,5 @@
 """What stages share: their settings, the report that they write, models with random weights, ways to sample them."""
 
-import contextlib
 import dataclasses
 import gc
 import importlib
@@ -8,7 +7,6 @@ import json
 import logging
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 from . import DYNAMIC, absent
 
@@ -152,16 +150,6 @@ class World:
         positive, negative = positive or self.texts[0][0], negative or self.texts[0][1]
         return fx.sample(model, positive, negative, size=cells or self.cells(), **sampling).cpu()
 
-    def with_lora(self, seed=1):
-        """A clone of the model, a few of its weights patched as by a LoRA."""
-        import torch
-        generator, model = torch.Generator().manual_seed(seed), self.model.clone()
-        weights = model.model_state_dict()
-        names = [name for name in weights if name.endswith("attn1.to_q.weight")][::20]
-        model.add_patches({name: ("diff", (0.01 * torch.randn(weights[name].shape, generator=generator),)) for name in names},
-                          1.0)
-        return model
-
 
 def adapter(settings, size):
     """An adapter with random weights; its file is made once for all stages."""
@@ -197,20 +185,3 @@ def forget():
     gc.collect()
     comfy.model_management.soft_empty_cache()
     return torch.cuda.memory_allocated() if torch.cuda.is_available() else 0
-
-
-@contextlib.contextmanager
-def reasons():
-    """A namespace whose `said` is a list of what the pack logs while the context lasts."""
-    heard = SimpleNamespace(said=[])
-    handler = logging.Handler()
-    handler.emit = lambda record: heard.said.append(record.getMessage())
-    logger = logging.getLogger("instantid_swift")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield heard
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)

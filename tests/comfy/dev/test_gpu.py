@@ -35,7 +35,7 @@ def begun(tmp_path_factory):
 def test_without_time_nothing_is_lost_and_nothing_is_claimed(begun):
     code, said, content = begun
     assert code == 2 and not content["complete"] and "Call the command again" in said
-    assert {row["holds"] for row in content["verdict"]} == {None} and len(content["verdict"]) == 12
+    assert {row["holds"] for row in content["verdict"]} == {None} and len(content["verdict"]) == 7
 
 
 def test_it_goes_on_with_what_is_missing(begun, tmp_path):
@@ -93,7 +93,7 @@ def test_ended_half_way_it_goes_on(tmp_path):
 def test_every_stage_on_the_miniature(tmp_path):
     code, said, content = run(tmp_path / "found.json", "--minutes", "30")
     assert code == 0 and content["complete"], said
-    assert len(content["stages"]) == 12
+    assert len(content["stages"]) == 7
 
 
 @pytest.mark.long
