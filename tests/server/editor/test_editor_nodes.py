@@ -67,7 +67,7 @@ CONNECT_THE_PHOTO = """async () => {
     node("LoadImage").connect(0, apply, apply.findInputSlot("image"))
     await app.queuePrompt(0)
 }"""
-TOAST = """() => [...document.querySelectorAll(".p-toast-message")].map((toast) => toast.innerText)
+TOAST = """() => [...document.querySelectorAll(".p-toast-message, [data-testid='toast']")].map((toast) => toast.innerText)
     .find((text) => text.includes("InstantID Swift"))"""
 SHOW_HELP = """async (id) => {
     app.graph.clear()
