@@ -30,7 +30,8 @@ class Editor {
         Object.assign(this.element.style, { display: "flex", flexDirection: "column", gap: "4px", width: "100%" })
         this.canvas = document.createElement("canvas")
         this.canvas.tabIndex = 0
-        this.canvas.type = "textarea"       // ComfyUI leaves Ctrl+Z and Ctrl+Y to what has a history of its own
+        this.canvas.type = "textarea"       // ComfyUI leaves Ctrl+Z and Ctrl+Y to what has a history of its own,
+        this.canvas.contentEditable = "true"        // which later versions know by this
         this.canvas.setAttribute("role", "application")
         this.canvas.setAttribute("aria-label", HELP)
         this.canvas.title = HELP
