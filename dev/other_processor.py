@@ -7,8 +7,10 @@ import shutil
 
 import environment
 
-VARIABLES = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem"}
 ROOT = environment.ROOT / "other_processor"
+# torch.compile's cache of this processor holds code that the other one cannot compile
+VARIABLES = {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "OPENBLAS_CORETYPE": "Nehalem",
+             "TORCHINDUCTOR_CACHE_DIR": str(ROOT / "inductor")}
 EMBEDDER = "w600k_mbf.onnx"
 LAST_LAYER = "features.weight"      # the scale of each of an embedding's 512 numbers
 NOISE = 1e-3
