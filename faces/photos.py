@@ -87,11 +87,10 @@ class Photos:
     def analysed(self):
         """An AnalysedPicture of each photo. Those not seen before go through the detector together, equal ones once."""
         keys = [(caches.tensor_key(image), *self._settings) for image in self.images]
-        known = {key: caches.pictures.look_up(key) for key in keys}
-        new = [index for index, key in enumerate(keys) if known[key] is None and keys.index(key) == index]
-        if new:
-            with performance.stage("detect"):
-                found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds)
+        with performance.stage("detect", caches.pictures.name):
+            known = {key: caches.pictures.look_up(key) for key in keys}
+            new = [index for index, key in enumerate(keys) if known[key] is None and keys.index(key) == index]
+            found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds)
             for index, faces in zip(new, found, strict=True):
                 known[keys[index]] = AnalysedPicture(faces, {})
                 caches.pictures.keep(keys[index], known[keys[index]])
@@ -167,8 +166,10 @@ class Photos:
     def embedding(self, index, face, choice):
         """The embedding of the chosen face of one photo: float32 [512], kept with the photo."""
         kept = self.analysed[index].embeddings
-        if choice not in kept:
-            kept[choice] = self.embed(index, face)
+        with performance.stage("embed"):
+            performance.cache_result("embed", choice in kept)
+            if choice not in kept:
+                kept[choice] = self.embed(index, face)
         return kept[choice]
 
     def embed(self, index, face):
@@ -184,8 +185,7 @@ class Photos:
             raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
                                  "Analysis.")
         throw_if_interrupted()
-        with performance.stage("embed"):
-            vector = self.recognition.get_feat([face_align.norm_crop(self.pictures[index], face.points, side)])[0]
+        vector = self.recognition.get_feat([face_align.norm_crop(self.pictures[index], face.points, side)])[0]
         if vector.shape != (EMBEDDING_WIDTH,) or not np.isfinite(vector).all():
             raise FaceModelError(f"The embedder gives {list(vector.shape)} numbers for a face, or some that are not "
                                  f"finite; InstantID needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")

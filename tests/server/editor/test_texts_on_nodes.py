@@ -61,7 +61,7 @@ def workflow(blank):
         "photo": node("LoadImage", image=blank),
         "prompt": node("CLIPTextEncode", clip=["checkpoint", 1], text="a portrait"),
         "options": node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass", small_faces=False,
-                        blocks="as original", block_weights="", attention="exact"),
+                        blocks="as original", block_weights=""),
         "apply": node("ApplyInstantID", instantid=["adapter", 0], insightface=["analysis", 0], control_net=["net", 0],
                       image=["photo", 0], model=["checkpoint", 0], positive=["prompt", 0], negative=["prompt", 0], weight=0.8,
                       start_at=0.0, end_at=0.5, options=["options", 0]),
