@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from chromium import ON_EVERY_EDITOR
 
-pytestmark = ON_EVERY_EDITOR
+pytestmark = pytest.mark.newest
 
 ADD_NODE = """async () => {
     app.graph.clear()
