@@ -10,7 +10,8 @@
 
 Adapters and networks are in use as long as ComfyUI's cache of node outputs holds them. All of it lies in the computer's own
 memory: nothing here holds memory of the GPU. Keys are content, never an address or a name: memory is reused, and files are
-replaced. Nothing is kept that its user may change: arrays are read-only, tensors are copied when they are handed out.
+replaced. Only a sweep is known by the objects that it is given, as long as they live. Nothing is kept that its user may change:
+arrays are read-only, tensors are copied when they are handed out.
 """
 
 import itertools
@@ -32,11 +33,10 @@ MIB = 1 << 20
 class Cache:
     """Values by key, with hits and misses counted. Server threads may clear it while a prompt uses it."""
 
-    def __init__(self, name, stage, size, budget=None, gpu=False):
-        """name: its own. stage: what making a value is called in performance reports. size: a function of a value to its bytes.
-        budget: bytes of the values kept, least recently used go first; None keeps them for as long as somebody else does.
-        gpu: values are made on the GPU."""
-        self.name, self._stage, self._size, self._budget, self._gpu = name, stage, size, budget, gpu
+    def __init__(self, name, size, budget=None):
+        """name: its own. size: a function of a value to its bytes. budget: bytes of the values kept, least recently used go
+        first; None keeps them for as long as somebody else does."""
+        self.name, self._size, self._budget = name, size, budget
         self._hits = self._misses = 0
         self.clear()
 
@@ -58,9 +58,12 @@ class Cache:
         if self._budget is None or self._size(value) <= self._budget:
             self._entries[key] = value
 
-    def get_or_make(self, key, make):
-        """Returns the value of a key, or make()'s, which is kept."""
-        with performance.stage(self._stage, self.name, self._gpu):
+    def get_or_make(self, key, make, stage, gpu=False):
+        """Returns the value of a key, or make()'s, which is kept.
+
+        stage: what this is called in performance reports. gpu: the value is made on the GPU.
+        """
+        with performance.stage(stage, self.name, gpu):
             value = self.look_up(key)
             if value is None:
                 value = make()
@@ -97,12 +100,12 @@ class RecentCache:
 
 BYTES_OF_A_PICTURE = 4096  # of its faces and an embedding, about
 
-adapters = Cache("adapters", "load adapter", lambda adapter: adapter.bytes)
-analyses = Cache("analyses", "load face networks", lambda analysis: analysis.bytes)
+adapters = Cache("adapters", lambda adapter: adapter.bytes)
+analyses = Cache("analyses", lambda analysis: analysis.bytes)
 # small entries that stay among the sampler's blocks keep its memory from being given back
-pictures = Cache("pictures", "find faces", lambda picture: BYTES_OF_A_PICTURE, 500 * BYTES_OF_A_PICTURE)
-sweeps = Cache("sweeps", "sweep", lambda pictures: pictures.nbytes, 512 * MIB)
-identities = Cache("identities", "project", lambda identity: identity.bytes, 128 * MIB, gpu=True)
+pictures = Cache("pictures", lambda picture: BYTES_OF_A_PICTURE, 500 * BYTES_OF_A_PICTURE)
+sweeps = Cache("sweeps", lambda pictures: pictures.nbytes, 512 * MIB)
+identities = Cache("identities", lambda identity: identity.bytes, 128 * MIB)
 ALL = (adapters, analyses, pictures, identities, sweeps)
 
 

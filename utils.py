@@ -14,8 +14,6 @@ STICK_DIMMING = 0.6
 POINT_RADIUS = 10
 LONGEST_SIDE = 32766  # pixels: OpenCV's warping counts them in 16 bits
 THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a hint to the latent's shape
-
-
 LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
 MAKE_A_BATCH = ("Join the pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
                 "InstantID Person, which takes a list.")

@@ -97,11 +97,8 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
         hint, context: during a run the same objects wherever their content is the same.
         """
-        forward = super().forward if self.people is None else self._forward_of_people
-        return forward(x, hint, timesteps, context, **others)
-
-    def _forward_of_people(self, x, hint, timesteps, context, **others):
-        """context: the tokens of all people, one after the other."""
+        if self.people is None:
+            return super().forward(x, hint, timesteps, context, **others)
         shares = self.shares(context, *x.shape[2:])
         residuals = super().forward(x, hint, timesteps, PeopleContext(context, shares), **others)
         return self.people.scaled(residuals, shares, timesteps)

@@ -5,8 +5,7 @@ FILE when it has ended, the most important first. Called again with the same FIL
 stands a table: what must hold, and what was found. The exit code is 0 where all was run and holds, 1 where something does
 not hold, 2 where something is left to run.
 
---device cpu runs every stage on a miniature, with a few of its cases: it shows
-that the command works.
+--device cpu runs every stage on a miniature, with a few of its cases: it shows that the command works.
 --bundle FOLDER makes a folder of less than 45 MB for a machine without a network: python FOLDER/dev/gpu.py --output FILE
 """
 

@@ -24,7 +24,7 @@ def open_face_analysis(roots, provider):
     import_packages()
     paths = find_networks(roots)
     key = (provider, *map(caches.file_key, paths.values()))
-    return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key))
+    return caches.analyses.get_or_make(key, lambda: FaceAnalysis(paths, provider, key), "load face networks")
 
 
 def find_embedder(analysis):

@@ -144,7 +144,8 @@ class InstantIDAdapter:
         """Embeddings [N, 1, 512] to an Identity, computed in dtype on ComfyUI's device; kept by content."""
         device = self.device
         key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), device, dtype)
-        return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)))
+        return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)),
+                                             "project", gpu=True)
 
 
 def usable_adapter(instantid):
@@ -157,6 +158,6 @@ def usable_adapter(instantid):
 
 
 def load_adapter(path):
-    """Returns the adapter in a file; the same object as long as it is kept or in use and the file has not changed."""
+    """Returns the adapter in a file; the same object as long as it is in use and the file has not changed."""
     key = caches.file_key(path)
-    return caches.adapters.get_or_make(key, lambda: InstantIDAdapter(path, key))
+    return caches.adapters.get_or_make(key, lambda: InstantIDAdapter(path, key), "load adapter")

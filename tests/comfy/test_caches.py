@@ -164,7 +164,7 @@ def test_no_more_identities_than_the_budget_holds(world, monkeypatch):
     def identity(number):
         return world.instantid.identity(torch.full((1, 1, 512), float(number)), torch.zeros(1, 1, 512), torch.float32)
 
-    small = caches.Cache("identities", "project", lambda identity: identity.bytes, 5 * identity(0).bytes)
+    small = caches.Cache("identities", lambda identity: identity.bytes, 5 * identity(0).bytes)
     monkeypatch.setattr(caches, "identities", small)
     before = sum(isinstance(thing, Identity) for thing in gc.get_objects())
     for number in range(14):

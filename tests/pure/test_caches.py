@@ -12,13 +12,13 @@ from instantid_swift.caches import Cache
 
 def bounded(budget=30, size=10):
     """A cache whose entries all have the same size."""
-    return Cache("things", "make", lambda value: size, budget)
+    return Cache("things", lambda value: size, budget)
 
 
 def test_computed_once():
     cache, made = bounded(), []
     for _ in range(3):
-        assert cache.get_or_make("key", lambda: made.append(1) or "value") == "value"
+        assert cache.get_or_make("key", lambda: made.append(1) or "value", "make") == "value"
     assert len(made) == 1 and cache.statistics() == {"entries": 1, "bytes": 10, "hits": 2, "misses": 1}
 
 
@@ -26,7 +26,7 @@ def keys_kept(cache, keys):
     """Those of the keys that need not be made."""
     made = []
     for key in keys:
-        cache.get_or_make(key, lambda key=key: made.append(key) or 0)
+        cache.get_or_make(key, lambda key=key: made.append(key) or 0, "make")
     return [key for key in keys if key not in made]
 
 
@@ -39,15 +39,15 @@ def test_the_least_recently_used_goes_first():
 
 def test_what_is_larger_than_the_budget_passes_through():
     cache = bounded(size=31)
-    assert cache.get_or_make("key", lambda: "value") == "value"
+    assert cache.get_or_make("key", lambda: "value", "make") == "value"
     assert cache.statistics()["entries"] == 0
 
 
 def test_an_exception_leaves_nothing_behind():
     cache = bounded()
     with pytest.raises(ZeroDivisionError):
-        cache.get_or_make("key", lambda: 1 / 0)
-    assert cache.get_or_make("key", lambda: "value") == "value"
+        cache.get_or_make("key", lambda: 1 / 0, "make")
+    assert cache.get_or_make("key", lambda: "value", "make") == "value"
 
 
 class Thing:
@@ -56,8 +56,8 @@ class Thing:
 
 def test_without_a_budget_a_value_is_kept_while_somebody_has_it():
     cache = bounded(budget=None)
-    thing = cache.get_or_make("key", Thing)
-    assert cache.get_or_make("key", Thing) is thing
+    thing = cache.get_or_make("key", Thing, "make")
+    assert cache.get_or_make("key", Thing, "make") is thing
     del thing
     gc.collect()
     assert cache.statistics()["entries"] == 0
