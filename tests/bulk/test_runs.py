@@ -32,7 +32,7 @@ def pixels(content):
 @pytest.mark.parametrize("prompts, seeds, compared", [(1, 2, 2), pytest.param(5, 4, 60, marks=pytest.mark.long)])
 def test_a_run_over_two_servers(fresh, campaign, prompts, seeds, compared):
     jobs = 3 * prompts * seeds
-    before = [(computed(server), misses(server, "faces"), misses(server, "identities")) for server in fresh]
+    before = [(computed(server), misses(server, "pictures"), misses(server, "identities")) for server in fresh]
     found = campaign([url_of(server) for server in fresh], prompts=prompts, seeds=seeds)
     code, said = found.run()
     assert code == 0, said
@@ -42,7 +42,7 @@ def test_a_run_over_two_servers(fresh, campaign, prompts, seeds, compared):
     done = found.events("done")
     assert len({line["id"] for line in done}) == len(done) == jobs
     assert {path.stem for path in found.pictures} == {line["id"] for line in done}
-    after = [(computed(server), misses(server, "faces"), misses(server, "identities")) for server in fresh]
+    after = [(computed(server), misses(server, "pictures"), misses(server, "identities")) for server in fresh]
     assert sum(a[0] - b[0] for a, b in zip(after, before, strict=True)) == jobs
     assert all(line["id"] == str(uuid.UUID(line["id"])) and uuid.UUID(line["id"]).version == 5 for line in done)
 
