@@ -12,22 +12,27 @@ import torch
 import xxhash
 
 from . import performance
-from .identity.attention import attention_dtype, is_compiled, own_attention
 from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
-from .identity.masks import with_a_mask_for_each_latent
-from .identity.terms import ForeignTerm, IdentityTerm, SamplingCache, UNetCall, Window, rows_of_enlarged
+from .identity.masks import LatentMask, with_a_mask_for_each_latent
+from .identity.terms import (
+    ForeignTerm,
+    IdentityTerm,
+    SamplingCache,
+    UNetCall,
+    Window,
+    attention_dtype,
+    is_compiled,
+    own_attention,
+    rows_of_enlarged,
+)
 from .resampler import CONTEXT_WIDTH
+from .utils import InstantIDError
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
 SAMPLING_CACHE_KEY = f"{KEY}_sampling_cache"  # in a sampler's options: what its UNet calls share
 POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
-
-
-class ModelError(ValueError):
-    """The model is not one that this adapter works with; the message says what was found."""
-    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def check_model(model, widths):
@@ -52,10 +57,10 @@ def check_model(model, widths):
         context = getattr(getattr(attention, "to_k", None), "in_features", None)
         for what, found, wanted in (("is", inner, width), ("reads a context", context, CONTEXT_WIDTH)):
             if found not in (None, wanted):
-                raise ModelError(f"The model is {name}, whose cross-attention in {block.section} block {block.id} {what} "
-                                 f"{found} wide where the InstantID adapter needs {wanted}. {advice}")
+                raise InstantIDError(f"The model is {name}, whose cross-attention in {block.section} block {block.id} {what} "
+                                     f"{found} wide where the InstantID adapter needs {wanted}. {advice}")
     if not patchable:
-        raise ModelError(f"The model is {name}, which has none of SDXL's cross-attention blocks. {advice}")
+        raise InstantIDError(f"The model is {name}, which has none of SDXL's cross-attention blocks. {advice}")
 
 
 def _transformer_block(unet, block):
@@ -215,10 +220,12 @@ def separate_patches(model, clone):
 def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors):
     """A clone of a model in which blocks attend to an identity; the model itself is not changed.
 
-    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: LatentMask or None. factors: what the
-    weight is multiplied by at each block (`factors_of_blocks`); other blocks are left alone.
+    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: MASK or None. factors: what the weight is
+    multiplied by at each block (`factors_of_blocks`); other blocks are left alone. InstantIDError if it is not an SDXL model.
     """
     from comfy.patcher_extension import CallbacksMP
+    check_model(model, [keys.shape[-1] for keys in identity.keys])
+    mask = None if mask is None else LatentMask(mask)
     model = model.clone()
     sampling = model.get_model_object("model_sampling")
     window = Window(float(sampling.percent_to_sigma(start_at)), float(sampling.percent_to_sigma(end_at)))

@@ -10,21 +10,20 @@ import folder_paths
 import torch
 
 from . import caches, faces, performance
-from .controlnet import apply_identity_net, check_control_net
-from .controlnet.nodes import InstantIDStepReuse
-from .CrossAttentionPatch import check_model, patch_model
+from .controlnet import apply_identity_net
+from .controlnet.step_reuse import InstantIDStepReuse
+from .CrossAttentionPatch import patch_model
 from .faces import PROVIDERS
 from .host import server, twins
-from .host.inputs import checked
-from .identity import LatentMask, load_adapter, usable_adapter
+from .identity import attention_dtype, load_adapter, usable_adapter
 from .identity.adapter import EXPECTED
 from .keypoints import nodes as keypoint_nodes
-from .keypoints import routes
 from .likeness import nodes as likeness_nodes
-from .options import DEFAULTS, inputs
-from .options.nodes import InstantIDOptions
+from .options import inputs
+from .options.nodes import DEFAULTS, InstantIDOptions
 from .people import nodes as people_nodes
-from .people.apply import identity_of
+from .people.apply import Target, apply_identity
+from .people.places import Settings
 from .performance.nodes import InstantIDCache, InstantIDPerformanceReport
 from .utils import check_photos, is_keypoint_drawing
 
@@ -53,32 +52,24 @@ APPLY_OPTIONAL = {
 SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
 
-def _identity(instantid, insightface, image, model, noise, combine_embeds, options):
-    """Photos to the Identity that one model will attend to."""
-    check_model(model, instantid.widths)
-    references = faces.reference_embeddings(insightface, image, options.choice, options.require_all, options.small_faces)
-    return identity_of(instantid, model, references, noise, combine_embeds, options.each_latent)
+def _keypoint_hint(photos, insightface, image_kps, options):
+    """Returns what IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
 
-
-def _patched(model, identity, weight, start_at, end_at, mask, factors):
-    mask = None if mask is None else LatentMask(mask)
-    return patch_model(model, identity, weight, start_at, end_at, mask, factors=factors)
-
-
-def _keypoint_hint(insightface, image, image_kps, options):
-    """What IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
-
-    Of image_kps, a picture for pose alone, it is always the largest face. A drawing, of one face or of several, is taken as it
-    is: no face is looked for in it.
+    The largest face of image_kps is used: only its pose matters. A drawing, of one face or of several, is taken as it is: no
+    face is looked for in it.
     """
     if image_kps is None:
-        drawn = faces.keypoint_images(insightface, image, options.choice, first_only=True, small_faces=options.small_faces)
-        return torch.zeros_like(image) if drawn is None else drawn
+        drawn = photos.drawing(first_only=True)
+        return torch.zeros_like(photos.images) if drawn is None else drawn
     check_photos(image_kps)
     if is_keypoint_drawing(image_kps):
         return image_kps
-    drawn = faces.keypoint_images(insightface, image_kps, small_faces=options.small_faces)
-    return image_kps if drawn is None else drawn
+    pose = faces.Photos(insightface, image_kps, small_faces=options.small_faces)
+    drawn = pose.drawing()
+    if drawn is None:
+        return image_kps
+    inputs.say_who_is_missing(pose)
+    return drawn
 
 
 class InstantIDModelLoader:
@@ -96,13 +87,8 @@ class InstantIDModelLoader:
 
     @classmethod
     def IS_CHANGED(cls, instantid_file):
-        """Another file of the same name is another adapter.
-
-        instantid_file is None where the widget is an input from another node: any adapter in the folder may be meant.
-        """
-        names = folder_paths.get_filename_list("instantid") if instantid_file is None else [instantid_file]
-        paths = [folder_paths.get_full_path("instantid", name) for name in names]
-        return str([caches.file_key(path) for path in paths if path is not None])
+        """Another file of the same name is another adapter."""
+        return inputs.state_of_files("instantid", instantid_file)
 
     def load_model(self, instantid_file):
         path = folder_paths.get_full_path("instantid", instantid_file)
@@ -133,9 +119,11 @@ class InstantIDFaceAnalysis:
         """Other networks of the same names are other networks."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
-    @checked
     def load_insight_face(self, provider):
-        return (faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider),)
+        analysis = faces.open_face_analysis(folder_paths.get_folder_paths("insightface"), provider)
+        if analysis.fallback:
+            server.tell(analysis.fallback)
+        return (analysis,)
 
 
 class FaceKeypointsPreprocessor:
@@ -155,19 +143,19 @@ class FaceKeypointsPreprocessor:
                 "optional": {"options": inputs.OPTIONS}}
 
     @performance.staged("draw keypoints")
-    @checked
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         if inputs.is_off(options):
             return (image,)
+        photos = faces.Photos(faceanalysis, image, **options.reading)
         try:
-            drawn = faces.keypoint_images(faceanalysis, image, options.choice, options.require_all,
-                                          small_faces=options.small_faces)
+            drawn = photos.drawing()
         except faces.NoFaceError as error:
-            if not options.bypass:
-                raise
-            server.tell(f"Bypassed: the photos go on as they are. {error}")
+            inputs.bypass(options, error)
             return (image,)
-        return (torch.zeros_like(image) if drawn is None else drawn,)
+        if drawn is None:
+            return (torch.zeros_like(image),)
+        inputs.say_who_is_missing(photos)
+        return (drawn,)
 
 
 class ApplyInstantID:
@@ -195,30 +183,24 @@ class ApplyInstantID:
         }
 
     @performance.staged("apply")
-    @checked
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
         if inputs.is_off(options):
             return model, positive, negative
-        check_control_net(control_net)
-        instantid = usable_adapter(instantid)
-        factors = options.factors("as original")
-        inputs.say_if_part_is_empty(start_at, end_at)
-        inputs.say_what_mask_hides(mask, limits_prompt=True)
+        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
+        photos = faces.Photos(insightface, image, **options.reading)
         try:
-            identity = _identity(instantid, insightface, image, model, noise, combine_embeds, options)
+            references = photos.references()
         except faces.NoFaceError as error:
-            if not options.bypass:
-                raise
-            server.tell(f"Bypassed: this node changes nothing. {error}")
+            inputs.bypass(options, error)
             return model, positive, negative
-        patched = _patched(model, identity, weight if ip_weight is None else ip_weight, start_at, end_at, mask, factors)
-        hint = _keypoint_hint(insightface, image, image_kps, options)
-        positive, negative = apply_identity_net(
-            positive, negative, control_net, hint, *identity.tokens(instantid.device),
-            weight if cn_strength is None else cn_strength, start_at, end_at, mask, each_latent=options.each_latent)
-        return patched, positive, negative
+        inputs.say_who_is_missing(photos)
+        target = Target(usable_adapter(instantid), control_net, model, positive, negative)
+        identity = target.identity_of(references, noise, combine_embeds, options.each_latent)
+        settings = Settings(weight if ip_weight is None else ip_weight, weight if cn_strength is None else cn_strength,
+                            start_at, end_at, mask)
+        return apply_identity(target, identity, _keypoint_hint(photos, insightface, image_kps, options), settings, options)
 
 
 class ApplyInstantIDAdvanced(ApplyInstantID):
@@ -262,24 +244,21 @@ class InstantIDAttentionPatch:
         }
 
     @performance.staged("apply")
-    @checked
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
         if inputs.is_off(options):
             return model, None
-        instantid = usable_adapter(instantid)
-        factors = options.factors("all 70")
-        inputs.say_if_part_is_empty(start_at, end_at)
+        instantid, photos = usable_adapter(instantid), faces.Photos(insightface, image, **options.reading)
         try:
-            identity = _identity(instantid, insightface, image, model, noise, "average", options)
+            references = photos.references()
         except faces.NoFaceError as error:
-            if not options.bypass:
-                raise
-            server.tell(f"Bypassed: this node changes nothing. {error}")
+            inputs.bypass(options, error)
             return model, None
+        inputs.say_who_is_missing(photos)
+        identity = instantid.identity_of(references, attention_dtype(model.model), noise, each_latent=options.each_latent)
         if weight != 0:
-            inputs.say_what_mask_hides(mask)
-            model = _patched(model, identity, weight, start_at, end_at, mask, factors)
+            inputs.say_what_has_no_effect(start_at, end_at, mask)
+            model = patch_model(model, identity, weight, start_at, end_at, mask, factors=options.factors("all 70"))
         cond, uncond = identity.tokens(instantid.device)
         return model, {"cond": cond, "uncond": uncond, **({"each_latent": True} if options.each_latent else {})}
 
@@ -310,13 +289,10 @@ class ApplyInstantIDControlNet:
         }
 
     @performance.staged("apply")
-    @checked
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed, or is switched off
             return positive, negative
-        check_control_net(control_net)
-        inputs.say_if_part_is_empty(start_at, end_at)
-        inputs.say_what_mask_hides(mask, limits_prompt=True)
+        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
         return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
                                   strength, start_at, end_at, mask, each_latent=face_embeds.get("each_latent", False))
 
@@ -342,5 +318,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items(
 
 server.listen()
 twins.watch(NODE_CLASS_MAPPINGS)
-routes.serve()
+keypoint_nodes.serve()
 server.when_asked_to_free(caches.clear)

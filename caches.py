@@ -22,10 +22,10 @@ import weakref
 import cachetools
 import torch
 import xxhash
-from torch.utils.weak import WeakIdKeyDictionary
+from torch.utils.weak import WeakIdKeyDictionary, WeakTensorKeyDictionary
 
 from . import performance
-from .host.allocation import outside_of_recordings
+from .host.server import outside_of_recordings
 
 MIB = 1 << 20
 
@@ -96,6 +96,34 @@ class RecentCache:
 
     def __deepcopy__(self, memo):
         return self
+
+
+class Memory(WeakTensorKeyDictionary):
+    """A dictionary whose keys are tensors, told apart as objects; an entry goes when its tensor goes.
+
+    A deep copy, which ComfyUI makes for another device, is empty.
+    """
+
+    def __deepcopy__(self, memo):
+        return type(self)()
+
+
+class MemoizedLayer(torch.nn.Module):
+    """A layer that computes its result once for each tensor object. Callers do not change the results."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+        self.results = Memory()
+
+    def forward(self, argument, *others):
+        if torch.is_grad_enabled():
+            return self.layer(argument, *others)
+        result = self.results.get(argument)
+        if result is None:
+            with outside_of_recordings():
+                result = self.results[argument] = self.layer(argument, *others)
+        return result
 
 
 BYTES_OF_A_PICTURE = 4096  # of its faces and an embedding, about

@@ -1,4 +1,4 @@
-"""Images and drawing: ComfyUI's IMAGE tensors, OpenCV's arrays, the keypoint picture IdentityNet was trained on."""
+"""Pictures: ComfyUI's IMAGE tensors, OpenCV's arrays, the drawing of keypoints that IdentityNet was trained on."""
 
 import math
 
@@ -15,18 +15,11 @@ POINT_RADIUS = 10
 LONGEST_SIDE = 32766  # pixels: OpenCV's warping counts them in 16 bits
 THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a hint to the latent's shape
 LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
-MAKE_A_BATCH = ("Join the pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
-                "InstantID Person, which takes a list.")
 
 
-class ImageError(ValueError):
-    """An image cannot be used; the message says what was found."""
+class InstantIDError(ValueError):
+    """Something that a user has given cannot be used; the message says what was found and what to do."""
     __module__ = "InstantID"  # what the editor shows before the name
-
-
-def holds_numbers(tensor):
-    """Whether a tensor has real numbers in memory: not those of a sparse, complex or meta tensor."""
-    return tensor.layout == torch.strided and not tensor.is_complex() and tensor.device.type != "meta"
 
 
 def in_own_precision(tensor):
@@ -35,32 +28,30 @@ def in_own_precision(tensor):
 
 
 def check_photos(images):
-    """ImageError if something is no IMAGE batch [n, h, w, 1, 3 or 4 channels] of one picture at least, of pictures that fit."""
+    """Refuses what is not an IMAGE batch [n, h, w, 1, 3 or 4 channels] of at least one picture, and pictures too large."""
     if isinstance(images, list | tuple):
-        raise ImageError(f"An image must be a batch of pictures, this one is a Python list of {len(images)}. {MAKE_A_BATCH}")
-    if not isinstance(images, torch.Tensor):
-        raise ImageError(f"An image must be a batch of pictures, this one is of the type {type(images).__name__}. Connect an "
-                         "IMAGE, such as that of Load Image.")
+        raise InstantIDError(f"An image must be a batch of pictures, this one is a Python list of {len(images)}. Join the "
+                             "pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
+                             "InstantID Person, which takes a list.")
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel():
-        raise ImageError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, this "
-                         f"one is {list(images.shape)}.")
-    if not holds_numbers(images):
-        raise ImageError(f"An image must hold real numbers, this one is {images.layout} {images.dtype} on {images.device}.")
+        raise InstantIDError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, "
+                             f"this one is {list(images.shape)}.")
     if max(images.shape[1:3]) > LONGEST_SIDE:
-        raise ImageError(f"The image has {image_size(images)} pixels: scale it down to {LONGEST_SIDE} at most on each side.")
+        raise InstantIDError(f"The image has {image_size(images)} pixels: scale it down to {LONGEST_SIDE} at most on each "
+                             "side.")
 
 
 def usable_hint(images):
     """Drawn keypoints as IdentityNet can read them: IMAGE [n, h, w, 3], finite. What is usable is returned as it is.
 
-    Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped, NaN and infinite numbers become black. ImageError
-    for what is no IMAGE, and for strips of which ComfyUI's cropping to the latent's shape would leave nothing.
+    Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped, NaN and infinite numbers become black. Strips of
+    which ComfyUI's cropping to the latent's shape would leave nothing are refused.
     """
     check_photos(images)
     sides = sorted(images.shape[1:3])
     if sides[0] < THINNEST_STRIP and sides[1] >= THINNEST_STRIP * sides[0]:
-        raise ImageError(f"The image for IdentityNet has {image_size(images)} pixels, too narrow a strip. Use one that has "
-                         "about the shape of the picture.")
+        raise InstantIDError(f"The image for IdentityNet has {image_size(images)} pixels, too narrow a strip. Use one that has "
+                             "about the shape of the picture.")
     if not images.is_floating_point():
         images = images.to(torch.float32)
     if images.shape[3] != 3:
@@ -78,8 +69,6 @@ def image_to_bgr(image):
     Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
     A level of 0..255 that was divided by 255 in 16 bits is found again in the same 16 bits only.
     """
-    if image.ndim != 3 or image.shape[2] not in (1, 3, 4) or not image.numel():
-        raise ImageError(f"An image must be [height, width, 1, 3 or 4 channels], this one is {list(image.shape)}.")
     import cv2
     rgb = in_own_precision(image.detach()).to("cpu")[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()

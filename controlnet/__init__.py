@@ -2,6 +2,6 @@
 CONDITIONING that carries IdentityNet, with what never changes in a run computed once, or with some steps left out.
 """
 
-from .conditioning import ControlNetError, apply_identity_net, check_control_net, check_reads_people
+from .conditioning import apply_identity_net, check_reads_people
 
-__all__ = ["ControlNetError", "apply_identity_net", "check_control_net", "check_reads_people"]
+__all__ = ["apply_identity_net", "check_reads_people"]

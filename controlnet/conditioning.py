@@ -3,12 +3,7 @@
 from ..identity.bank import EACH_LATENT
 from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
-from ..utils import usable_hint
-
-
-class ControlNetError(ValueError):
-    """The ControlNet is missing or not made for SDXL; the message says what was found."""
-    __module__ = "InstantID"  # what the editor shows before the name
+from ..utils import InstantIDError, usable_hint
 
 
 def check_control_net(control_net):
@@ -16,26 +11,27 @@ def check_control_net(control_net):
     advice = ("Connect InstantID's ControlNet (IdentityNet, diffusion_pytorch_model.safetensors), loaded with "
               "Load ControlNet Model.")
     if control_net is None:
-        raise ControlNetError(f"There is no ControlNet: its loader found none in the file. {advice}")
+        raise InstantIDError(f"There is no ControlNet: its loader found none in the file. {advice}")
     module = getattr(control_net, "control_model", None)
     if module is None:  # a ControlLora builds its model when the sampling starts; a T2I adapter reads no context
         return
     if not hasattr(module, "input_blocks"):
-        raise ControlNetError(f"The ControlNet is a {type(module).__name__}, which is not made for SDXL. {advice}")
+        raise InstantIDError(f"The ControlNet is a {type(module).__name__}, which is not made for SDXL. {advice}")
     # quantised layers, and attention of other packs, may not tell their widths
     widths = {layer.in_features for name, layer in module.named_modules()
               if name.endswith("attn2.to_k") and hasattr(layer, "in_features")}
     if widths - {CONTEXT_WIDTH}:
-        raise ControlNetError(f"The ControlNet reads a context {min(widths)} wide, SDXL's is {CONTEXT_WIDTH}: it is "
-                              f"made for another model. {advice}")
+        raise InstantIDError(f"The ControlNet reads a context {min(widths)} wide, SDXL's is {CONTEXT_WIDTH}: it is "
+                             f"made for another model. {advice}")
 
 
 def check_reads_people(control_net):
     """Refuses a ControlNet whose cross-attention cannot be told several people apart."""
-    from .constants import is_plain
+    from .identity_net import is_plain
+    check_control_net(control_net)
     if not is_plain(control_net):
-        raise ControlNetError(f"The ControlNet is a {type(control_net).__name__}, which cannot show several people at once. "
-                              "Connect InstantID's ControlNet (IdentityNet) straight from Load ControlNet Model.")
+        raise InstantIDError(f"The ControlNet is a {type(control_net).__name__}, which cannot show several people at once. "
+                             "Connect InstantID's ControlNet (IdentityNet) straight from Load ControlNet Model.")
 
 
 def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None,
@@ -48,7 +44,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     people, one after the other. each_latent: the n-th row of the tokens belongs to the n-th latent of a batch, the last
     to all further ones; otherwise ComfyUI begins again with the first.
     """
-    from .constants import with_cached_constants
+    from .identity_net import with_cached_constants
+    check_control_net(control_net)
     hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
     cond, uncond = cond.to(hint.dtype), uncond.to(hint.dtype)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it

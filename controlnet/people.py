@@ -9,15 +9,10 @@ from typing import NamedTuple
 
 import torch
 
-from ..identity.attention import attention
-from ..identity.terms import frames_of
+from ..caches import MemoizedLayer, Memory
+from ..identity.terms import attention, frames_of
 from ..resampler import TOKENS
-from .memoized import MemoizedLayer, Memory
-
-
-class BatchError(ValueError):
-    """It is not known which latents of a batch IdentityNet is given; the message says what to do."""
-    __module__ = "InstantID"  # what the editor shows before the name
+from ..utils import InstantIDError
 
 
 class PeopleInPicture:
@@ -59,23 +54,24 @@ class PeopleInPicture:
     def count_latents(self, executor, model, conds, x, timestep, model_options):
         """ComfyUI wrapper around an evaluation of conds, for masks that differ among the latents: notes how many these are.
 
-        BatchError where they are a window of more.
+        InstantIDError where they are a window of more.
         """
         if frames_of(model_options.get("transformer_options", {})) is not None:
-            raise BatchError("The masks of InstantID People differ among the latents of the batch, which does not work with "
-                             "context windows. Use one mask for each person, or remove the node that makes the windows.")
+            raise InstantIDError("The masks of InstantID People differ among the latents of the batch, which does not work "
+                                 "with context windows. Use one mask for each person, or remove the node that makes the "
+                                 "windows.")
         self.latents = len(x)
         return executor(model, conds, x, timestep, model_options)
 
     def mask_numbers(self, rows):
         """Returns the number of the mask for each of the rows of a batch, which holds all latents once or several times.
 
-        BatchError where the number of latents was not told.
+        InstantIDError where the number of latents was not told.
         """
         if self.latents is None or rows % self.latents:
-            raise BatchError("The masks of InstantID People differ among the latents of the batch, and IdentityNet is not "
-                             "told which latents it is given. Connect the model of Apply InstantID People to the sampler, or "
-                             "use one mask for each person.")
+            raise InstantIDError("The masks of InstantID People differ among the latents of the batch, and IdentityNet is not "
+                                 "told which latents it is given. Connect the model of Apply InstantID People to the sampler, "
+                                 "or use one mask for each person.")
         return [min(row % self.latents, self.frames - 1) for row in range(rows)]
 
     def scaled(self, residuals, shares, timesteps):

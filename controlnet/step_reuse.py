@@ -5,11 +5,11 @@ import logging
 import torch
 
 from .. import performance
-from ..caches import tensor_key
-from ..host.allocation import outside_of_recordings
-from ..host.server import tell
-from .constants import with_options
-from .memoized import Memory
+from ..caches import Memory, tensor_key
+from ..host.server import outside_of_recordings
+from .identity_net import with_options
+
+log = logging.getLogger(__name__)
 
 NEVER_ASKED = 1.0     # most_drift that allows any
 ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
@@ -95,7 +95,7 @@ class StepReuse:
     def _turn_off(self, reason):
         """Evaluates all calls until the run ends."""
         if not self._is_off:
-            tell(f"No step reuse: {reason}. IdentityNet runs at every step from here on.", logging.INFO)
+            log.info("InstantID: no step reuse: %s. IdentityNet runs at every step from here on.", reason)
         self._is_off = True
         self._kept.clear()
 
@@ -132,3 +132,35 @@ def drift(before, now):
 def copy_of(residuals):
     """{"middle": tensors, "output": tensors} in memory of its own."""
     return {side: [tensor.clone() for tensor in tensors] for side, tensors in residuals.items()}
+
+
+class InstantIDStepReuse:
+    DESCRIPTION = ("Saves time by running IdentityNet, InstantID's ControlNet, at some of the steps only; the steps in between "
+                   "use its last result again. This changes the picture: pose and likeness are followed less exactly. Place it "
+                   "after the last Apply InstantID. The first two steps always run. It has no effect with samplers such as "
+                   "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at "
+                   "one noise level. Once a sampler goes back to a higher noise level, every step runs.")
+    CATEGORY = "InstantID/speed"
+    SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up"]
+    RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
+    RETURN_NAMES = ("positive", "negative")
+    OUTPUT_TOOLTIPS = ("The prompt. Connect it to the sampler.", "The negative prompt. Connect it to the sampler.")
+    FUNCTION = "reuse"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {
+            "required": {
+                "positive": ("CONDITIONING", {"tooltip": "The output `positive` of Apply InstantID."}),
+                "negative": ("CONDITIONING", {"tooltip": "The output `negative` of Apply InstantID."}),
+                "every": ("INT", {"default": 2, "min": 1, "max": 10, "tooltip": (
+                    "IdentityNet runs at every n-th step. 1: at every step, which gives the exact picture. Higher numbers are "
+                    "faster and change the picture more.")}),
+                "most_drift": ("FLOAT", {"default": 1.0, "min": 0.0, "max": 1.0, "step": 0.01, "tooltip": (
+                    "Steps are only left out while IdentityNet's result changes by no more than this part of its size. Lower "
+                    "values change the picture less. 0: practically every step is computed. 1: no limit.")}),
+            },
+        }
+
+    def reuse(self, positive, negative, every=2, most_drift=1.0):
+        return tuple(with_step_reuse(positive, negative, every=every, most_drift=most_drift))

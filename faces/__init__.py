@@ -3,10 +3,8 @@ ArcFace embedding [N, 1, 512], as a drawing of its five points, or as what the d
 """
 
 from .analysis import open_face_analysis
-from .choice import LARGEST, ORDERS, FaceChoice
-from .model_files import FaceModelError, state_of_networks
-from .photos import NoFaceError, Photos, detect_faces, find_faces, keypoint_images, reference_embeddings
+from .model_files import state_of_networks
+from .photos import LARGEST, ORDERS, FaceChoice, NoFaceError, Photos
 from .providers import PROVIDERS
 
-__all__ = ["LARGEST", "ORDERS", "PROVIDERS", "FaceChoice", "FaceModelError", "NoFaceError", "Photos", "detect_faces",
-           "find_faces", "keypoint_images", "open_face_analysis", "reference_embeddings", "state_of_networks"]
+__all__ = ["LARGEST", "ORDERS", "PROVIDERS", "FaceChoice", "NoFaceError", "Photos", "open_face_analysis", "state_of_networks"]

@@ -10,16 +10,17 @@ import os
 import numpy as np
 
 from .. import caches
+from ..utils import InstantIDError
 from .detector import OVERLAP, THRESHOLD, Detector
-from .model_files import DETECTION, PACKAGE, RECOGNITION, FaceModelError, find_networks
-from .providers import import_packages, open_session
+from .model_files import DETECTION, PACKAGE, RECOGNITION, find_networks
+from .providers import describe_fallback, import_packages, open_session
 
 
 def open_face_analysis(roots, provider):
     """Returns FACEANALYSIS: the networks of antelopev2 on the given provider, or on the CPU without it.
 
     roots: folders of ComfyUI's kind insightface. The same object as long as it is in use and its files are the same.
-    FaceModelError if something is missing.
+    InstantIDError if something is missing.
     """
     import_packages()
     paths = find_networks(roots)
@@ -36,7 +37,7 @@ class FaceAnalysis:
     """Has what other packs use of insightface's class of this name: get, det_model, models, prepare.
 
     key: the identity of files and settings, for caches. bytes: of the networks' files, as a measure of what they take once
-    opened.
+    opened. fallback: why the CPU is used in place of the provider, and what to do; else an empty string.
     """
 
     def __init__(self, paths, provider, key):
@@ -47,14 +48,15 @@ class FaceAnalysis:
         self._paths, self._provider = paths, provider
         self.det_model = DetectionModel(self._open(DETECTION))
         self.recognition = ArcFaceONNX(paths[RECOGNITION], self._open(RECOGNITION))
+        self.fallback = describe_fallback(provider, self.det_model.session)
 
     def _open(self, task):
-        """Returns a session of a task's network. FaceModelError where onnxruntime cannot open it."""
+        """Returns a session of a task's network. InstantIDError where onnxruntime cannot open it."""
         path = self._paths[task]
         try:
             return open_session(path, self._provider)
         except Exception as error:  # onnxruntime's errors have no common class
-            raise FaceModelError(f"The face network {os.path.basename(path)} cannot be opened ({type(error).__name__}: "
+            raise InstantIDError(f"The face network {os.path.basename(path)} cannot be opened ({type(error).__name__}: "
                                  f"{str(error)[:200]}). It is damaged, was not downloaded completely or is of another kind: "
                                  f"unpack InsightFace's {PACKAGE}.zip again.") from error
 

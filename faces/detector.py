@@ -7,7 +7,7 @@ session for each size (2.1), and takes one picture at a time.
 
 import numpy as np
 
-from .model_files import FaceModelError
+from ..utils import InstantIDError
 
 PIXEL_MEAN = 127.5
 PIXEL_STD = 128.0
@@ -23,11 +23,11 @@ class Detector:
     """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
     def __init__(self, session):
-        """FaceModelError if the network's outputs are not those of an SCRFD network with five points."""
+        """InstantIDError if the network's outputs are not those of an SCRFD network with five points."""
         self.session = session
         outputs, network_input = session.get_outputs(), session.get_inputs()[0]
         if len(outputs) not in STRIDES:
-            raise FaceModelError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, "
+            raise InstantIDError(f"The face detector has {len(outputs)} outputs; an SCRFD network that also finds the eyes, "
                                  "nose and mouth has 9 or 15. Use antelopev2's scrfd_10g_bnkps.onnx.")
         self.strides = STRIDES[len(outputs)]
         self.anchors = ANCHORS[len(outputs)]

@@ -4,16 +4,12 @@ import glob
 import os
 
 from ..caches import file_key
+from ..utils import InstantIDError
 
 PACKAGE = "antelopev2"
 DETECTION, RECOGNITION = "detection", "recognition"  # insightface's names of the two tasks that InstantID needs
 TASKS = {"scrfd_10g_bnkps.onnx": DETECTION, "glintr100.onnx": RECOGNITION, "1k3d68.onnx": "landmark_3d_68",
          "2d106det.onnx": "landmark_2d_106", "genderage.onnx": "genderage"}  # of antelopev2's files
-
-
-class FaceModelError(RuntimeError):
-    """The face networks cannot be used; the message says what is missing, where it was looked for, and what to do."""
-    __module__ = "InstantID"  # what the editor shows before the name
 
 
 def candidate_folders(roots):
@@ -26,7 +22,7 @@ def candidate_folders(roots):
 def find_networks(roots):
     """Returns paths of a folder's networks by what they do: {"detection": path, "recognition": path, ...}.
 
-    The first two are there always, antelopev2's others where the folder has them. FaceModelError if no folder holds both
+    The first two are there always, antelopev2's others where the folder has them. InstantIDError if no folder holds both
     detector and embedder.
     """
     folders = candidate_folders(roots)
@@ -46,8 +42,8 @@ def find_networks(roots):
               "Nothing is downloaded by itself.")
     searched = f"Searched: {', '.join(folders)}."
     if incomplete:
-        raise FaceModelError(f"The face networks are not complete: {'; '.join(incomplete)}. {advice} {searched}")
-    raise FaceModelError(f"The face networks of {PACKAGE} were not found. {advice} {searched}")
+        raise InstantIDError(f"The face networks are not complete: {'; '.join(incomplete)}. {advice} {searched}")
+    raise InstantIDError(f"The face networks of {PACKAGE} were not found. {advice} {searched}")
 
 
 def _tasks_of(paths):

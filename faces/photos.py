@@ -10,23 +10,64 @@ import numpy as np
 import torch
 
 from .. import caches, performance
-from ..host.progress import progress_bar, throw_if_interrupted
-from ..host.server import tell
+from ..host.server import progress_bar, throw_if_interrupted
 from ..resampler import EMBEDDING_WIDTH
-from ..utils import LEAST_OF_BYTES, check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
+from ..utils import LEAST_OF_BYTES, InstantIDError, check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis, find_embedder
-from .choice import LARGEST, Face
 from .detector import OVERLAP, THRESHOLD, Detector
-from .model_files import FaceModelError
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
 LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, where the analysis asks for it
 
 
-class NoFaceError(Exception):
+class NoFaceError(InstantIDError):
     """A picture has no face that the detector can find, or none of a batch has."""
-    __module__ = "InstantID"  # what the editor shows before the name
+    __module__ = "InstantID"
+
+
+class Face(NamedTuple):
+    """One detected face. Arrays are read-only."""
+    box: np.ndarray     # float32 [4]: left, top, right, bottom, in pixels
+    score: float        # the detector's certainty, 0..1
+    points: np.ndarray  # float32 [5, 2]: left eye, right eye, nose, left and right corner of the mouth
+    size: int           # width of the frame into which the picture was shrunk for the detector
+
+    @property
+    def area(self):
+        return float((self.box[2] - self.box[0]) * (self.box[3] - self.box[1]))
+
+    @property
+    def centre(self):
+        return float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2
+
+
+# order: a function of (face, (width, height) of its picture); the face with the least result comes first
+_RANKS = {
+    "largest": lambda face, size: -face.area,
+    "left to right": lambda face, size: face.centre[0],
+    "right to left": lambda face, size: -face.centre[0],
+    "top to bottom": lambda face, size: face.centre[1],
+    "most central": lambda face, size: (face.centre[0] - size[0] / 2) ** 2 + (face.centre[1] - size[1] / 2) ** 2,
+    "most certain": lambda face, size: -face.score,
+}
+ORDERS = list(_RANKS)
+
+
+class FaceChoice(NamedTuple):
+    """The face at `index` (0 is the first) of a picture's faces in an order, one of ORDERS."""
+    order: str = "largest"
+    index: int = 0
+
+    def sort(self, faces, size):
+        """Returns a picture's faces in the order. Of equals the more certain comes first.
+
+        faces: `Face`s, most certain first. size: (width, height) of the picture.
+        """
+        return sorted(faces, key=lambda face: _RANKS[self.order](face, size))
+
+
+LARGEST = FaceChoice()
 
 
 class DetectionPass(NamedTuple):
@@ -61,17 +102,20 @@ class AnalysedPicture(NamedTuple):
 
 
 class Photos:
-    """A batch of photos, IMAGE [n, h, w, c], under a FACEANALYSIS of ours or insightface's. Lives for one call of a node."""
+    """A batch of photos and the faces in it. Lives for one call of a node."""
 
-    def __init__(self, analysis, images, small_faces=False):
-        """small_faces: look closer at big pictures in which no face was found at first."""
+    def __init__(self, analysis, images, choice=LARGEST, require_all=False, small_faces=False):
+        """analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. choice: which face of each photo is meant.
+        require_all: whether each photo must show a face. small_faces: whether to look closer at big pictures in which no face
+        was found at first."""
         check_photos(images)
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
-            raise FaceModelError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
+            raise InstantIDError(f"The face analysis given ({type(analysis).__name__}) is none of insightface's kind. Connect "
                                  "InstantID Face Analysis.")
         ours = isinstance(analysis, FaceAnalysis)
-        self.images = images
+        self.images, self.choice, self.require_all = images, choice, require_all
+        self.size = images.shape[2], images.shape[1]
         self.detector = model.detector if ours else Detector(model.session)
         self.thresholds = getattr(model, "det_thresh", THRESHOLD), getattr(model, "nms_thresh", OVERLAP)
         self.passes = detection_passes(self.detector, small_faces)
@@ -81,6 +125,7 @@ class Photos:
 
     @functools.cached_property
     def pictures(self):
+        """The photos as OpenCV has them: uint8 BGR [h, w, 3] each."""
         return [image_to_bgr(image) for image in self.images]
 
     @functools.cached_property
@@ -98,97 +143,90 @@ class Photos:
 
     @property
     def found(self):
-        """Faces of each photo."""
+        """All faces of each photo, most certain first."""
         return tuple(picture.faces for picture in self.analysed)
 
-    def chosen(self, choice):
-        """The face of each photo that is meant, None where there is none at all. FaceIndexError where there are too few."""
-        return [choice.of(faces, (self.images.shape[2], self.images.shape[1]), index) if faces else None
-                for index, faces in enumerate(self.found)]
+    @functools.cached_property
+    def chosen(self):
+        """The face of each photo that is meant, None where a photo shows no face. InstantIDError where one shows too few."""
+        chosen, place = [], self.choice.index
+        for index, faces in enumerate(self.found):
+            if faces and place >= len(faces):
+                known = "only face 0" if len(faces) == 1 else f"faces 0 to {len(faces) - 1}"
+                raise InstantIDError(f"There is no face {place} in the image at index {index}: it shows {len(faces)} "
+                                     f"face{'s' * (len(faces) != 1)}, so there {'is' if len(faces) == 1 else 'are'} {known}.")
+            chosen.append(self.choice.sort(faces, self.size)[place] if faces else None)
+        return chosen
 
-    def references(self, choice=LARGEST, require_all=False):
-        """ArcFace embeddings of the chosen face of each photo: float32 [N, 1, 512] on the CPU, not normalised.
+    def references(self):
+        """ArcFace embeddings of the chosen faces: float32 [N, 1, 512] on the CPU, not normalised.
 
-        Photos without a face are left out. NoFaceError if that leaves none, or with require_all if any has none; FaceIndexError
-        where there are too few.
+        Photos without a face are left out. NoFaceError if that leaves none, or with `require_all` if any has none.
         """
-        chosen = self.chosen(choice)
-        if not any(chosen) or require_all and None in chosen:
-            self.refuse_missing(chosen)
-        self.report_missing(chosen)
-        return torch.stack([self.embedding(index, face, choice) for index, face in enumerate(chosen) if face])[:, None]
+        if not any(self.chosen) or self.require_all and None in self.chosen:
+            self.refuse()
+        return torch.stack([self.embedding(index, face) for index, face in enumerate(self.chosen) if face])[:, None]
 
-    def drawing(self, choice=LARGEST, require_all=False, first_only=False):
+    def drawing(self, first_only=False):
         """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
 
         Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError
-        with require_all if any has no face; FaceIndexError where there are too few.
+        with `require_all` if any has no face.
         """
-        chosen = self.chosen(choice)
-        if require_all and None in chosen:
-            self.refuse_missing(chosen)
-        if first_only:  # all photos are searched all the same: the embeddings need them, and the result is kept
-            chosen = chosen[:1]
-        elif any(chosen):
-            self.report_missing(chosen)
-        height, width = self.images.shape[1:3]
-        drawn = [draw_keypoints(height, width, face.points) for face in chosen if face]
+        if self.require_all and None in self.chosen:
+            self.refuse()
+        width, height = self.size
+        drawn = [draw_keypoints(height, width, face.points) for face in self.chosen[:1 if first_only else None] if face]
         return pictures_to_image(drawn) if drawn else None
 
-    def nobody(self, chosen):
-        """'The image (300x200 pixels) shows no face', and the like for several: for messages."""
-        missing = [str(index) for index, face in enumerate(chosen) if face is None]
+    def describe_missing(self):
+        """Returns 'The image (300x200 pixels) shows no face', and the like for several; an empty string if all show one."""
+        count, missing = len(self.chosen), [str(index) for index, face in enumerate(self.chosen) if face is None]
         size = f"({image_size(self.images)} pixels)"
-        if len(chosen) == 1:
+        if not missing:
+            return ""
+        if count == 1:
             return f"The image {size} shows no face"
-        if len(missing) == len(chosen):
-            return f"None of the {len(chosen)} images {size} shows a face"
+        if len(missing) == count:
+            return f"None of the {count} images {size} shows a face"
         images, show = ("image", "shows") if len(missing) == 1 else ("images", "show")
-        return (f"The {images} at index {', '.join(missing)} of a batch of {len(chosen)}, whose first is at 0, {size} {show} "
-                "no face")
+        return f"The {images} at index {', '.join(missing)} of a batch of {count}, whose first is at 0, {size} {show} no face"
 
-    def refuse_missing(self, chosen):
+    def refuse(self):
         """NoFaceError, which says what was tried."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
-        if max(self.images.shape[1:3]) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
+        if max(self.size) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
         most = float(self.images.max())
         if most > LEAST_OF_BYTES:
             advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
                       "before this node.")
-        raise NoFaceError(f"Reference Image: No face detected. {self.nobody(chosen)}. {advice} "
+        raise NoFaceError(f"Reference Image: No face detected. {self.describe_missing()}. {advice} "
                           f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 
-    def report_missing(self, chosen):
-        if None in chosen:
-            tell(f"{self.nobody(chosen)}: left out.")
-
-    def embedding(self, index, face, choice):
+    def embedding(self, index, face):
         """The embedding of the chosen face of one photo: float32 [512], kept with the photo."""
         kept = self.analysed[index].embeddings
         with performance.stage("embed"):
-            performance.cache_result("embed", choice in kept)
-            if choice not in kept:
-                kept[choice] = self.embed(index, face)
-        return kept[choice]
+            performance.cache_result("embed", self.choice in kept)
+            if self.choice not in kept:
+                kept[self.choice] = self.embed(index, face)
+        return kept[self.choice]
 
     def embed(self, index, face):
-        """The embedding of a face of one photo, float32 [512].
+        """The embedding of any face of one photo, float32 [512].
 
         Each face is a run of its own: in a batch its last digits might depend on the others.
         """
         from insightface.utils import face_align
         if self.recognition is None:
-            raise FaceModelError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
-        side = self.recognition.input_size[0]
-        if side % 112 and side % 128:
-            raise FaceModelError(f"The embedder reads faces of {side} pixels; InstantID's reads 112. Connect InstantID Face "
-                                 "Analysis.")
+            raise InstantIDError("The face analysis given has no embedder. Connect InstantID Face Analysis.")
         throw_if_interrupted()
+        side = self.recognition.input_size[0]
         vector = self.recognition.get_feat([face_align.norm_crop(self.pictures[index], face.points, side)])[0]
-        if vector.shape != (EMBEDDING_WIDTH,) or not np.isfinite(vector).all():
-            raise FaceModelError(f"The embedder gives {list(vector.shape)} numbers for a face, or some that are not "
-                                 f"finite; InstantID needs {EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
+        if vector.shape != (EMBEDDING_WIDTH,):
+            raise InstantIDError(f"The embedder gives {list(vector.shape)} numbers for a face; InstantID needs "
+                                 f"{EMBEDDING_WIDTH}. Use antelopev2's glintr100.onnx.")
         return torch.from_numpy(vector.astype(np.float32))
 
 
@@ -212,18 +250,3 @@ def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
             progress(sum(map(bool, found)))
     progress(len(pictures))
     return tuple(found)
-
-
-def find_faces(analysis, images, small_faces=False):
-    """All faces of each photo: `Photos.found`."""
-    return Photos(analysis, images, small_faces).found
-
-
-def reference_embeddings(analysis, images, choice=LARGEST, require_all=False, small_faces=False):
-    """Embeddings of the chosen faces: `Photos.references`."""
-    return Photos(analysis, images, small_faces).references(choice, require_all)
-
-
-def keypoint_images(analysis, images, choice=LARGEST, require_all=False, first_only=False, small_faces=False):
-    """Drawings of the chosen faces: `Photos.drawing`."""
-    return Photos(analysis, images, small_faces).drawing(choice, require_all, first_only)

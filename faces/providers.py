@@ -1,13 +1,11 @@
 """The hardware that runs the face networks: the node's choices, sessions on them, and the reason where one is not available.
 
-onnxruntime falls back to the CPU by itself, often without a message that a user sees. So each new session is asked where it
-runs. A fallback gives one warning, with its reason and the command that mends it.
+onnxruntime falls back to the CPU by itself, often without a message that a user sees. So a new session is asked where it runs.
 """
 
 import ctypes
 import functools
 import importlib
-import logging
 import os
 from importlib import metadata
 from pathlib import Path
@@ -15,10 +13,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..host.server import say_on_node
-from .model_files import FaceModelError
-
-log = logging.getLogger(__name__)
+from ..utils import InstantIDError
 
 
 class Provider(NamedTuple):
@@ -43,19 +38,19 @@ RUNTIMES = {"onnxruntime", *(f"onnxruntime-{kind}" for kind in ("gpu", "rocm", "
 
 
 def import_packages():
-    """FaceModelError if a Python package that the networks need cannot be imported."""
+    """InstantIDError if a Python package that the networks need cannot be imported."""
     for package in ("onnxruntime", "insightface"):
         try:
             importlib.import_module(package)
         except ImportError as error:
-            raise FaceModelError(f"The Python package {package} cannot be imported ({error}). Run `python -m pip install "
+            raise InstantIDError(f"The Python package {package} cannot be imported ({error}). Run `python -m pip install "
                                  f"{package}` with the Python that runs ComfyUI, then restart it.") from error
 
 
 def open_session(network, provider):
-    """An onnxruntime InferenceSession on the given hardware, else on the CPU: one warning per provider and process.
+    """An onnxruntime InferenceSession on the given hardware, else on the CPU.
 
-    network: path of an ONNX file, or its content as bytes. provider: one of PROVIDERS.
+    network: path of an ONNX file. provider: one of PROVIDERS.
     """
     import onnxruntime
     name = _offered_name(provider)
@@ -70,8 +65,6 @@ def open_session(network, provider):
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
     wanted = {"CPUExecutionProvider": {}} if name is None else {name: _KNOWN[provider].options, "CPUExecutionProvider": {}}
     session = onnxruntime.InferenceSession(network, options, providers=list(wanted.items()))
-    if name not in session.get_providers():
-        say_on_node(warn_of_fallback(provider))
     if "CUDAExecutionProvider" in session.get_providers():
         _give_memory_back_after_each_run(session)
     return session
@@ -104,13 +97,12 @@ def _preload_cuda():
     getattr(onnxruntime, "preload_dlls", lambda: None)()
 
 
-@functools.cache  # one warning per provider and process
-def warn_of_fallback(provider):
-    """Logs that the CPU is used, why, and what to do about it. Returns the text."""
+def describe_fallback(provider, session):
+    """Returns why a session runs on the CPU in place of a provider, and what to do; an empty string where it does not."""
+    if _offered_name(provider) in session.get_providers():
+        return ""
     reason, remedy = fallback_reason(provider)
-    text = f"The provider {provider} is not available, faces are analysed on the CPU: {reason} {remedy}"
-    log.warning("InstantID: %s", text)
-    return text
+    return f"The provider {provider} is not available, faces are analysed on the CPU: {reason} {remedy}"
 
 
 def fallback_reason(provider):

@@ -4,6 +4,7 @@ ComfyUI unloads models by itself, an adapter's weights among them. It has no way
 so a middleware of the server listens to POST /free, which the button "Free model and node cache" sends.
 """
 
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -92,3 +93,33 @@ def pack_of(thing):
     module = type(thing).__module__
     parts = Path(getattr(sys.modules.get(module), "__file__", None) or "").parts
     return parts[parts.index("custom_nodes") + 1] if "custom_nodes" in parts else module
+
+
+def outside_of_recordings():
+    """Returns a context for making what outlives a forward: ComfyUI's compiler ends a run in which that is recorded.
+
+    Contexts of one thread are not nested. ComfyUI before 0.34 has no such compiler.
+    """
+    pause = getattr(sys.modules.get("comfy.model_prefetch"), "pause_malloc_graph", contextlib.nullcontext)
+    return pause()
+
+
+FEW = 4  # items that need no progress bar
+
+
+def throw_if_interrupted():
+    """Raises ComfyUI's exception if the user has cancelled the run. Does nothing outside of ComfyUI."""
+    try:
+        from comfy.model_management import throw_exception_if_processing_interrupted
+    except ImportError:
+        return
+    throw_exception_if_processing_interrupted()
+
+
+def progress_bar(total):
+    """Returns a function to be told how many of `total` items are done; it shows that on the node if there are many."""
+    try:
+        from comfy.utils import ProgressBar
+    except ImportError:
+        total = 0
+    return ProgressBar(total).update_absolute if total > FEW else lambda done: None

@@ -3,10 +3,10 @@
 """
 
 from .adapter import load_adapter, usable_adapter
-from .attention import attention_dtype
-from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
+from .bank import EachLatent, Identity
 from .blocks import SELECTIONS, factors_of_blocks
 from .masks import LatentMask, usable_mask
+from .terms import attention_dtype
 
 __all__ = ["SELECTIONS", "EachLatent", "Identity", "LatentMask", "attention_dtype", "factors_of_blocks", "load_adapter",
-           "merge_embeddings", "unconditional_embedding", "usable_adapter", "usable_mask"]
+           "usable_adapter", "usable_mask"]

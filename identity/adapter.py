@@ -3,13 +3,14 @@
 import copy
 import os
 
+import safetensors
 import torch
 
 from .. import caches
-from ..files.checkpoint import TensorFileError, read_tensors
 from ..host.server import pack_of
 from ..resampler import CONTEXT_WIDTH, EMBEDDING_WIDTH, Resampler
-from .bank import Identity
+from ..utils import InstantIDError
+from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
 from .blocks import SDXL_BLOCKS
 
 PAIRS = len(SDXL_BLOCKS)
@@ -20,11 +21,6 @@ OTHER_KINDS = {  # {what a file is: parts of its tensors' names}
         "controlnet_cond_embedding", "input_hint_block", "zero_convs", "controlnet_down_blocks"),
     "a LoRA": ("lora_up", "lora_A", "lora_down"),
     "a checkpoint of a whole model": ("model.diffusion_model.",)}
-
-
-class AdapterFileError(ValueError):
-    """The file is not an InstantID adapter; the message says what it is and what to do."""
-    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Adapter(torch.nn.Module):
@@ -55,7 +51,7 @@ class Adapter(torch.nn.Module):
     def from_state_dict(cls, state_dict):
         """Takes the tensors as they are: no copy, and no random weights made to be thrown away.
 
-        AdapterFileError where a tensor is missing, superfluous, or of another shape.
+        InstantIDError where a tensor is missing, superfluous, or of another shape.
         """
         keys = [f"ip_adapter.{2 * pair + 1}.to_k_ip.weight" for pair in range(PAIRS)]
         with torch.device("meta"):
@@ -64,7 +60,7 @@ class Adapter(torch.nn.Module):
             adapter.load_state_dict(state_dict, assign=True)
         except RuntimeError as error:
             found = " ".join(str(error).partition("Adapter:")[2].split())
-            raise AdapterFileError(f"Its tensors do not fit InstantID's: {found[:300]}.") from error
+            raise InstantIDError(f"Its tensors do not fit InstantID's: {found[:300]}.") from error
         return adapter.requires_grad_(False)
 
     def forward(self, cond, uncond):
@@ -89,28 +85,53 @@ class Adapter(torch.nn.Module):
             return Identity(cond_tokens, uncond_tokens, list(project(self.to_k)), list(project(self.to_v)))
 
 
+def read_tensors(path):
+    """Returns {name: tensor} of a file, on the CPU, in the precision of the file, without a copy.
+
+    The two formats are told apart by content: users rename files. A dictionary in a dictionary is named "outer.inner".
+    """
+    try:
+        with open(path, "rb") as file:
+            is_safetensors = file.read(9)[8:] == b"{"  # the length of the header, then JSON
+    except OSError as error:
+        raise InstantIDError(f"It cannot be read ({error.strerror}).") from error
+    try:
+        if is_safetensors:
+            with safetensors.safe_open(path, "pt") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}
+        loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except Exception as error:  # of safetensors, pickles, zip files and the system, which have no common class
+        raise InstantIDError(f"It is damaged or was not downloaded completely ({os.path.getsize(path):,} bytes can't be read "
+                             f"as tensors: {type(error).__name__}): download it again.") from error
+    tensors = {}
+    for name, value in loaded.items() if isinstance(loaded, dict) else ():
+        tensors |= {f"{name}.{inner}": tensor for inner, tensor in value.items()} if isinstance(value, dict) else {
+            str(name): value}
+    return {name: tensor for name, tensor in tensors.items() if isinstance(tensor, torch.Tensor)}
+
+
 def open_adapter_file(path):
-    """Returns the `Adapter` in a file, a torch pickle or safetensors. AdapterFileError for anything else."""
+    """Returns the `Adapter` in a file, a torch pickle or safetensors. InstantIDError for anything else."""
     try:
         tensors = read_tensors(path)
         _refuse_other_kinds(tensors)
         return Adapter.from_state_dict(tensors)
-    except (AdapterFileError, TensorFileError) as error:
-        raise AdapterFileError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
-                               f"{error} {EXPECTED}") from error
+    except InstantIDError as error:
+        raise InstantIDError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
+                             f"{error} {EXPECTED}") from error
 
 
 def _refuse_other_kinds(tensors):
-    """AdapterFileError for the files that users put in the adapter's place. tensors: {name: tensor}."""
+    """InstantIDError for the files that users put in the adapter's place. tensors: {name: tensor}."""
     for kind, parts in OTHER_KINDS.items():
         if any(part in name for name in tensors for part in parts):
-            raise AdapterFileError(f"It is {kind}.")
+            raise InstantIDError(f"It is {kind}.")
     if not all(any(name.startswith(half) for name in tensors) for half in ("image_proj.", "ip_adapter.")):
-        raise AdapterFileError("It has no tensors named image_proj and ip_adapter.")
+        raise InstantIDError("It has no tensors named image_proj and ip_adapter.")
     projection = tensors.get("image_proj.proj_in.weight")
     if projection is None or projection.shape[1:] != (EMBEDDING_WIDTH,):
-        raise AdapterFileError("It is an IPAdapter of another kind, which does not read InsightFace's "
-                               f"{EMBEDDING_WIDTH}-wide face embeddings through InstantID's resampler.")
+        raise InstantIDError("It is an IPAdapter of another kind, which does not read InsightFace's "
+                             f"{EMBEDDING_WIDTH}-wide face embeddings through InstantID's resampler.")
 
 
 class InstantIDAdapter:
@@ -147,13 +168,23 @@ class InstantIDAdapter:
         return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)),
                                              "project", gpu=True)
 
+    def identity_of(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
+        """The Identity of one person's photos, for a model that runs its attention in dtype.
+
+        references: ArcFace embeddings [N, 1, 512]. noise, combine_embeds: as the nodes have them. each_latent: the n-th photo
+        belongs to the n-th latent of a batch, so that none are combined.
+        """
+        embeddings = references.split(1) if each_latent else [merge_embeddings(references, combine_embeds)]
+        identities = [self.identity(embedding, unconditional_embedding(embedding, noise), dtype) for embedding in embeddings]
+        return EachLatent(identities) if each_latent else identities[0]
+
 
 def usable_adapter(instantid):
-    """Returns what came along INSTANTID. AdapterFileError, which names the pack, for the object of another pack's loader."""
+    """Returns what came along INSTANTID. InstantIDError, which names the pack, for the object of another pack's loader."""
     if not isinstance(instantid, InstantIDAdapter):
-        raise AdapterFileError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
-                               "Swift cannot use. Connect InstantID Swift's Load InstantID Model, and keep one of the two "
-                               "packs in custom_nodes if both have a node of this name.")
+        raise InstantIDError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
+                             "Swift cannot use. Connect InstantID Swift's Load InstantID Model, and keep one of the two "
+                             "packs in custom_nodes if both have a node of this name.")
     return instantid
 
 

@@ -3,6 +3,8 @@
 import re
 from typing import NamedTuple
 
+from ..utils import InstantIDError
+
 
 class Block(NamedTuple):
     """One of SDXL's cross-attention blocks, as ComfyUI announces it."""
@@ -34,19 +36,14 @@ LARGEST_FACTOR = 1000
 _ENTRY = re.compile(r"(\w+)(?:\s+(\d+)(?:\.(\d+))?)?\s*[:=]\s*(-?(?:\d+\.?\d*|\.\d+))", re.ASCII)
 
 
-class BlockWeightError(ValueError):
-    """A text of block weights cannot be read; the message quotes the part that is wrong."""
-    __module__ = "InstantID"  # what the editor shows before the name
-
-
 def factors_of_blocks(selection, text=""):
     """Returns {Block: factor}: the factor of the weight at each block that a node acts on. Blocks of factor 0 are left out.
 
     selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
-    block of it, or one transformer block of that; later ones win. BlockWeightError for what is none of these.
+    block of it, or one transformer block of that; later ones win. InstantIDError for what is none of these.
     """
     if len(text) > MOST_TEXT:
-        raise BlockWeightError(f"The block weights have {len(text):,} characters; more than {MOST_TEXT:,} are not read.")
+        raise InstantIDError(f"The block weights have {len(text):,} characters; more than {MOST_TEXT:,} are not read.")
     factors = {block: 1.0 for block in SDXL_BLOCKS if block.section in SELECTIONS[selection]}
     for line in filter(None, map(str.strip, text.replace("\n", ",").split(","))):
         found = _ENTRY.fullmatch(line) if len(line) <= MOST_QUOTED else None
@@ -54,11 +51,11 @@ def factors_of_blocks(selection, text=""):
         named = [block for block in SDXL_BLOCKS if wanted and block[:len(wanted)] == wanted]
         if not named:
             known = ", ".join(f"{section} {number}" for section, number, _ in _LAYOUT)
-            raise BlockWeightError(f"The block weight {line[:MOST_QUOTED]!r} cannot be read. Write for example 'input 4: 0.5' "
-                                   f"or 'output 1.3: 0'; SDXL's blocks are {known}.")
+            raise InstantIDError(f"The block weight {line[:MOST_QUOTED]!r} cannot be read. Write for example 'input 4: 0.5' "
+                                 f"or 'output 1.3: 0'; SDXL's blocks are {known}.")
         factor = float(found[4])
         if abs(factor) > LARGEST_FACTOR:
-            raise BlockWeightError(f"The block weight {line!r} is too large: write a number from {-LARGEST_FACTOR} to "
-                                   f"{LARGEST_FACTOR}.")
+            raise InstantIDError(f"The block weight {line!r} is too large: write a number from {-LARGEST_FACTOR} to "
+                                 f"{LARGEST_FACTOR}.")
         factors.update(dict.fromkeys(named, factor))
     return {block: factor for block, factor in factors.items() if factor}

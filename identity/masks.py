@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..utils import holds_numbers, in_own_precision
+from ..utils import InstantIDError, in_own_precision
 
 
 def block_grid(tokens, height, width):
@@ -27,30 +27,24 @@ def mask_weights(mask, tokens, height, width):
     return torch.nn.functional.pad(weights, (before, missing - before))[:, :, None]
 
 
-class MaskError(ValueError):
-    """A mask cannot be used; the message says what was found."""
-    __module__ = "InstantID"  # what the editor shows before the name
-
-
 def usable_mask(mask):
     """The one form in which a user's masks reach attention and conditioning: [m, H, W], floating-point numbers.
 
     mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. One that has the form is returned as it is, in its own precision,
-    in which the original multiplies; integers become float32. MaskError for anything else, and for numbers that are not finite.
+    in which the original multiplies; integers become float32. InstantIDError for other shapes and for NaN or infinite numbers.
     """
-    if not isinstance(mask, torch.Tensor):
-        raise MaskError(f"A mask must be a tensor, this one is of the type {type(mask).__name__}. Connect a MASK.")
     shape = list(mask.shape)
     if mask.ndim == 2:
         mask = mask[None]
     elif mask.ndim == 4 and mask.shape[1] == 1:
         mask = mask[:, 0]
-    if mask.ndim != 3 or mask.numel() == 0 or not holds_numbers(mask):
-        raise MaskError(f"A mask must be [masks, height, width]; this one is {shape}. "
-                        "Connect a MASK, or convert the image to one first.")
+    if mask.ndim != 3 or mask.numel() == 0:
+        raise InstantIDError(f"A mask must be [masks, height, width]; this one is {shape}. Connect a MASK, or convert the "
+                             "image to one first.")
     mask = in_own_precision(mask)
     if not mask.isfinite().all():
-        raise MaskError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 to 1.")
+        raise InstantIDError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 "
+                             "to 1.")
     return mask
 
 

@@ -2,7 +2,6 @@
 drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 
-from .json_form import usable_keypoints
-from .value import MOST_SIDE, KeypointFace, Keypoints, draw, drawing
+from .keypoints import MOST_SIDE, KeypointFace, Keypoints, draw, drawing, usable_keypoints
 
 __all__ = ["MOST_SIDE", "KeypointFace", "Keypoints", "draw", "drawing", "usable_keypoints"]

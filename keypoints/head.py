@@ -7,8 +7,8 @@ so that a head keeps its size wherever it looks.
 
 import numpy as np
 
-from .json_form import KeypointsError
-from .value import KeypointFace, Keypoints
+from ..utils import InstantIDError
+from .keypoints import KeypointFace, Keypoints
 
 # x and y: the five points to which ArcFace aligns faces (insightface.utils.face_align.arcface_dst), the mean of frontal
 # detections, made symmetric. z: the same points' depth in insightface's mean shape of 68 points
@@ -57,7 +57,7 @@ def turned_head(width, height, x, y, size, yaw, pitch, roll):
 def pose_of(points):
     """Fits the mean face to five points [5, 2] in pixels. Returns (matrix [3, 3], pixels per unit, place of the origin [2]).
 
-    The affine camera by least squares, its two rows made orthonormal by their polar decomposition. KeypointsError if the points
+    The affine camera by least squares, its two rows made orthonormal by their polar decomposition. InstantIDError if the points
     coincide.
     """
     with_one = np.column_stack((MEAN_FACE, np.ones(len(MEAN_FACE))))
@@ -65,7 +65,7 @@ def pose_of(points):
     left, sizes, right = np.linalg.svd(solution[:3].T, full_matrices=False)
     scale = float(sizes.mean())
     if not np.isfinite(scale) or sizes.min() < 1e-6:
-        raise KeypointsError("The head cannot be turned, because its keypoints lie on one line or in one place.")
+        raise InstantIDError("The head cannot be turned, because its keypoints lie on one line or in one place.")
     rows = left @ right
     matrix = np.vstack((rows, np.cross(rows[0], rows[1])))
     origin = np.mean(np.asarray(points) - scale * MEAN_FACE @ rows.T, axis=0)

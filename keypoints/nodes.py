@@ -3,13 +3,12 @@
 import torch
 
 from ..faces import Photos
-from ..host.inputs import checked, reason_against_widgets
-from ..options import DEFAULTS
+from ..host.server import instance
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
-from ..utils import check_photos
+from ..options.nodes import DEFAULTS
+from ..utils import InstantIDError, check_photos
 from . import head, place
-from .json_form import MOST_PIXELS, KeypointsError, from_json, to_json, usable_keypoints
-from .value import KeypointFace, Keypoints, drawing
+from .keypoints import MOST_PIXELS, KeypointFace, Keypoints, drawing, from_json, to_json, usable_keypoints
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
@@ -54,25 +53,13 @@ class InstantIDKeypoints:
             "optional": {"options": OPTIONS},
         }
 
-    @checked
     def find(self, insightface, image, faces="chosen", options=DEFAULTS):
-        check_photos(image)
-        found = _faces_of(insightface, image[:1], faces == "all", options)
-        keypoints = usable_keypoints(Keypoints(image.shape[2], image.shape[1], tuple(
-            KeypointFace(face.points) for face in found)))
+        photos = Photos(insightface, image[:1], **options.reading)
+        found = photos.choice.sort(photos.found[0], photos.size) if faces == "all" else photos.chosen
+        if not any(found):
+            photos.refuse()
+        keypoints = Keypoints(*photos.size, tuple(KeypointFace(face.points) for face in found))
         return keypoints, to_json(keypoints)
-
-
-def _faces_of(insightface, image, every, options):
-    """The chosen face, or all of them in the order of the choice. NoFaceError, FaceIndexError."""
-    photos = Photos(insightface, image, options.small_faces)
-    chosen = photos.chosen(options.choice)
-    if chosen == [None]:
-        photos.refuse_missing(chosen)
-    if not every:
-        return chosen
-    count = len(photos.found[0])
-    return [photos.chosen(options.choice._replace(index=index))[0] for index in range(count)]
 
 
 class InstantIDPlaceKeypoints:
@@ -102,7 +89,6 @@ class InstantIDPlaceKeypoints:
             },
         }
 
-    @checked
     def place(self, keypoints, move_x=0.0, move_y=0.0, scale=1.0, rotate=0.0, flip=False, box=None, mask=None):
         keypoints = usable_keypoints(keypoints)
         if flip:
@@ -142,7 +128,6 @@ class InstantIDTurnHead:
             "optional": {"keypoints": ("KEYPOINTS", {"tooltip": "Keypoints whose heads are turned, in place of a new head."})},
         }
 
-    @checked
     def turn(self, yaw, pitch, roll, x=0.5, y=0.4, size=0.5, width=1024, height=1024, keypoints=None):
         if keypoints is None:
             return (head.turned_head(width, height, x, y, size, yaw, pitch, roll),)
@@ -164,7 +149,6 @@ class InstantIDJoinKeypoints:
         return {"required": {"first": GIVEN, "second": GIVEN},
                 "optional": {name: ("KEYPOINTS", {"tooltip": "Keypoints of further faces."}) for name in ("third", "fourth")}}
 
-    @checked
     def join(self, first, second, third=None, fourth=None):
         return (place.joined([usable_keypoints(part) for part in (first, second, third, fourth) if part is not None]),)
 
@@ -186,7 +170,6 @@ class InstantIDDrawKeypoints:
                                                    "them."),
         }}
 
-    @checked
     def draw(self, keypoints, opacity=1.0):
         return (drawing(usable_keypoints(keypoints), opacity),)
 
@@ -221,7 +204,6 @@ class InstantIDRandomPose:
             "width": WIDTH, "height": HEIGHT,
         }}
 
-    @checked
     def draw_lots(self, seed, width, height, **limits):
         ranges = {name: (limits[f"{name}_from"], limits[f"{name}_to"]) for name in ("x", "y", "size", "yaw", "pitch", "roll")}
         return (head.random_pose(seed, width, height, ranges),)
@@ -256,15 +238,11 @@ class InstantIDEditKeypoints:
     @classmethod
     def VALIDATE_INPUTS(cls, state=None):
         """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
-        reason = reason_against_widgets(cls, state=state)
         try:
-            if not reason and state and state.strip():
-                from_json(state)
-        except KeypointsError as error:
-            reason = str(error)
-        return reason or True
+            return not state or not state.strip() or bool(from_json(state))
+        except InstantIDError as error:
+            return str(error)
 
-    @checked
     def edit(self, width, height, state="", keypoints=None, background=None):
         begun_with = (head.frontal_head(width, height) if keypoints is None
                       else place.resized(usable_keypoints(keypoints), width, height))
@@ -276,6 +254,48 @@ class InstantIDEditKeypoints:
             picture = background[:1, ..., :3].expand(-1, -1, -1, 3).to(torch.float32)  # without alpha; grey in three channels
             shown["instantid_background"] = PreviewImage().save_images(picture)["ui"]["images"]
         return {"ui": shown, "result": (edited, drawing(edited), to_json(edited))}
+
+
+PATH = "/instantid_swift/keypoints"
+
+
+def answer(asked):
+    """Returns the text of the keypoints that an editor asks for.
+
+    asked: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
+    {"width", "height": pixels} for a head that looks at the viewer. InstantIDError where that cannot be answered.
+    """
+    try:
+        if "state" not in asked:
+            width, height = (int(asked[side]) for side in ("width", "height"))
+            if not (1 <= width <= MOST_PIXELS and 1 <= height <= MOST_PIXELS):
+                raise InstantIDError(f"The picture must be 1 to {MOST_PIXELS} pixels wide and high.")
+            return to_json(head.frontal_head(width, height))
+        keypoints, number = from_json(asked["state"]), int(asked["face"])
+        turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)),
+                           *(float(asked[angle]) for angle in ("yaw", "pitch", "roll")))
+        faces = list(keypoints.faces)
+        faces[number], = turned.faces
+        return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
+    except InstantIDError:
+        raise
+    except (TypeError, KeyError, ValueError, IndexError, OverflowError) as error:
+        raise InstantIDError("The keypoint editor asked for something that cannot be answered. Reload the page.") from error
+
+
+def serve():
+    """Adds the route to ComfyUI's server. To be called while the pack is imported. Does nothing without a server."""
+    server = instance()
+    if server is None or server.app.frozen or any(getattr(route, "path", None) == PATH for route in server.routes):
+        return
+    from aiohttp import web
+
+    async def post(request):
+        try:
+            return web.json_response({"state": answer(await request.json())})
+        except ValueError as error:  # InstantIDError is one, and so is malformed JSON
+            return web.json_response({"error": str(error)}, status=400)
+    server.routes.post(PATH)(post)
 
 
 NODES = {

@@ -4,9 +4,9 @@ import math
 
 import numpy as np
 
+from ..utils import InstantIDError
 from .head import face_box
-from .json_form import KeypointsError, usable_keypoints
-from .value import Keypoints, resized
+from .keypoints import Keypoints, resized, usable_keypoints
 
 MIRRORED = [1, 0, 2, 4, 3]  # left and right change places
 
@@ -49,20 +49,20 @@ def flipped(keypoints):
 def fitted(keypoints, box):
     """Returns the keypoints as large as a box allows, in its middle. All faces together are moved and scaled evenly.
 
-    box: (left, top, right, bottom) in pixels, None where a mask selects nothing. KeypointsError if the box is empty or endless.
+    box: (left, top, right, bottom) in pixels, None where a mask selects nothing. InstantIDError if the box is empty or endless.
     """
     if box is None:
-        raise KeypointsError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
+        raise InstantIDError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
                              "of the face.")
     left, top, right, bottom = box
     if not (0 < right - left < math.inf and 0 < bottom - top < math.inf):
-        raise KeypointsError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. "
+        raise InstantIDError(f"The keypoints cannot be fitted into a box of {right - left:g} x {bottom - top:g} pixels. "
                              "Connect a box with a width and a height above 0.")
     boxes = np.array([face_box(face.points) for face in keypoints.faces])
     low, high = boxes[:, :2].min(axis=0), boxes[:, 2:].max(axis=0)
     extent = high - low
     if not extent.all():
-        raise KeypointsError("The keypoints cannot be fitted into a box, because all of them lie in one place.")
+        raise InstantIDError("The keypoints cannot be fitted into a box, because all of them lie in one place.")
     factor = min((right - left) / extent[0], (bottom - top) / extent[1])
     goal, centre = np.array([left + right, top + bottom]) / 2, (low + high) / 2
     return mapped(keypoints, lambda points: (points - centre) * factor + goal)
@@ -84,7 +84,7 @@ def box_of_mask(mask, width, height):
 def joined(parts):
     """Returns the faces of several `Keypoints` in their order, in a picture of the first one's size.
 
-    KeypointsError if they are too many.
+    InstantIDError if they are too many.
     """
     width, height = parts[0].width, parts[0].height
     return usable_keypoints(Keypoints(width, height, tuple(
@@ -98,6 +98,6 @@ def corners(box):
     try:
         left, top, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
     except (TypeError, KeyError, ValueError) as error:
-        raise KeypointsError("The box cannot be used: it must have x, y, width and height. Connect a node that gives a "
+        raise InstantIDError("The box cannot be used: it must have x, y, width and height. Connect a node that gives a "
                              "BOUNDING_BOX.") from error
     return left, top, left + width, top + height

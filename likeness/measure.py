@@ -10,15 +10,11 @@ import torch
 
 from .. import faces
 from ..faces.analysis import find_embedder
-from ..people.person import Person, embedder_of
+from ..people.person import Person, check_same_embedder, embedder_of
+from ..utils import InstantIDError
 
 ANOTHER, SAME = 0.28, 0.5  # below, and above: what the bands of photographs are divided by
 SMALL_FACE = 112           # pixels: a smaller face is enlarged for the embedder, which costs certainty
-
-
-class LikenessError(ValueError):
-    """A likeness cannot be measured; the message says why and what to do."""
-    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class SeenFace(NamedTuple):
@@ -29,7 +25,7 @@ class SeenFace(NamedTuple):
 
 
 class Reference(NamedTuple):
-    """Whom the pictures are compared with."""
+    """The person that pictures are compared with."""
     direction: np.ndarray  # float64 [512], of length 1: the mean of the photos' normalised embeddings
     own: tuple             # cosine of each photo with the mean of the others; empty for a single photo
     photos: int
@@ -58,11 +54,11 @@ class Likeness(NamedTuple):
 
 
 def unit(embeddings):
-    """Embeddings [N, D] divided by their lengths: float64 [N, D]. LikenessError if one is all zeros."""
+    """Embeddings [N, D] divided by their lengths: float64 [N, D]. InstantIDError if one is all zeros."""
     embeddings = np.asarray(embeddings, dtype=np.float64)
     lengths = np.linalg.norm(embeddings, axis=-1, keepdims=True)
     if not lengths.all():
-        raise LikenessError("A face of the reference has an empty embedding. Make the person again from its photos.")
+        raise InstantIDError("A face of the reference has an empty embedding. Make the person again from its photos.")
     return embeddings / lengths
 
 
@@ -85,78 +81,53 @@ def band(value):
     return "another person" if value < ANOTHER else "similar" if value <= SAME else "same person"
 
 
-def look_at(photos, choice=faces.LARGEST):
+def look_at(photos):
     """The face of each of some `faces.Photos` that is meant: a list of SeenFace, None for a picture without a face or with too
     few."""
-    size = photos.images.shape[2], photos.images.shape[1]
-    chosen = [choice.of(found, size) if choice.index < len(found) else None for found in photos.found]
+    place = photos.choice.index
+    chosen = [photos.choice.sort(found, photos.size)[place] if place < len(found) else None for found in photos.found]
     return [None if face is None else SeenFace(
-        photos.embedding(index, face, choice), round(min(face.box[2] - face.box[0], face.box[3] - face.box[1])), face.points)
+        photos.embedding(index, face), round(min(face.box[2] - face.box[0], face.box[3] - face.box[1])), face.points)
         for index, face in enumerate(chosen)]
 
 
-def known_of(analysis, reference, choice=faces.LARGEST, small_faces=False):
-    """Embeddings of a reference, float32 [N, 512]: IMAGE, of whose photos `choice` tells the face, or Person.
+def embeddings_of(reference, embedder):
+    """Embeddings of a reference, float32 [N, 512]: `faces.Photos` or Person.
 
-    faces.NoFaceError if no photo shows a face; LikenessError if a person was made with another network.
+    embedder: as `Person.embedder`, of the network that looks at the pictures. faces.NoFaceError if no photo shows a face;
+    InstantIDError if a person was made with another network.
     """
-    if not isinstance(reference, Person | torch.Tensor):
-        raise LikenessError(f"The reference is {reference!r:.80}, which cannot be used. Connect photos or a person.")
     if not isinstance(reference, Person):
-        return faces.reference_embeddings(analysis, reference, choice, small_faces=small_faces)[:, 0]
-    embedder, sha256 = embedder_of(analysis)
-    if reference.embedder_sha256 and sha256 and reference.embedder_sha256 != sha256:
-        raise LikenessError(f"The reference was made with the face network {reference.embedder}, and the pictures are looked "
-                            f"at with {embedder}. Their numbers cannot be compared: make the person again with the same face "
-                            "networks.")
+        return reference.references()[:, 0]
+    check_same_embedder(reference.embedder, embedder)
     return reference.embeddings
 
 
-def likeness(analysis, images, reference, choice=faces.LARGEST, small_faces=False, second=None, of=faces.LARGEST):
+def likeness(photos, reference, second=None):
     """The Likeness of pictures to a reference.
 
-    analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. reference: IMAGE or Person. choice: which face of
-    each picture is measured. of: which face of each reference photo is meant. second: another FACEANALYSIS, whose embedder
-    gives a second opinion. Errors are those of `known_of`.
+    photos: `faces.Photos` of the pictures. reference: `faces.Photos` of the person, or Person. second: a FACEANALYSIS whose
+    embedder gives a second opinion on the faces that the first has found. Errors are those of `embeddings_of`.
     """
-    whom = reference_of(known_of(analysis, reference, of, small_faces))
-    seen = look_at(faces.Photos(analysis, images, small_faces), choice)
-    measured = Likeness(tuple(None if face is None else cosine(face.embedding, whom.direction) for face in seen),
-                        tuple(None if face is None else face.side for face in seen), whom, embedder_of(analysis)[0])
+    embedder = embedder_of(photos.recognition)
+    person, seen = reference_of(embeddings_of(reference, embedder)), look_at(photos)
+    measured = Likeness(tuple(None if face is None else cosine(face.embedding, person.direction) for face in seen),
+                        tuple(None if face is None else face.side for face in seen), person, embedder)
     if second is None:
         return measured
-    at = None if isinstance(reference, Person) else look_at(faces.Photos(analysis, reference, small_faces), of)
-    return _with_second(measured, second, images, seen, reference, at)
-
-
-def _with_second(measured, second, images, seen, reference, at):
-    """The measure with the cosines of a second embedder, which sees the faces that the first analysis has found.
-
-    seen, at: the faces of the pictures and, unless it is a Person, of the reference.
-    """
-    if isinstance(reference, Person):
-        if reference.crops is None:
-            raise LikenessError("A second opinion needs the faces of the reference, and this person was saved without them. "
-                                "Connect photos to reference, or save the person again with keep_crops.")
-        known = _embedded_crops(second, reference.crops)
-    else:
-        known = torch.stack([embedding for embedding in _embedded(second, reference, at) if embedding is not None])
-    of = reference_of(known)
-    values = tuple(None if embedding is None else cosine(embedding, of.direction)
-                   for embedding in _embedded(second, images, seen))
-    return measured._replace(second=values, second_embedder=embedder_of(second)[0], second_own=of.own)
+    if not isinstance(reference, Person):
+        known = torch.stack([each for each in _embedded(second, reference.images, look_at(reference)) if each is not None])
+    elif reference.crops is None:
+        raise InstantIDError("A second opinion needs the faces of the reference, and this person was saved without them. "
+                             "Connect photos to reference, or save the person again with keep_crops.")
+    else:  # aligned as the embedder reads them, RGB
+        known = find_embedder(second).get_feat([np.ascontiguousarray(crop.numpy()[:, :, ::-1]) for crop in reference.crops])
+    again = reference_of(known)
+    values = tuple(None if each is None else cosine(each, again.direction) for each in _embedded(second, photos.images, seen))
+    return measured._replace(second=values, second_embedder=embedder_of(find_embedder(second)), second_own=again.own)
 
 
 def _embedded(analysis, images, seen):
     """Embeddings [512] of faces that another analysis has found, None where it has found none."""
     photos = faces.Photos(analysis, images)
     return [None if face is None else photos.embed(index, face) for index, face in enumerate(seen)]
-
-
-def _embedded_crops(analysis, crops):
-    """Embeddings [N, 512] of aligned faces, uint8 [N, 112, 112, 3] RGB."""
-    network = find_embedder(analysis)
-    if network.input_size[0] != crops.shape[1]:
-        raise LikenessError(f"The network of the second opinion reads faces of {network.input_size[0]} pixels, and those of "
-                            f"a person have {crops.shape[1]}. Connect photos to reference.")
-    return network.get_feat([np.ascontiguousarray(crop.numpy()[:, :, ::-1]) for crop in crops])

@@ -6,11 +6,14 @@ from comfy_execution.graph_utils import ExecutionBlocker, GraphBuilder, is_link
 from nodes import KSampler, PreviewImage
 
 from .. import caches, faces, performance
+from ..faces.analysis import find_embedder
 from ..host import server
-from ..host.inputs import checked, reason_against_widgets
-from ..options import DEFAULTS, inputs
-from ..people.nodes import ApplyInstantIDPerson, reason_against_part
-from . import measure, numbered, report, sheet, sweep
+from ..options import inputs
+from ..options.nodes import DEFAULTS
+from ..people.nodes import ApplyInstantIDPerson
+from ..people.person import Person, embedder_of
+from ..utils import InstantIDError
+from . import measure, report, sweep
 
 CATEGORY = "InstantID/likeness"
 PICTURES = ("IMAGE", {"tooltip": "The pictures, such as those of VAE Decode. Each is looked at once, in one batch."})
@@ -49,15 +52,13 @@ class InstantIDFaces:
             "optional": {"options": inputs.OPTIONS},
         }
 
-    @checked
     @performance.staged("show faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
-        found = faces.find_faces(insightface, image, options.small_faces)
-        size, place = (image.shape[2], image.shape[1]), options.choice.index
-        listed = [numbered.in_order(of, options.choice, size) for of in found]
-        boxes = [numbered.bounding_box(of[place], size, padding) if place < len(of) else None for of in listed]
-        preview = torch.cat([numbered.numbered(one, of, place) for one, of in zip(image, listed, strict=True)])
-        counts = ", ".join(str(len(of)) for of in listed)
+        photos, place = faces.Photos(insightface, image, **options.reading), options.choice.index
+        listed = [options.choice.sort(found, photos.size) for found in photos.found]
+        boxes = [report.bounding_box(found[place], photos.size, padding) if place < len(found) else None for found in listed]
+        preview = torch.cat([report.numbered(one, found, place) for one, found in zip(image, listed, strict=True)])
+        counts = ", ".join(str(len(found)) for found in listed)
         text = f"Faces: {counts}. Used: face {place} in the order '{options.choice.order}'."
         if None in boxes:
             missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
@@ -65,7 +66,7 @@ class InstantIDFaces:
         box = next((box for box in boxes if box is not None), None)
         if box is None:
             box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {place}, so there is no box.")
-        masks = torch.stack([numbered.mask_of(one, size) for one in boxes])
+        masks = torch.stack([report.mask_of(one, photos.size) for one in boxes])
         return {"ui": shown(text, preview), "result": (preview, sum(map(len, listed)), box, masks)}
 
 
@@ -105,10 +106,10 @@ class InstantIDLikeness:
             },
         }
 
-    @checked
     @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
-        measured = measure.likeness(insightface, image, reference, options.choice, options.small_faces, second_opinion)
+        photos = faces.Photos(insightface, image, **options.reading)
+        measured = measure.likeness(photos, _reference(insightface, reference, small_faces=options.small_faces), second_opinion)
         kept = measured.best(keep_best, minimum)
         text = report.report_text(measured, kept)
         if not kept:
@@ -117,6 +118,11 @@ class InstantIDLikeness:
         pictures = image[kept] if kept else ExecutionBlocker(None)
         values = [measured.values[index] for index in kept]
         return {"ui": shown(text, report.bars(measured)), "result": (pictures, values, text)}
+
+
+def _reference(insightface, reference, **reading):
+    """A Person as it is; IMAGE as `faces.Photos`, read as the keyword arguments say."""
+    return reference if isinstance(reference, Person) else faces.Photos(insightface, reference, **reading)
 
 
 def _widgets(node, *names):
@@ -173,28 +179,26 @@ class InstantIDSweep:
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None, start_at=None, end_at=None):
+    def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
-        reason = reason_against_widgets(cls, setting=setting, values=values, seeds=seeds, start_at=start_at, end_at=end_at)
         try:
-            if not reason and None not in (setting, values, seeds):
-                _cells_of(setting, values, seeds, start_at, end_at)
-        except sweep.SweepError as error:
-            reason = str(error)
-        return reason or True
+            return None in (setting, values, seeds) or bool(sweep.cells_of(setting, values, seeds))
+        except InstantIDError as error:
+            return str(error)
 
-    @checked
     def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
               **given):
-        cells = _cells_of(setting, values, seeds, given["start_at"], given["end_at"])
+        cells = sweep.cells_of(setting, values, seeds)
         if setting == sweep.BLOCKS and options != DEFAULTS:
-            raise sweep.SweepError("Block selections cannot be varied with InstantID Options connected, which chooses one "
-                                   "itself. Take the link off.")
-        measure.known_of(insightface, image if reference is None else reference, options.choice, options.small_faces)
+            raise InstantIDError("Block selections cannot be varied with InstantID Options connected, which chooses one "
+                                 "itself. Take the link off.")
+        person = _reference(insightface, image if reference is None else reference, choice=options.choice,
+                            small_faces=options.small_faces)
+        measure.embeddings_of(person, embedder_of(find_embedder(insightface)))  # refuses what cannot be measured in the end
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
         for name in sweep.NEEDED_LINKS:
             if name not in links:
-                raise sweep.SweepError(f"The input {name} has no link. Connect the node that makes it.")
+                raise InstantIDError(f"The input {name} has no link. Connect the node that makes it.")
         # ComfyUI lets go of the pictures of a sweep that has not run, as in an unchanged run
         shared = caches.identity_key([insightface, image, setting, options, given])
         kept = {cells.key(*place): picture for place in cells.places
@@ -208,16 +212,6 @@ class InstantIDSweep:
                           **optional, **pictures, **kept)
         server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
         return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
-
-
-def _cells_of(setting, values, seeds, start_at, end_at):
-    """The Cells of a sweep. SweepError also where InstantID would act in no part of a cell's sampling."""
-    cells = sweep.cells_of(setting, values, seeds)
-    for part in cells.parts(start_at, end_at):
-        reason = reason_against_part(*part)
-        if reason:
-            raise sweep.SweepError(reason)
-    return cells
 
 
 class _Pictures(dict):
@@ -263,16 +257,17 @@ class InstantIDSweepResult:
                 **pictures):
         cells = sweep.cells_of(setting, values, seeds)
         if pictures.keys() != set(cells.keys):
-            raise sweep.SweepError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
+            raise InstantIDError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
         made = {place: pictures[cells.key(*place)] for place in cells.places}
         for place, picture in made.items():
             caches.sweeps.keep((shared, *place), picture)
         every = torch.cat(list(made.values()))
-        measured = measure.likeness(insightface, every, reference, small_faces=options.small_faces, of=options.choice)
+        person = _reference(insightface, reference, choice=options.choice, small_faces=options.small_faces)
+        measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
         numbers = iter(measured.values)
         scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
-        pictured = sheet.contact_sheet(scores, made), sheet.chart(scores)
-        text = sheet.table(scores) + "\n" + report.meaning(measured)
+        pictured = report.contact_sheet(scores, made), report.chart(scores)
+        text = report.table(scores) + "\n" + report.meaning(measured)
         best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
         best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \
             else float(best)

@@ -1,11 +1,16 @@
-"""What was measured, as text with aligned columns and as bars. Pillow is imported where a picture is drawn."""
+"""What was found, measured and swept, as text with aligned columns and as pictures. Pillow is imported where one is drawn."""
 
 import torch
 
+from ..utils import image_to_bgr
 from .measure import ANOTHER, SAME, SMALL_FACE, band
+from .sweep import label, mean
 
-WIDTH, BAR, MARGIN = 960, 26, 12  # pixels of the picture
-BLUE, GREY = "#0072B2", "#B0B0B0"
+WIDTH, BAR, LINE, MARGIN = 960, 26, 26, 12  # pixels
+MOST_WIDTH, MOST_HEIGHT = 4096, 8192  # of a contact sheet: pictures are shrunk to fit
+LEAST_SIDE = 32
+CHART = (960, 480)
+BLUE, GREY, ORANGE, GREEN, SKY = "#0072B2", "#B0B0B0", "#E69F00", "#50DC50", "#3CAAFF"
 TRAINED_WITH = "antelopev2"
 BANDS = (f"For photographs: below {ANOTHER} is another person, {ANOTHER} to {SAME} is similar, above {SAME} is the same "
          "person. Paintings, drawings and other stylised pictures score lower.")
@@ -95,3 +100,109 @@ def bars(measured):
     if not order:
         pen.text((MARGIN, top), "No face was found.", "black", font)
     return as_image(picture)
+
+
+def numbered(image, listed, chosen):
+    """A picture with a box around each face, its number, size in pixels and certainty: IMAGE [1, h, w, 3].
+
+    image: one picture of a batch, float [h, w, c]. listed: its faces in order. chosen: the number of the one that is meant.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+    picture = Image.fromarray(image_to_bgr(image)[:, :, ::-1].copy())
+    pen, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 600))
+    font = ImageFont.load_default(14 * unit)
+    for number, face in reversed(list(enumerate(listed))):  # the first ones lie above the others
+        left, top, right, bottom = map(float, face.box)
+        colour = GREEN if number == chosen else SKY
+        pen.rectangle((left, top, right, bottom), outline=colour, width=(3 if number == chosen else 2) * unit)
+        text = f"{number}: {right - left:.0f}x{bottom - top:.0f}, {face.score:.2f}"
+        box = pen.textbbox((left, bottom), text, font)
+        pen.rectangle(box, fill=colour)
+        pen.text((left, bottom), text, "black", font)
+    return as_image(picture)
+
+
+def bounding_box(face, size, padding=0):
+    """A face's box grown by padding pixels and cut at the picture's edges: ComfyUI's BOUNDING_BOX."""
+    left, top = (max(0, int(value) - padding) for value in face.box[:2])
+    right, bottom = (min(most, -int(-value // 1) + padding) for value, most in zip(face.box[2:].tolist(), size, strict=True))
+    return {"x": left, "y": top, "width": max(1, right - left), "height": max(1, bottom - top)}
+
+
+def mask_of(box, size):
+    """The area of a BOUNDING_BOX: MASK [h, w], 1 inside. box: None for an empty mask. size: (width, height)."""
+    mask = torch.zeros(size[1], size[0])
+    if box is not None:
+        mask[box["y"]:box["y"] + box["height"], box["x"]:box["x"] + box["width"]] = 1
+    return mask
+
+
+def contact_sheet(scores, pictures):
+    """The first picture of each cell, a column for each value and a row for each seed, labelled: IMAGE [1, h, w, 3].
+
+    pictures: {(value, seed): IMAGE}.
+    """
+    from PIL import Image
+    cells = scores.cells
+    height, width = next(iter(pictures.values())).shape[1:3]
+    left = 150
+    scale = min(1.0, (MOST_WIDTH - left) / len(cells.values) / width, MOST_HEIGHT / len(cells.seeds) / height)
+    width, height = max(LEAST_SIDE, int(width * scale)), max(LEAST_SIDE, int(height * scale))
+    step, row = max(width, 150) + MARGIN, height + LINE + MARGIN
+    sheet, pen, font = canvas(left + step * len(cells.values), 2 * MARGIN + LINE + row * len(cells.seeds))
+    for column, value in enumerate(cells.values):
+        x = left + step * column
+        best = ", best" if value == scores.best else ""
+        pen.text((x, MARGIN), f"{cells.setting} {label(value)}{best}", "black", font)
+        for line, seed in enumerate(cells.seeds):
+            y = 2 * MARGIN + LINE + row * line
+            pen.text((MARGIN, y), f"seed {seed}"[:14], "black", font)
+            one = Image.fromarray(image_to_bgr(pictures[value, seed][0])[:, :, ::-1].copy()).resize((width, height))
+            sheet.paste(one, (x, y))
+            numbers = scores.at(value, seed)
+            pen.text((x, y + height), f"{mean(numbers):.3f}" if numbers else "no face", "black", font)
+    return as_image(sheet)
+
+
+def chart(scores):
+    """The mean likeness over the values, and how far the seeds spread: IMAGE [1, h, w, 3]."""
+    picture, pen, font = canvas(*CHART)
+    cells = scores.cells
+    numbers = [number for value in cells.values for number in scores.of(value)]
+    low, high = min([0.0, *numbers]), max([0.5, *numbers])
+    left, right, top, bottom = 70, CHART[0] - 40, 2 * MARGIN + LINE, CHART[1] - 2 * LINE
+
+    def y_of(number):
+        return bottom - (number - low) / (high - low) * (bottom - top)
+    pen.text((MARGIN, MARGIN), f"Likeness over {cells.setting}: mean, least and most of the pictures", "black", font)
+    for part in range(6):
+        number = low + (high - low) * part / 5
+        pen.line((left, y_of(number), right, y_of(number)), GREY)
+        pen.text((MARGIN, y_of(number) - 10), f"{number:.2f}", "black", font)
+    room = (right - left) / len(cells.values)
+    points = []
+    for place, value in enumerate(cells.values):
+        x = left + room * (place + 0.5)
+        pen.text((x, bottom + MARGIN), label(value), ORANGE if value == scores.best else "black", font, anchor="ma")
+        of = scores.of(value)
+        if of:
+            points.append((x, y_of(mean(of))))
+            pen.line((x, y_of(min(of)), x, y_of(max(of))), BLUE, 3)
+    pen.line(points, BLUE, 2)
+    for x, y in points:
+        pen.ellipse((x - 6, y - 6, x + 6, y + 6), BLUE)
+    if not points:
+        pen.text((left, top), "No face was found.", "black", font)
+    return as_image(picture)
+
+
+def table(scores):
+    """The numbers of a sweep as text with aligned columns."""
+    rows = [["mean", "least", "most", "without a face", scores.cells.setting]]
+    for value in scores.cells.values:
+        of = scores.of(value)
+        rows.append([*(f"{number:.3f}" for number in (mean(of), min(of), max(of))), str(scores.missing(value)), label(value)]
+                    if of else ["-", "-", "-", str(scores.missing(value)), label(value)])
+    if scores.best is None:
+        return "\n".join([*aligned(rows), "", "No picture shows a face that can be measured."])
+    return "\n".join([*aligned(rows), "", f"Best {scores.cells.setting}: {label(scores.best)}."])

@@ -8,7 +8,7 @@ import re
 from typing import NamedTuple
 
 from ..identity import SELECTIONS
-from .measure import LikenessError
+from ..utils import InstantIDError
 
 NUMBERS = {  # setting: least and most value
     "weight": (0.0, 3.0), "ip_weight": (0.0, 3.0), "cn_strength": (0.0, 10.0), "noise": (0.0, 1.0), "start_at": (0.0, 1.0),
@@ -22,15 +22,10 @@ NEEDED_LINKS = (*APPLY_LINKS[:7], "latent_image", "vae")  # the others are optio
 APPLY_WIDGETS = ("ip_weight", "cn_strength", "start_at", "end_at", "noise", "combine_embeds")
 SAMPLER_WIDGETS = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
 OPTIONS = {"enabled": True, "face_order": "largest", "face_index": 0, "no_face": "skip", "small_faces": False,
-           "block_weights": "", "attention": "exact", "each_latent": False}  # InstantID Options unchanged, but for its blocks
+           "block_weights": "", "each_latent": False}  # InstantID Options unchanged, but for its blocks
 LARGEST_SEED = 2 ** 64 - 1
 MOST_CELLS = 256
 _RANGE = re.compile(r"(\S+)\s+to\s+(\S+)\s+step\s+(\S+)")
-
-
-class SweepError(LikenessError):
-    """The values or seeds of a sweep cannot be used; the message quotes what is wrong."""
-    __module__ = "InstantID"  # what the editor shows before the name
 
 
 class Cells(NamedTuple):
@@ -49,11 +44,6 @@ class Cells(NamedTuple):
         """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
         return [self.key(*place) for place in self.places]
 
-    def parts(self, start_at, end_at):
-        """For each value the part of the sampling in which InstantID acts: pairs of start_at and end_at."""
-        return [(value if self.setting == "start_at" else start_at, value if self.setting == "end_at" else end_at)
-                for value in self.values]
-
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
 
@@ -63,19 +53,20 @@ def label(value):
 
 
 def cells_of(setting, values, seeds):
-    """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". SweepError."""
+    """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". InstantIDError."""
     if setting not in SETTINGS:
-        raise SweepError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
+        raise InstantIDError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
     cells = Cells(setting, _values(setting, values), _seeds(seeds))
     if len(cells.keys) > MOST_CELLS:
-        raise SweepError(f"The sweep has {len(cells.keys)} pictures; at most {MOST_CELLS} are made. Use fewer values or seeds.")
+        raise InstantIDError(f"The sweep has {len(cells.keys)} pictures; at most {MOST_CELLS} are made. Use fewer values or "
+                             "seeds.")
     return cells
 
 
 def _parts(text, what):
     parts = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
     if not parts:
-        raise SweepError(f"There are no {what}. Write them with commas between, such as 1, 2.")
+        raise InstantIDError(f"There are no {what}. Write them with commas between, such as 1, 2.")
     return parts
 
 
@@ -84,7 +75,7 @@ def _values(setting, text):
     for part in _parts(text, "values"):
         if setting == BLOCKS:
             if part not in SELECTIONS:
-                raise SweepError(f"There is no block selection {part[:80]!r}. Write some of: {', '.join(SELECTIONS)}.")
+                raise InstantIDError(f"There is no block selection {part[:80]!r}. Write some of: {', '.join(SELECTIONS)}.")
             found.append(part)
             continue
         in_range = _RANGE.fullmatch(part)
@@ -93,15 +84,15 @@ def _values(setting, text):
         for number in numbers:
             if not least <= number <= most or isinstance(least, int) and number != int(number):
                 kind = "a whole number" if isinstance(least, int) else "a number"
-                raise SweepError(f"The value {number:g} cannot be used: {setting} is {kind} of {least:g} to {most:g}.")
+                raise InstantIDError(f"The value {number:g} cannot be used: {setting} is {kind} of {least:g} to {most:g}.")
             found.append(int(number) if isinstance(least, int) else number)
     return tuple(dict.fromkeys(found))
 
 
 def _range(first, last, step, part):
     if step <= 0 or last < first or (last - first) / step > MOST_CELLS:
-        raise SweepError(f"The range {part[:80]!r} cannot be used. Write for example 0.4 to 1.0 step 0.2, with at most "
-                         f"{MOST_CELLS} values.")
+        raise InstantIDError(f"The range {part[:80]!r} cannot be used. Write for example 0.4 to 1.0 step 0.2, with at most "
+                             f"{MOST_CELLS} values.")
     return [round(first + index * step, 6) for index in range(int((last - first) / step + 1e-6) + 1)]
 
 
@@ -111,7 +102,8 @@ def _number(text):
     except ValueError:
         number = float("nan")
     if not abs(number) < float("inf"):
-        raise SweepError(f"The value {text[:80]!r} is not a number. Write for example 0.4, 0.6, 0.8 or 0.4 to 1.0 step 0.2.")
+        raise InstantIDError(f"The value {text[:80]!r} is not a number. Write for example 0.4, 0.6, 0.8 or 0.4 to 1.0 step "
+                             "0.2.")
     return number
 
 
@@ -119,7 +111,7 @@ def _seeds(text):
     found = []
     for part in _parts(text, "seeds"):
         if not (part.isascii() and part.isdigit() and int(part[:40]) <= LARGEST_SEED):
-            raise SweepError(f"The seed {part[:80]!r} cannot be used. Write whole numbers of 0 to {LARGEST_SEED}.")
+            raise InstantIDError(f"The seed {part[:80]!r} cannot be used. Write whole numbers of 0 to {LARGEST_SEED}.")
         found.append(int(part))
     return tuple(dict.fromkeys(found))
 

@@ -1,6 +1,8 @@
-"""Inputs and outputs that several nodes share, in the form that ComfyUI wants, and what is said where inputs switch something
-off."""
+"""Inputs and outputs that several nodes share, as ComfyUI wants them declared, and what nodes say of the inputs given."""
 
+import folder_paths
+
+from ..caches import file_key
 from ..host import server
 from ..identity import usable_mask
 
@@ -24,6 +26,16 @@ MASK_OF_PROMPT = ("MASK", {"tooltip": (
 OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
     "Further settings from InstantID Options: which face of a photo, what to do without a face, which blocks of the model. "
     "Without it, the node works as the original does.")})
+
+
+def state_of_files(kind, name):
+    """Returns what tells ComfyUI that another file lies under a name.
+
+    kind: of ComfyUI's folders. name: None where the widget is an input from another node: any file of the kind may be meant.
+    """
+    names = folder_paths.get_filename_list(kind) if name is None else [name]
+    paths = [folder_paths.get_full_path(kind, each) for each in names]
+    return str([file_key(path) for path in paths if path is not None])
 
 
 def number(default, low, high, step, tooltip):
@@ -50,28 +62,14 @@ APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt 
            "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
-def reason_for_no_effect(start_at, end_at):
-    """Returns a sentence where a part of the sampling is empty because it begins after its end; else an empty string.
+def say_what_has_no_effect(start_at, end_at, mask=None, limits_prompt=False):
+    """Tells the user where settings leave out the person, or the prompt, without another sign of it.
 
-    start_at, end_at: parts of the sampling, 0 to 1; None where they are not known yet.
-    """
-    if start_at is None or end_at is None or start_at <= end_at:
-        return ""
-    return f"No effect: start_at {start_at:g} is after end_at {end_at:g}."
-
-
-def say_if_part_is_empty(start_at, end_at):
-    """Tells the user that a part of the sampling is empty. The original accepts that, and saved workflows may hold it."""
-    reason = reason_for_no_effect(start_at, end_at)
-    if reason:
-        server.say_on_node(f"{reason} Set start_at below end_at.")
-
-
-def say_what_mask_hides(mask, limits_prompt=False):
-    """Tells the user where a mask leaves out the person, or the prompt, without another sign of it.
-
+    start_at, end_at: the part of the sampling, 0 to 1; the original accepts one that is empty, and saved workflows may hold it.
     mask: any that `usable_mask` takes, or None. limits_prompt: whether it limits the positive prompt as well as the person.
     """
+    if start_at > end_at:
+        server.say_on_node(f"No effect: start_at {start_at:g} is after end_at {end_at:g}. Set start_at below end_at.")
     if mask is None:
         return
     covered = usable_mask(mask) != 0
@@ -85,8 +83,21 @@ def say_what_mask_hides(mask, limits_prompt=False):
                            "People, in which a mask limits the person alone.")
 
 
+def say_who_is_missing(photos):
+    """Tells the user which of some `faces.Photos` are left out because they show no face."""
+    if missing := photos.describe_missing():
+        server.tell(f"{missing}: left out.")
+
+
 def is_off(options):
     """Returns whether InstantID Options switches a node off, and says so on the node."""
     if not options.enabled:
         server.say_on_node("Switched off in InstantID Options: this node changes nothing.")
     return not options.enabled
+
+
+def bypass(options, error):
+    """Says on the node that it hands on its inputs because of a NoFaceError; raises that where InstantID Options wants it."""
+    if options.no_face != "bypass":
+        raise error
+    server.tell(f"Bypassed: this node changes nothing. {error}")

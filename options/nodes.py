@@ -1,9 +1,40 @@
-"""The node that holds the settings beside the original's widgets."""
+"""The settings beside the original's widgets: the node, and what travels along INSTANTID_OPTIONS."""
 
-from ..faces import ORDERS, FaceChoice
-from ..host.inputs import checked, reason_against_widgets
+from typing import NamedTuple
+
+from ..faces import LARGEST, ORDERS, FaceChoice
 from ..identity import SELECTIONS, factors_of_blocks
-from .settings import AS_ORIGINAL, NO_FACE, Options
+from ..utils import InstantIDError
+
+AS_ORIGINAL = "as original"
+NO_FACE = ("skip", "error", "bypass")
+
+
+class Options(NamedTuple):
+    """How photos are read and how attention is patched, for one node. Read-only; the defaults are what the original does."""
+    choice: FaceChoice = LARGEST     # which face of a photo is meant
+    no_face: str = "skip"            # one of NO_FACE: what happens where a photo shows no face
+    small_faces: bool = False        # look closer at big pictures in which no face was found at first
+    blocks: str = AS_ORIGINAL        # a name of `identity.SELECTIONS`; "as original" is the node's own selection
+    block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
+    each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
+    enabled: bool = True             # whether a node does anything but hand on its inputs
+
+    @property
+    def reading(self):
+        """How photos are read, as arguments of `faces.Photos`."""
+        return {"choice": self.choice, "require_all": self.no_face != "skip", "small_faces": self.small_faces}
+
+    def factors(self, selection):
+        """Returns what the weight is multiplied by at each block, {Block: factor}.
+
+        selection: the name in `identity.SELECTIONS` that "as original" stands for in the node. InstantIDError if
+        `block_weights` cannot be read.
+        """
+        return factors_of_blocks(selection if self.blocks == AS_ORIGINAL else self.blocks, self.block_weights)
+
+
+DEFAULTS = Options()
 
 
 class InstantIDOptions:
@@ -47,13 +78,11 @@ class InstantIDOptions:
     @classmethod
     def VALIDATE_INPUTS(cls, block_weights=None):
         """ComfyUI asks this when a prompt is queued. block_weights is None where the widget is an input from another node."""
-        reason = reason_against_widgets(cls, block_weights=block_weights)
         try:
-            factors_of_blocks(AS_ORIGINAL, "" if reason else block_weights or "")
-        except ValueError as error:
-            reason = str(error)
-        return reason or True
+            factors_of_blocks(AS_ORIGINAL, block_weights or "")
+        except InstantIDError as error:
+            return str(error)
+        return True
 
-    @checked
     def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False, enabled=True):
         return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent, enabled),)

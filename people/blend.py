@@ -4,10 +4,11 @@ from typing import NamedTuple
 
 import torch
 
-from .person import PersonError, check_same_embedder
+from ..utils import InstantIDError
+from .person import check_same_embedder
 
-AVERAGE, DIRECTIONS, SPHERICAL, ROBUST = "average", "average of directions", "spherical", "robust average"
-METHODS = (AVERAGE, DIRECTIONS, SPHERICAL, ROBUST)
+AVERAGE, SPHERICAL, ROBUST = "average", "spherical", "robust average"
+METHODS = (AVERAGE, SPHERICAL, ROBUST)
 FEWEST = 3             # photos among which one can be told to be far from the rest
 MOST_DEVIATIONS = 3.0  # standard deviations, estimated by the median, within which a photo belongs to the rest
 LEAST_DROP = 0.15      # by which its similarity must be below the median's in any case
@@ -26,66 +27,43 @@ def blend(people, weights, method):
 
     people: Persons. weights: as many numbers, 0 or more, of which only the ratios count. A person of weight 0 takes no part,
     and where several people are given and one alone has a weight, the result is that person itself, whatever the method.
-    PersonError if the people cannot be blended.
+    InstantIDError if the people cannot be blended.
 
     average: the weighted mean of the people's embeddings; a person's embedding is the mean of its photos.
-    average of directions: the same of the embeddings divided by their norms, at the weighted mean of the norms.
     spherical: two people; the point between them on the arc from one direction to the other, at the weighted mean of the norms.
     robust average: the weighted mean of all photos but those far from the rest (`outliers`).
     The keypoints and the picture's size are those of the first person's first photo.
     """
-    if method not in METHODS:
-        raise PersonError(f"The method is {method!r}; choose one of {', '.join(METHODS)}.")
-    if not all(weight >= 0 for weight in weights):
-        raise PersonError(f"A weight must be 0 or more; these are {', '.join(f'{weight:g}' for weight in weights)}.")
     taking_part = [number for number, weight in enumerate(weights) if weight]
     if not taking_part:
-        raise PersonError("All weights are 0, so that nobody would be left. Set one of them above 0.")
+        raise InstantIDError("All weights are 0, so that nobody would be left. Set one of them above 0.")
     if len(taking_part) == 1 and (len(people) > 1 or method != ROBUST):
         return Blend(people[taking_part[0]], ())
     chosen = [people[number] for number in taking_part]
-    check_same_embedder(chosen)
+    check_same_embedder(*(person.embedder for person in chosen))
     weights = torch.tensor([weights[number] for number in taking_part], dtype=torch.float64)
     weights = weights / weights.sum()
     if method == ROBUST:
         return _without_outliers(chosen, weights, taking_part)
     means = torch.stack([person.embeddings.double().mean(dim=0) for person in chosen])
-    return Blend(_as_person({AVERAGE: _mean, DIRECTIONS: _mean_of_directions, SPHERICAL: _on_the_arc}[method](means, weights),
-                            chosen[0]), ())
+    return Blend(_as_person(weights @ means if method == AVERAGE else _on_the_arc(means, weights), chosen[0]), ())
 
 
 def _as_person(embedding, first):
     return first.only([0])._replace(embeddings=embedding.float()[None], crops=None)
 
 
-def _mean(vectors, weights):
-    return weights @ vectors
-
-
-def _mean_of_directions(vectors, weights):
-    norms = vectors.norm(dim=1)
-    mean = weights @ (vectors / norms[:, None])
-    return mean / _norm(mean) * (weights @ norms)
-
-
 def _on_the_arc(vectors, weights):
     """Spherical linear interpolation (K. Shoemake, Animating rotation with quaternion curves, 1985)."""
     if len(vectors) != 2:
-        raise PersonError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose average "
-                          "of directions for more.")
+        raise InstantIDError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose "
+                             "average for more.")
     norms = vectors.norm(dim=1)
     a, b = vectors / norms[:, None]
     angle = torch.atan2((b - a * (a @ b)).norm(), a @ b)
     if angle.sin() < PARALLEL:
-        return _mean_of_directions(vectors, weights)
+        return a * (weights @ norms)
     return ((weights[0] * angle).sin() * a + (weights[1] * angle).sin() * b) / angle.sin() * (weights @ norms)
-
-
-def _norm(mean):
-    norm = mean.norm()
-    if norm < PARALLEL:
-        raise PersonError("These people are opposites with these weights: nothing is left between them. Change a weight.")
-    return norm
 
 
 def _without_outliers(people, weights, numbers):

@@ -5,16 +5,18 @@ import os
 import folder_paths
 
 from .. import performance
+from ..faces import Photos
 from ..host import server
-from ..host.inputs import checked, reason_against_widgets
 from ..identity import usable_adapter
 from ..keypoints import usable_keypoints
-from ..options import DEFAULTS, inputs
+from ..options import inputs
+from ..options.nodes import DEFAULTS
+from ..utils import InstantIDError
 from . import files
-from .apply import apply_people, apply_person, check_list
+from .apply import Target, apply_identity, apply_people
 from .blend import METHODS, blend
-from .person import PersonError, check_people, person_of_list, person_of_photos
-from .places import PersonInPicture
+from .person import person_of_photos
+from .places import PersonInPicture, Settings, hint_of_one
 
 CATEGORY = "InstantID/people"
 FOLDER = "instantid_people"  # ComfyUI's kind of the folders that hold saved people
@@ -26,25 +28,6 @@ def register_folder():
     """Makes ComfyUI know the kind of folder, beside those that extra_model_paths.yaml has named."""
     folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
     folder_paths.folder_names_and_paths[FOLDER] = (folder_paths.get_folder_paths(FOLDER), {files.EXTENSION})
-
-
-def reason_against_part(start_at, end_at):
-    """Returns a sentence that says why InstantID cannot act in this part of the sampling; an empty string where it can.
-
-    start_at, end_at: None where they are not known yet. A node that asks this in VALIDATE_INPUTS has ComfyUI no longer compare
-    the two with their limits.
-    """
-    for name, value in (("start_at", start_at), ("end_at", end_at)):
-        if value is not None and not 0 <= value <= 1:
-            return f"{name} is {value:g}, and must be a number from 0 to 1."
-    reason = inputs.reason_for_no_effect(start_at, end_at)
-    return reason and f"{reason} Set start_at below end_at."
-
-
-def _check_part(start_at, end_at):
-    reason = reason_against_part(start_at, end_at)
-    if reason:
-        raise PersonError(reason)
 
 
 def _shown(person):
@@ -74,13 +57,14 @@ class InstantIDPerson:
         return {"required": {"insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS},
                 "optional": {"options": inputs.OPTIONS}}
 
-    TAKES_LISTS = ("image",)
-
-    @checked
     @performance.staged("person")
     def make(self, insightface, image, options=DEFAULTS):
-        make = person_of_list if isinstance(image, list | tuple) else person_of_photos
-        return _shown(make(insightface, image, options.choice, options.require_all, options.small_faces))
+        images = image if isinstance(image, list | tuple) else [image]
+        batches = [Photos(insightface, each, **options.reading) for each in images]
+        person = person_of_photos(*batches)
+        for photos in batches:
+            inputs.say_who_is_missing(photos)
+        return _shown(person)
 
 
 class InstantIDSavePerson:
@@ -111,14 +95,11 @@ class InstantIDSavePerson:
     def VALIDATE_INPUTS(cls, name=None):
         """ComfyUI asks this when a prompt is queued. name is None where the widget is an input from another node."""
         try:
-            files.file_name("person" if name is None else name)
-        except PersonError as error:
+            return bool(files.file_name("person" if name is None else name))
+        except InstantIDError as error:
             return str(error)
-        return True
 
-    @checked
     def save(self, person, name, keep_crops=True, if_exists=files.IF_EXISTS[0]):
-        check_people(person)
         path = files.save_person(person, folder_paths.get_folder_paths(FOLDER)[0], name, if_exists, keep_crops)
         return {"ui": {"text": (f"Saved as {os.path.basename(path)}.",)}, "result": (person,)}
 
@@ -140,19 +121,14 @@ class InstantIDLoadPerson:
 
     @classmethod
     def IS_CHANGED(cls, person):
-        """Another content of the same name is another person.
-
-        person is None where the widget is an input from another node: any person in the folder may be meant.
-        """
-        names = folder_paths.get_filename_list(FOLDER) if person is None else [person]
-        paths = [folder_paths.get_full_path(FOLDER, name) for name in names]
-        return "".join(files.content_key(path) for path in paths if path is not None)
+        """Another file of the same name is another person."""
+        return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
         path = folder_paths.get_full_path(FOLDER, person)
         if path is None:
-            raise PersonError(f"The saved person {person} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}. Save "
-                              "it with InstantID Save Person.")
+            raise InstantIDError(f"The saved person {person} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}. "
+                                 "Save it with InstantID Save Person.")
         return _shown(files.load_person(path))
 
 
@@ -173,23 +149,20 @@ class InstantIDBlendPeople:
             "required": {
                 "person_a": PERSON, "weight_a": weight, "weight_b": weight,
                 "method": (list(METHODS), {"default": METHODS[0], "tooltip": (
-                    "average: the weighted mean. average of directions: the same, but photos with strong features do not "
-                    "outweigh others. spherical: for two people, an even way from one to the other. robust average: the mean "
-                    "of all photos without those that show somebody else or are too different.")}),
+                    "average: the weighted mean. spherical: for two people, an even way from one to the other. robust average: "
+                    "the mean of all photos without those that show somebody else or are too different.")}),
             },
             "optional": {
                 "person_b": PERSON, "person_c": PERSON, "person_d": PERSON, "weight_c": weight, "weight_d": weight,
             },
         }
 
-    @checked
     def blend(self, person_a, weight_a, weight_b, method, person_b=None, person_c=None, person_d=None, weight_c=0.5,
               weight_d=0.5):
         given = {"person_a": (person_a, weight_a), "person_b": (person_b, weight_b), "person_c": (person_c, weight_c),
                  "person_d": (person_d, weight_d)}
         given = {name: pair for name, pair in given.items() if pair[0] is not None}
         people, weights = zip(*given.values(), strict=True)
-        check_people(*people)
         blended = blend(people, weights, method)
         if blended.left_out:
             names = list(given)
@@ -225,24 +198,16 @@ class ApplyInstantIDPerson:
             },
         }
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
-        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
-        return (reason_against_widgets(cls, start_at=start_at, end_at=end_at) or reason_against_part(start_at, end_at)
-                or True)
-
-    @checked
     @performance.staged("apply")
     def apply(self, model, positive, negative, instantid, person, control_net, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
-        check_people(person)
-        _check_part(start_at, end_at)
         if inputs.is_off(options):
             return model, positive, negative
-        inputs.say_what_mask_hides(mask, limits_prompt=True)
-        one = PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask)
-        return apply_person(usable_adapter(instantid), control_net, model, positive, negative, one, noise, combine_embeds,
-                            image_kps, options)
+        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
+        one = PersonInPicture(person, Settings(ip_weight, cn_strength, start_at, end_at, mask))
+        target = Target(usable_adapter(instantid), control_net, model, positive, negative)
+        identity = target.identity_of(person.references, noise, combine_embeds, options.each_latent)
+        return apply_identity(target, identity, hint_of_one(one, image_kps), one.settings, options)
 
 
 class InstantIDPeople:
@@ -271,22 +236,11 @@ class InstantIDPeople:
             },
         }
 
-    @classmethod
-    def VALIDATE_INPUTS(cls, start_at=None, end_at=None):
-        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
-        return (reason_against_widgets(cls, start_at=start_at, end_at=end_at) or reason_against_part(start_at, end_at)
-                or True)
-
-    @checked
     def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):
-        check_people(person)
-        if people != ():
-            check_list(people)
         if keypoints is not None:
             usable_keypoints(keypoints)
-        _check_part(start_at, end_at)
-        inputs.say_what_mask_hides(mask)
-        return ((*people, PersonInPicture(person, ip_weight, cn_strength, start_at, end_at, mask, keypoints)),)
+        inputs.say_what_has_no_effect(start_at, end_at, mask)
+        return ((*people, PersonInPicture(person, Settings(ip_weight, cn_strength, start_at, end_at, mask), keypoints)),)
 
 
 class ApplyInstantIDPeople:
@@ -321,15 +275,16 @@ class ApplyInstantIDPeople:
             },
         }
 
-    @checked
     @performance.staged("apply")
     def apply(self, model, positive, negative, instantid, control_net, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
-        check_list(people)
         if inputs.is_off(options):
             return model, positive, negative
-        return apply_people(usable_adapter(instantid), control_net, model, positive, negative, people, noise, image_kps,
-                            options, width, height)
+        if len(people) > 1 and not options.each_latent and all(one.settings.mask is None for one in people):
+            server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to "
+                        "right by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+        target = Target(usable_adapter(instantid), control_net, model, positive, negative)
+        return apply_people(target, people, noise, image_kps, options, width, height)
 
 
 NODES = {

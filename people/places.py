@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import torch
 
-from ..host import server
-from ..identity import LatentMask
+from ..identity import usable_mask
 from ..keypoints import MOST_SIDE, KeypointFace, Keypoints, drawing
 from ..keypoints.place import box_of_mask, resized
-from ..utils import KEYPOINT_COLOURS, NOSE
-from .person import PersonError
+from ..utils import KEYPOINT_COLOURS, NOSE, InstantIDError
 
 MOST_PHOTO_SIDE = 8192       # of a photo whose drawing keeps its size; large cameras' are smaller
 SMALLEST_SIDE = 512          # of a drawing: IdentityNet knows points of one size, whatever the picture's
@@ -17,14 +15,19 @@ FACE_PART = 0.25             # of the shorter side of a person's part of the pic
 FACE_CENTRE = (0.5, 0.4)     # of the five points in it
 
 
+class Settings(NamedTuple):
+    """How strongly, when and where one person acts."""
+    ip_weight: float = 0.8
+    cn_strength: float = 0.8
+    start_at: float = 0.0       # parts of the sampling, 0 to 1
+    end_at: float = 1.0
+    mask: object = None         # MASK, or None for the whole picture
+
+
 class PersonInPicture(NamedTuple):
     """One person, as it is to appear in a picture. Read-only."""
     person: object              # Person
-    ip_weight: float = 0.8
-    cn_strength: float = 0.8
-    start_at: float = 0.0
-    end_at: float = 1.0
-    mask: object = None         # MASK, or None for the whole picture
+    settings: Settings = Settings()
     keypoints: object = None    # Keypoints, of which the first face is this person's
 
     @property
@@ -33,35 +36,34 @@ class PersonInPicture(NamedTuple):
         return None if self.keypoints is None else self.keypoints.faces[0]
 
 
-def hint_of_one(person, keypoints=None):
-    """The drawing of one person's face, IMAGE [1, h, w, 3]: of the given Keypoints' first face, or of the first photo, at its
-    size."""
-    if keypoints is not None:
-        return drawing(keypoints._replace(faces=keypoints.faces[:1]))
-    width, height = person.sizes[0].tolist()
-    return drawing(Keypoints(width, height, (KeypointFace(person.points[0].numpy()),)), most_side=MOST_PHOTO_SIDE)
+def hint_of_one(one, image_kps=None):
+    """The drawing of one person's face, IMAGE [1, h, w, 3]: image_kps if it is given, else of the PersonInPicture's keypoints,
+    else of the first photo, at its size."""
+    if image_kps is not None:
+        return image_kps
+    if one.keypoints is not None:
+        return drawing(one.keypoints._replace(faces=one.keypoints.faces[:1]))
+    width, height = one.person.sizes[0].tolist()
+    return drawing(Keypoints(width, height, (KeypointFace(one.person.points[0].numpy()),)), most_side=MOST_PHOTO_SIDE)
 
 
 def place_people(people, width, height, image_kps=None):
-    """What several people need to be in one picture: (drawing IMAGE [n, h, w, 3], a LatentMask or None for each person).
+    """What several people need to be in one picture: (drawing IMAGE [n, h, w, 3], MASK or None for each person).
 
     people: PersonInPicture objects. width, height: of the drawing, where neither keypoints nor masks tell it. image_kps: a
     drawing, which is used as it is. Where nobody has a mask, the picture is divided among all from left to right.
     """
     keypoints = None if image_kps is not None else keypoints_of(people, *_size(people, width, height))
-    masks = [None if one.mask is None else LatentMask(one.mask) for one in people]
+    masks = [one.settings.mask for one in people]
     if all(mask is None for mask in masks):
-        centres, width, height = _centres(people, keypoints, image_kps)
-        masks = [LatentMask(strip) for strip in strips(centres, width, height)]
-        server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to right "
-                    "by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+        masks = strips(*_centres(people, keypoints, image_kps))
     return drawing(keypoints) if image_kps is None else image_kps, masks
 
 
 def _size(people, width, height):
     """Width and height of the picture that is drawn, each at most MOST_SIDE."""
     of_keypoints = [(one.keypoints.width, one.keypoints.height) for one in people if one.face is not None]
-    of_masks = [tuple(LatentMask(one.mask).masks.shape[:0:-1]) for one in people if one.mask is not None]
+    of_masks = [tuple(usable_mask(mask).shape[:0:-1]) for one in people if (mask := one.settings.mask) is not None]
     least = 1
     if of_keypoints:
         width, height = of_keypoints[0]
@@ -86,7 +88,8 @@ def keypoints_of(people, width, height):
             faces.append(resized(one.keypoints, width, height).faces[0])
         else:
             part = (number * width / len(people), 0.0, (number + 1) * width / len(people), float(height))
-            box = part if one.mask is None else box_of_mask(LatentMask(one.mask).masks, width, height) or part
+            mask = one.settings.mask
+            box = part if mask is None else box_of_mask(usable_mask(mask), width, height) or part
             faces.append(KeypointFace(face_in_box(one.person.points[0], box).numpy()))
     return Keypoints(width, height, tuple(faces))
 
@@ -129,6 +132,6 @@ def strips(centres, width, height):
     for number, left, right in zip(order, borders, borders[1:], strict=False):
         masks[number][:, :, left:right] = 1
         if right <= left:
-            raise PersonError("The faces of two people are at the same place, so the picture cannot be divided between them. "
-                              "Move the keypoints apart, or connect a mask to each InstantID People.")
+            raise InstantIDError("The faces of two people are at the same place, so the picture cannot be divided between "
+                                 "them. Move the keypoints apart, or connect a mask to each InstantID People.")
     return masks

@@ -4,8 +4,7 @@ from comfy.comfy_types import IO
 
 from .. import caches
 from ..host import server
-from .stages import last_run
-from .table import table_of_caches, table_of_stages
+from .stages import last_run, table_of_caches, table_of_stages
 
 CATEGORY = "InstantID/tools"
 

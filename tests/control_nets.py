@@ -6,7 +6,7 @@ from typing import NamedTuple
 import comfy.ops
 import torch
 from instantid_swift.controlnet.conditioning import apply_identity_net
-from instantid_swift.controlnet.constants import MemoizedLayer
+from instantid_swift.controlnet.identity_net import MemoizedLayer
 from oracle import fixtures as fx
 
 STEPS = {"steps": 2, "size": (8, 8)}

@@ -8,8 +8,8 @@ import copy
 
 import torch
 from control_nets import by_hand
-from instantid_swift.identity.attention import attention_dtype
 from instantid_swift.identity.blocks import SDXL_BLOCKS
+from instantid_swift.identity.terms import attention_dtype
 from instantid_swift.utils import draw_keypoints
 
 from benchmarks.original_way import faces

@@ -13,7 +13,7 @@ from .patch import patch_model
 
 BLOCKS = ours("identity.blocks").SDXL_BLOCKS
 CONTEXT_WIDTH = ours("resampler").CONTEXT_WIDTH
-attention_dtype = ours("identity.attention").attention_dtype
+attention_dtype = ours("identity.terms").attention_dtype
 identity, identity_net = ours("identity.bank"), ours("controlnet.conditioning")
 
 for kind in ("instantid", "insightface"):

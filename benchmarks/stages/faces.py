@@ -70,7 +70,7 @@ def ours(analysis, images, kept=False):
     if not kept:
         caches.clear()
     try:
-        return faces.reference_embeddings(analysis, images), faces.keypoint_images(analysis, images, first_only=True)
+        return faces.Photos(analysis, images).references(), faces.Photos(analysis, images).drawing(first_only=True)
     except faces.NoFaceError:
         return None
 
@@ -105,7 +105,7 @@ def measure_steps(root, arguments):
     analysis = open_ours(root, arguments.provider)
     from instantid_swift import faces
     from instantid_swift.caches import tensor_key
-    from instantid_swift.faces.choice import LARGEST
+    from instantid_swift.faces.photos import LARGEST
     from instantid_swift.utils import draw_keypoints, image_to_bgr
     figures = {}
     for name, images in photos(arguments.quick).items():

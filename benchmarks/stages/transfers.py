@@ -87,8 +87,8 @@ def count_preparing(world, watch, networks):
     analysis = networks and faces.open_face_analysis([str(networks)], "CPU")
 
     def look_at_photo():
-        made.embedding = faces.reference_embeddings(analysis, fx.portrait("a"))
-        made.hint = faces.keypoint_images(analysis, fx.portrait("a"), first_only=True)
+        made.embedding = faces.Photos(analysis, fx.portrait("a")).references()
+        made.hint = faces.Photos(analysis, fx.portrait("a")).drawing(first_only=True)
 
     def project():
         uncond = unconditional_embedding(made.embedding, sampling.NOISE)
@@ -132,7 +132,6 @@ def variants(world):
     from instantid_swift.controlnet.conditioning import apply_identity_net
     from instantid_swift.CrossAttentionPatch import patch_model
     from instantid_swift.identity.blocks import factors_of_blocks
-    from instantid_swift.identity.masks import LatentMask
     from reference import reference_model
     factors, identity, weight = factors_of_blocks("as original"), world.identity, sampling.WEIGHT
     text = world.positive, world.negative
@@ -148,7 +147,7 @@ def variants(world):
             "term, formula without caches": (formula, *text),
             "term": (term(), *text),
             "term, in a part of the run": (term(0.1, 0.9), *text),
-            "term, under a mask": (term(mask=LatentMask(torch.rand(MASK))), *text),
+            "term, under a mask": (term(mask=torch.rand(MASK)), *text),
             NET: (world.model, *net(world.adapter.device)),
             "Apply InstantID": (term(), *net(world.adapter.device)),
             "Apply InstantID, tokens left on the host": (term(), *net("cpu"))}

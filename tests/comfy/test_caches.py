@@ -43,26 +43,26 @@ def test_a_picture_edited_in_place(world, counted):
     """The same tensor at the same address, another person in it; then a single pixel changed."""
     analysis, detector, _ = counted
     image = fx.portrait("a").clone()
-    first = faces.reference_embeddings(analysis, image)
+    first = faces.Photos(analysis, image).references()
     image.copy_(fx.portrait("b"))
-    second = faces.reference_embeddings(analysis, image)
-    assert torch.equal(second, faces.reference_embeddings(analysis, fx.portrait("b"))) and not torch.allclose(first, second)
+    second = faces.Photos(analysis, image).references()
+    assert torch.equal(second, faces.Photos(analysis, fx.portrait("b")).references()) and not torch.allclose(first, second)
     image[0, 0, 0, 0] = 1 - image[0, 0, 0, 0]
     before = detector.runs
-    faces.reference_embeddings(analysis, image)
+    faces.Photos(analysis, image).references()
     assert detector.runs == before + 1
 
 
 @pytest.mark.newest
 def test_pictures_freed_and_reallocated(ours):
     """Keyed by address, 38 of 50 pictures got another person's face."""
-    expected = {name: faces.reference_embeddings(ours, fx.portrait(name)) for name in "ab"}
+    expected = {name: faces.Photos(ours, fx.portrait(name)).references() for name in "ab"}
     addresses = set()
     for number in range(30):
         name = "ab"[number % 2]
         image = fx.portrait(name).clone()
         addresses.add(image.data_ptr())
-        assert torch.equal(faces.reference_embeddings(ours, image), expected[name])
+        assert torch.equal(faces.Photos(ours, image).references(), expected[name])
         del image
     assert len(addresses) < 30, "no address was used twice: this test shows nothing"
 
@@ -119,7 +119,7 @@ def other_networks(face_root, tmp_path):
 @pytest.mark.newest
 def test_two_face_models_alternating(face_root, other_networks):
     roots = (str(face_root), str(other_networks))
-    found = [faces.reference_embeddings(open_face_analysis([roots[number % 2]], "CPU"), fx.portrait("a"))
+    found = [faces.Photos(open_face_analysis([roots[number % 2]], "CPU"), fx.portrait("a")).references()
              for number in range(6)]
     assert all(torch.equal(found[number], found[number % 2]) for number in range(6)) and not torch.allclose(*found[:2])
 
@@ -135,7 +135,7 @@ def test_other_networks_under_the_same_names(nodes, face_root, other_networks, t
         for path in root.rglob("*.onnx"):
             os.utime(path)  # the copy has the source's times
         states.append(loader.IS_CHANGED(provider="CPU"))
-        found.append(faces.reference_embeddings(loader().load_insight_face(provider="CPU")[0], fx.portrait("a")))
+        found.append(faces.Photos(loader().load_insight_face(provider="CPU")[0], fx.portrait("a")).references())
     assert len(set(states)) == 2 and loader.IS_CHANGED(provider="CPU") == states[-1]
     assert not torch.allclose(*found)
 
@@ -177,13 +177,13 @@ def test_no_more_identities_than_the_budget_holds(world, monkeypatch):
 @pytest.mark.newest
 def test_a_sixth_photo_is_the_only_one_that_is_looked_at(counted):
     analysis, detector, embedder = counted
-    first = faces.reference_embeddings(analysis, six_portraits()[:5])
+    first = faces.Photos(analysis, six_portraits()[:5]).references()
     runs = detector.runs, embedder.runs
-    together = faces.reference_embeddings(analysis, six_portraits())
+    together = faces.Photos(analysis, six_portraits()).references()
     assert (detector.runs - runs[0], embedder.runs - runs[1]) == (1, 1)
     assert torch.equal(together[:5], first)
     caches.clear()
-    assert torch.equal(faces.reference_embeddings(analysis, six_portraits()), together), "the same as all at once"
+    assert torch.equal(faces.Photos(analysis, six_portraits()).references(), together), "the same as all at once"
 
 
 @pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.long)])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from instantid_swift.options import DEFAULTS
+from instantid_swift.options.nodes import DEFAULTS
 from oracle import cases
 from oracle import fixtures as fx
 

@@ -8,9 +8,8 @@ import types
 import pytest
 import safetensors.torch
 import torch
-from instantid_swift.controlnet.conditioning import ControlNetError
-from instantid_swift.CrossAttentionPatch import ModelError
 from instantid_swift.identity import adapter
+from instantid_swift.utils import InstantIDError
 from messages import one_sentence_of_advice
 from oracle import cases
 from oracle import fixtures as fx
@@ -53,7 +52,7 @@ NARROW_SDXL = dict(fx.SDXL_MINI, model_channels=64)
 @pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
 def test_a_model_that_is_not_sdxl(nodes, world, kind, config, found, node):
     """Unchecked, SD 1.5 crashes in the sampler, and Flux gives a picture without the person."""
-    with pytest.raises(ModelError) as error:
+    with pytest.raises(InstantIDError) as error:
         node(nodes, world, model=a_model(kind, **config))
     text = one_sentence_of_advice(error)
     assert found in text and "SDXL checkpoints only: connect one" in text
@@ -89,7 +88,7 @@ def test_a_control_net_that_does_not_fit(nodes, world, net, found):
                                     end_at=1.0)]
     embeds = dict.fromkeys(("cond", "uncond"), torch.zeros(1, 16, 2048))
     for call in calls:
-        with pytest.raises(ControlNetError) as error:
+        with pytest.raises(InstantIDError) as error:
             call(net())
         text = one_sentence_of_advice(error)
         assert found in text and "Connect InstantID's ControlNet" in text
@@ -193,7 +192,7 @@ def test_a_file_that_is_no_adapter(tmp_path, kind, form):
         torch.save(nested(tensors), path)
     else:
         safetensors.torch.save_file({key: value.clone() for key, value in tensors.items()}, path)
-    with pytest.raises(adapter.AdapterFileError) as error:
+    with pytest.raises(adapter.InstantIDError) as error:
         adapter.load_adapter(str(path))
     text = one_sentence_of_advice(error)
     assert re.match(f"wrong.bin cannot be used as an InstantID adapter. .*{found}", text)
@@ -215,7 +214,7 @@ def test_a_truncated_file(tmp_path, size, found, form):
     path = tmp_path / "cut.bin"
     with open(whole, "rb") as file:
         path.write_bytes(file.read(length))
-    with pytest.raises(adapter.AdapterFileError) as error:
+    with pytest.raises(adapter.InstantIDError) as error:
         adapter.load_adapter(str(path))
     assert found in one_sentence_of_advice(error)
 
@@ -238,7 +237,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
             return print, ("code was run",)
     path = tmp_path / "ip-adapter.bin"
     path.write_bytes(pickle.dumps({"image_proj": Bomb()}))
-    with pytest.raises(adapter.AdapterFileError):
+    with pytest.raises(adapter.InstantIDError):
         adapter.load_adapter(str(path))
 
 
@@ -251,7 +250,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
 def test_an_adapter_with_one_wrong_tensor(tmp_path, world, changed, found):
     tensors = {**world.instantid.module.state_dict(), **changed}
     safetensors.torch.save_file({key: value for key, value in tensors.items() if value is not None}, tmp_path / "other.bin")
-    with pytest.raises(adapter.AdapterFileError) as error:
+    with pytest.raises(adapter.InstantIDError) as error:
         adapter.load_adapter(str(tmp_path / "other.bin"))
     text = one_sentence_of_advice(error)
     assert re.match(f"other.bin cannot be used as an InstantID adapter. Its tensors do not fit InstantID's: {found}", text)
@@ -265,7 +264,7 @@ def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_
     module.__file__ = str(tmp_path / "custom_nodes" / "ComfyUI_Other" / "__init__.py")
     monkeypatch.setitem(sys.modules, "other", module)
     theirs = type("Theirs", (), {"__module__": "other"})()
-    with pytest.raises(adapter.AdapterFileError) as error:
+    with pytest.raises(adapter.InstantIDError) as error:
         node(nodes, world, instantid=theirs)
     text = one_sentence_of_advice(error)
     assert "a Theirs of ComfyUI_Other, which InstantID Swift cannot use" in text and "Connect InstantID Swift's" in text
@@ -299,6 +298,6 @@ def exceptions():
 @pytest.mark.newest
 def test_exceptions_have_short_names():
     """The editor shows the module before the class, and ComfyUI's name of a pack's module is its whole path."""
-    assert len(exceptions()) > 5
+    assert len(exceptions()) > 1
     long = [kind.__name__ for kind in exceptions() if kind.__module__ != "InstantID" and not kind.__name__.startswith("_")]
     assert long == [], 'write __module__ = "InstantID" into these classes'

@@ -127,8 +127,7 @@ package = types.ModuleType("pack")
 package.__path__ = [{str(CHECKOUT)!r}]
 sys.modules["pack"] = package
 for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "performance",
-             "performance.table", "likeness.measure", "likeness.report", "likeness.sweep",
-             "likeness.sheet", "likeness.numbered"):
+             "likeness.measure", "likeness.report", "likeness.sweep"):
     importlib.import_module("pack." + name)
 assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
 """

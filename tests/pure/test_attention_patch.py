@@ -6,10 +6,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from instantid_swift.CrossAttentionPatch import KEY, AttentionPatch, prepare_call
-from instantid_swift.identity.attention import attention
 from instantid_swift.identity.bank import Identity
 from instantid_swift.identity.masks import LatentMask, mask_weights
-from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window
+from instantid_swift.identity.terms import IdentityTerm, UNetCall, Window, attention
 
 WIDTH, HEADS, TOKENS = 32, 4, 64
 ALWAYS = Window(999999999.9, 0.0)

@@ -51,12 +51,6 @@ def test_every_grey_level_in_six_precisions_is_converted_as_the_original_does(dt
         assert original[0, :, 0].tolist() == list(range(256))
 
 
-@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 2), (0, 7, 3)])
-def test_what_is_no_picture_is_refused_with_its_shape(shape):
-    with pytest.raises(ValueError, match=r"this one is \["):
-        image_to_bgr(torch.ones(shape))
-
-
 def test_the_users_image_is_not_changed():
     image = torch.full((4, 4, 3), 1.7)
     image_to_bgr(image)[:] = 0

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from instantid_swift.options import Options
+from instantid_swift.options.nodes import Options
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model

@@ -26,7 +26,7 @@ from control_nets import (
     tokens,
     with_control,
 )
-from instantid_swift.controlnet.constants import IdentityNet, with_cached_constants
+from instantid_swift.controlnet.identity_net import IdentityNet, with_cached_constants
 from oracle import cases
 from oracle import fixtures as fx
 

@@ -20,7 +20,7 @@ from control_nets import (
     remembered,
     same,
 )
-from instantid_swift.controlnet.constants import MemoizedLayer, with_cached_constants
+from instantid_swift.controlnet.identity_net import MemoizedLayer, with_cached_constants
 from oracle import fixtures as fx
 
 

@@ -6,9 +6,10 @@ import comfy.controlnet
 import pytest
 import torch
 from control_nets import Calls, apply, drawing, prompt, randn, remembered, sampled, texts, tokens
-from instantid_swift.controlnet import ControlNetError, apply_identity_net, check_reads_people
+from instantid_swift.controlnet import apply_identity_net, check_reads_people
 from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, PeopleInPicture, SharesOnGrids, shares_of
 from instantid_swift.controlnet.step_reuse import with_step_reuse
+from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.traffic import TO_DEVICE, simulated_device
@@ -232,5 +233,5 @@ def test_the_given_control_net_stays_as_it_is(world):
 
 @pytest.mark.newest
 def test_another_kind_of_control_net_is_refused():
-    with pytest.raises(ControlNetError, match="is a ControlLora, which cannot show several people at once"):
+    with pytest.raises(InstantIDError, match="is a ControlLora, which cannot show several people at once"):
         check_reads_people(comfy.controlnet.ControlLora({}))

@@ -26,7 +26,7 @@ from control_nets import (
     with_control,
 )
 from instantid_swift import performance
-from instantid_swift.controlnet.constants import with_cached_constants
+from instantid_swift.controlnet.identity_net import with_cached_constants
 from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
 from oracle import cases
 from oracle import fixtures as fx

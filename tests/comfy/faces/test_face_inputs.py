@@ -5,8 +5,9 @@ import logging
 import pytest
 import torch
 from instantid_swift import faces
-from instantid_swift.faces.choice import FaceChoice, FaceIndexError
-from instantid_swift.options import Options
+from instantid_swift.faces.photos import FaceChoice
+from instantid_swift.options.nodes import Options
+from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from photos import bgr, read_image, same_face
@@ -26,7 +27,7 @@ def people(world):
 def test_the_chosen_face_gives_the_embedding(nodes, world):
     for index, person in enumerate(people(world)):
         for order, number in (("left to right", index), ("right to left", 5 - index)):
-            embedding = faces.reference_embeddings(world.analysis, fx.photo(), FaceChoice(order, number))
+            embedding = faces.Photos(world.analysis, fx.photo(), FaceChoice(order, number)).references()
             assert same_face(embedding[0, 0], person.embedding)
 
 
@@ -65,12 +66,12 @@ def test_the_choice_is_about_the_photos_of_the_person_only(nodes, world):
 
 @pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
 def test_a_face_that_is_not_there(nodes, world, node):
-    with pytest.raises(FaceIndexError, match="no face 6 in the image at index 0: it shows 6 faces, so there are faces 0 to 5"):
+    with pytest.raises(InstantIDError, match="no face 6 in the image at index 0: it shows 6 faces, so there are faces 0 to 5"):
         node(nodes, world, image=fx.photo(), options=Options(FaceChoice(index=6)))
     two_people = fx.photo()[:, 180:580, 380:960]
     one_of_them = two_people.clone()
     one_of_them[:, :, 280:] = 0
-    with pytest.raises(FaceIndexError, match="no face 1 in the image at index 1: it shows 1 face, so there is only face 0"):
+    with pytest.raises(InstantIDError, match="no face 1 in the image at index 1: it shows 1 face, so there is only face 0"):
         node(nodes, world, image=torch.cat([two_people, one_of_them]), options=Options(FaceChoice(index=1)))
 
 

@@ -1,6 +1,5 @@
 """One look at each photo: how often the networks run, at which size a face is found, what is kept, progress and stopping."""
 
-import logging
 
 import comfy.model_management
 import comfy.utils
@@ -10,7 +9,7 @@ import torch
 from conftest import count_runs
 from instantid_swift import caches, faces
 from instantid_swift.faces.analysis import open_face_analysis
-from instantid_swift.faces.choice import FaceChoice
+from instantid_swift.faces.photos import FaceChoice
 from oracle import cases
 from oracle import fixtures as fx
 from photos import close_up, mixed, read_image, six_portraits, tom_hanks
@@ -46,8 +45,8 @@ def test_one_look_at_a_batch_of_photos(nodes, world, counted):
 @pytest.mark.newest
 def test_another_choice_is_another_embedding_of_the_same_look(counted):
     analysis, detector, embedder = counted
-    both = [faces.reference_embeddings(analysis, fx.photo(), FaceChoice("left to right", index)) for index in (0, 5)]
-    faces.keypoint_images(analysis, fx.photo(), FaceChoice("left to right", 5))
+    both = [faces.Photos(analysis, fx.photo(), FaceChoice("left to right", index)).references() for index in (0, 5)]
+    faces.Photos(analysis, fx.photo(), FaceChoice("left to right", 5)).drawing()
     assert (detector.runs, embedder.runs) == (1, 2) and not torch.allclose(*both)
 
 
@@ -55,14 +54,14 @@ def test_another_choice_is_another_embedding_of_the_same_look(counted):
 def test_a_mixed_batch(counted):
     """Each is found at its size, whoever is found leaves the pool at once, the order stays."""
     analysis, detector, embedder = counted
-    found = faces.find_faces(analysis, mixed())
+    found = faces.Photos(analysis, mixed()).found
     assert [[face.size for face in one] for one in found] == [[640], [384], [448], [], [640]]
     assert [shape[0] for shape in detector.shapes] == [5, 3, 3, 3, 2, 1, 1, 1, 1, 1]
     assert [shape[2] for shape in detector.shapes] == [640, 576, 512, 448, 384, 320, 256, 192, 128, 640]
-    embeddings = faces.reference_embeddings(analysis, mixed())
+    embeddings = faces.Photos(analysis, mixed()).references()
     assert [shape[0] for shape in embedder.shapes] == [1] * 4
     for number, index in enumerate((0, 1, 2, 4)):
-        alone = faces.reference_embeddings(analysis, mixed()[index:index + 1])
+        alone = faces.Photos(analysis, mixed()[index:index + 1]).references()
         torch.testing.assert_close(embeddings[number], alone[0], rtol=1e-4, atol=1e-4)
 
 
@@ -73,9 +72,9 @@ def test_a_mixed_batch(counted):
 @pytest.mark.parametrize("picture, size", [(close_up, 384), (tom_hanks, 448)])
 def test_a_face_that_fills_its_picture_is_found(analysis, picture, size):
     """insightface 1.0 and later ignores det_model.input_size, so the original looked at 640 nine times."""
-    (face,), = faces.find_faces(analysis, picture())
+    (face,), = faces.Photos(analysis, picture()).found
     assert face.size == size
-    assert faces.reference_embeddings(analysis, picture()).shape == (1, 1, 512)
+    assert faces.Photos(analysis, picture()).references().shape == (1, 1, 512)
 
 
 def test_a_close_up_goes_through_apply(nodes, world):
@@ -90,8 +89,8 @@ def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size
     image[0, 1500:1500 + face, 700:700 + face] = read_image(fx.portrait("a")[0], (face, face))[0]
     analysis, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
     with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
-        faces.reference_embeddings(analysis, image)
-    (found,), = faces.find_faces(analysis, image, small_faces=True)
+        faces.Photos(analysis, image).references()
+    (found,), = faces.Photos(analysis, image, small_faces=True).found
     assert found.size == size
     assert 700 < found.points[:, 0].min() and found.points[:, 0].max() < 700 + face
     assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
@@ -100,7 +99,7 @@ def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size
 @pytest.mark.newest
 def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
     with pytest.raises(faces.NoFaceError) as error:
-        faces.reference_embeddings(counted[0], torch.zeros(1, 900, 700, 3), small_faces=True)
+        faces.Photos(counted[0], torch.zeros(1, 900, 700, 3), small_faces=True).references()
     assert [shape[2] for shape in counted[1].shapes] == [640, 1024, 576, 512, 448, 384, 320, 256, 192, 128, 640]
     assert "small_faces" not in str(error.value)
 
@@ -109,14 +108,13 @@ def test_pictures_are_not_enlarged_for_small_faces(face_root, counted):
 
 
 @pytest.mark.newest
-def test_pictures_without_a_face_are_left_out_and_said(analysis, caplog):
+def test_pictures_without_a_face_are_left_out_and_said(analysis):
     images = torch.cat([fx.portrait("a"), torch.zeros(1, 320, 320, 3), fx.portrait("b"), torch.zeros(1, 320, 320, 3)])
-    embeddings = faces.reference_embeddings(analysis, images)
-    alone = [faces.reference_embeddings(analysis, fx.portrait(name)) for name in "ab"]
-    torch.testing.assert_close(embeddings, torch.cat(alone), rtol=1e-4, atol=1e-4)
-    message, = (record.getMessage() for record in caplog.records if record.levelno == logging.WARNING)
-    assert message == ("InstantID: The images at index 1, 3 of a batch of 4, whose first is at 0, (320x320 pixels) show no "
-                       "face: left out.")
+    photos = faces.Photos(analysis, images)
+    alone = [faces.Photos(analysis, fx.portrait(name)).references() for name in "ab"]
+    torch.testing.assert_close(photos.references(), torch.cat(alone), rtol=1e-4, atol=1e-4)
+    assert photos.describe_missing() == (
+        "The images at index 1, 3 of a batch of 4, whose first is at 0, (320x320 pixels) show no face")
 
 
 @pytest.mark.newest
@@ -125,9 +123,9 @@ def test_no_face_is_said_with_size_and_sizes_tried(analysis):
     with pytest.raises(Exception, match=(
             r"^Reference Image: No face detected\. The image \(300x200 pixels\) shows no face\. Use a photo in which .*\. "
             r"The detector looked at the sizes 640, 576, 512, 448, 384, 320, 256, 192, 128, 640 with margins\.$")):
-        faces.reference_embeddings(analysis, blank)
+        faces.Photos(analysis, blank).references()
     with pytest.raises(faces.NoFaceError, match=r"None of the 3 images \(300x200 pixels\) shows a face\."):
-        faces.reference_embeddings(analysis, blank.repeat(3, 1, 1, 1))
+        faces.Photos(analysis, blank.repeat(3, 1, 1, 1)).references()
 
 
 @pytest.mark.newest
@@ -144,17 +142,17 @@ def test_keypoints_where_nobody_is(nodes, world):
 def test_a_photo_edited_in_place_is_looked_at_again(counted):
     analysis, detector, _ = counted
     image = fx.photo()
-    first = faces.reference_embeddings(analysis, image)
+    first = faces.Photos(analysis, image).references()
     image[0, :, :640] = 0
-    second = faces.reference_embeddings(analysis, image)
+    second = faces.Photos(analysis, image).references()
     assert detector.runs == 2 and not torch.equal(first, second)
 
 
 @pytest.mark.newest
 def test_what_is_handed_out_cannot_change_what_is_kept(ours):
-    faces.reference_embeddings(ours, fx.portrait("a")).zero_()
-    assert faces.reference_embeddings(ours, fx.portrait("a")).any()
-    face = faces.find_faces(ours, fx.portrait("a"))[0][0]
+    faces.Photos(ours, fx.portrait("a")).references().zero_()
+    assert faces.Photos(ours, fx.portrait("a")).references().any()
+    face = faces.Photos(ours, fx.portrait("a")).found[0][0]
     with pytest.raises(ValueError, match="read-only"):
         face.points[:] = 0
 
@@ -164,7 +162,7 @@ def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
     runs = []
     for _ in range(2):
         analysis = open_face_analysis([str(face_root)], "CPU")
-        runs.append(faces.reference_embeddings(analysis, mixed()))
+        runs.append(faces.Photos(analysis, mixed()).references())
         caches.clear()
     assert torch.equal(*runs)
 
@@ -182,12 +180,12 @@ def progress():
 
 
 def test_many_pictures_show_their_progress(ours, progress):
-    faces.find_faces(ours, mixed())
+    assert faces.Photos(ours, mixed()).found
     assert progress[0] == (1, 5) and progress[-1] == (5, 5) and progress == sorted(progress)
 
 
 def test_a_few_pictures_show_none(ours, progress):
-    faces.find_faces(ours, six_portraits()[:4])
+    assert faces.Photos(ours, six_portraits()[:4]).found
     assert not progress
 
 
@@ -202,9 +200,9 @@ def test_the_user_can_stop_it(counted, stop):
     analysis, detector, embedder = counted
     stop()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        faces.reference_embeddings(analysis, fx.portrait("a"))
+        faces.Photos(analysis, fx.portrait("a")).references()
     assert (detector.runs, embedder.runs) == (0, 0)
-    faces.reference_embeddings(analysis, fx.portrait("a"))  # the wish is fulfilled once; nothing half-done was kept
+    faces.Photos(analysis, fx.portrait("a")).references()  # the wish is fulfilled once; nothing half-done was kept
     assert (detector.runs, embedder.runs) == (1, 1)
 
 
@@ -215,7 +213,7 @@ def test_the_user_can_stop_it_between_calls(face_root, stop, monkeypatch, networ
     images[:, 0, 0, 0] = torch.arange(40) / 256  # forty different ones
     analysis = open_face_analysis([str(face_root)], "CPU")
     if network == 1:
-        faces.find_faces(analysis, images)
+        assert faces.Photos(analysis, images).found
     counted = count_runs(analysis)
     real = counted[network].session.run
 
@@ -225,5 +223,5 @@ def test_the_user_can_stop_it_between_calls(face_root, stop, monkeypatch, networ
             return real(*args)
     counted[network].session = Stopping()
     with pytest.raises(comfy.model_management.InterruptProcessingException):
-        faces.reference_embeddings(analysis, images)
+        faces.Photos(analysis, images).references()
     assert (counted[0].runs, counted[1].runs) == runs

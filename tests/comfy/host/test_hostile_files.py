@@ -157,4 +157,4 @@ def test_face_networks(nodes, opened, face_root, tmp_path, monkeypatch):
         outcomes.add(opened(look).partition(":")[0])
         assert sorted(os.listdir(package)) == names and os.listdir(tmp_path) == ["models"]
         shutil.rmtree(package)
-    assert {"taken", "FaceModelError"} <= outcomes
+    assert {"taken", "InstantIDError"} <= outcomes

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
-from instantid_swift.identity import EachLatent, unconditional_embedding
-from instantid_swift.identity.bank import EACH_LATENT, with_tokens_for_each_latent
+from instantid_swift import faces
+from instantid_swift.identity import EachLatent
+from instantid_swift.identity.bank import EACH_LATENT, unconditional_embedding, with_tokens_for_each_latent
 from instantid_swift.identity.terms import UNetCall
 from instantid_swift.keypoints import KeypointFace, Keypoints
-from instantid_swift.options import Options
-from instantid_swift.people.person import PersonError, person_of_photos
+from instantid_swift.options.nodes import Options
+from instantid_swift.people.person import person_of_photos
+from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from wiring.people import apply_people, people_of
@@ -53,8 +55,8 @@ def test_one_photo_for_all_gives_the_bits_of_the_ordinary_node(nodes, world):
 
 @pytest.mark.newest
 def test_photos_of_a_person_and_people_of_a_list(nodes, world):
-    people = [person_of_photos(world.analysis, fx.portrait(name)) for name in "ab"]
-    both = person_of_photos(world.analysis, cases.faces("a", "b"))
+    people = [person_of_photos(faces.Photos(world.analysis, fx.portrait(name))) for name in "ab"]
+    both = person_of_photos(faces.Photos(world.analysis, cases.faces("a", "b")))
     given = dict(instantid=world.instantid, control_net=world.net, model=world.model, positive=world.positive,
                  negative=world.negative, noise=0.0, options=EACH)
     listed = ()
@@ -65,20 +67,20 @@ def test_photos_of_a_person_and_people_of_a_list(nodes, world):
     assert torch.equal(of_person, of_list)
     assert torch.equal(of_person, batch_of(cases.advanced(nodes, world, image=cases.faces("a", "b"), options=EACH), 2))
     other, = cases.call(nodes, "InstantIDPeople", person=people[0], people=listed, ip_weight=0.3)
-    with pytest.raises(PersonError, match="With each_latent each picture of the batch shows one person"):
+    with pytest.raises(InstantIDError, match="With each_latent each picture of the batch shows one person"):
         cases.call(nodes, "ApplyInstantIDPeople", **given, people=other)
 
 
 @pytest.mark.newest
 def test_keypoints_of_other_people_than_the_first_are_refused(nodes, world):
-    person = person_of_photos(world.analysis, fx.portrait("a"))
+    person = person_of_photos(faces.Photos(world.analysis, fx.portrait("a")))
     here, there = (Keypoints(320, 320, (KeypointFace(person.points[0].numpy() + shift),)) for shift in (0, 60))
 
     def applied(first, second, **over):
         people = people_of(nodes, {"person": person, "keypoints": first}, {"person": person, "keypoints": second})
         return apply_people(nodes, world, people, options=EACH, **over)
     for first, second in ((here, there), (None, there)):
-        with pytest.raises(PersonError, match="another person has keypoints of its own"):
+        with pytest.raises(InstantIDError, match="another person has keypoints of its own"):
             applied(first, second)
         applied(first, second, image_kps=torch.zeros(2, 320, 320, 3))
     applied(here, here), applied(here, None)

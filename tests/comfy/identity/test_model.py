@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 from instantid_swift.CrossAttentionPatch import AttentionPatch
-from instantid_swift.identity.blocks import SDXL_BLOCKS, BlockWeightError
-from instantid_swift.options import Options
+from instantid_swift.identity.blocks import SDXL_BLOCKS
+from instantid_swift.options.nodes import Options
+from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.counting import counted_operations
@@ -271,5 +272,5 @@ def test_all_weights_one_is_the_default(nodes, world):
 
 @pytest.mark.newest
 def test_block_weights_that_cannot_be_read(nodes, world):
-    with pytest.raises(BlockWeightError, match="'outer 3: 1' cannot be read"):
+    with pytest.raises(InstantIDError, match="'outer 3: 1' cannot be read"):
         cases.apply(nodes, world, options=Options(block_weights="outer 3: 1"))

@@ -3,9 +3,10 @@
 import pytest
 import torch
 from comfy_execution.graph import ExecutionBlocker
+from instantid_swift import faces
 from instantid_swift.faces import FaceChoice
 from instantid_swift.keypoints import place
-from instantid_swift.options import Options
+from instantid_swift.options.nodes import Options
 from oracle import cases
 from oracle import fixtures as fx
 from photos import people_photo
@@ -31,14 +32,9 @@ def test_every_face_of_a_group_is_numbered_in_the_chosen_order(nodes, ours):
     assert preview.shape == fx.photo().shape and not torch.equal(preview, fx.photo())
     assert mask.shape == preview.shape[:3] and mask.sum() == box["width"] * box["height"]
     left, top, right, bottom = place.corners(box)
-    meant, = (options.choice.of(found, (preview.shape[2], preview.shape[1])) for found in _found(ours, fx.photo()))
+    meant, = faces.Photos(ours, fx.photo(), options.choice).chosen
     assert left <= meant.box[0] <= left + 1 and bottom - 1 <= meant.box[3] <= bottom
     assert mask[0, int(top) + 1, int(left) + 1] == 1 and mask[0, int(bottom) + 1, int(right) + 1] == 0
-
-
-def _found(ours, image):
-    from instantid_swift.faces import find_faces
-    return find_faces(ours, image)
 
 
 def test_padding_stops_at_the_edges(nodes, ours):

@@ -3,8 +3,7 @@
 import inspect
 
 import pytest
-from instantid_swift.host.inputs import InputError
-from instantid_swift.options import DEFAULTS
+from instantid_swift.options.nodes import DEFAULTS
 from oracle import cases
 
 WITH_OPTIONS = ("ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "FaceKeypointsPreprocessor")
@@ -36,16 +35,6 @@ def test_every_choice_is_accepted(nodes):
             made, = cases.call(nodes, "InstantIDOptions", **{**plain, name: choice})
             assert choice in (*made, made.choice.order)
             assert made.factors("as original")
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("name, value", [
-    ("face_order", "biggest"), ("blocks", "some"), ("block_weights", 3), ("face_index", "x")])
-def test_what_a_link_brings_is_checked(nodes, name, value):
-    """ComfyUI checks widgets alone. The node that used the settings failed with a KeyError."""
-    plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
-    with pytest.raises(InputError, match=f"The input {name} must be"):
-        cases.call(nodes, "InstantIDOptions", **{**plain, name: value})
 
 
 @pytest.mark.newest

@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 from comfy_execution.utils import CurrentNodeContext
+from instantid_swift import faces
 from instantid_swift.host import server
 from instantid_swift.identity.blocks import SDXL_BLOCKS
-from instantid_swift.options import Options
+from instantid_swift.options.nodes import Options
 from instantid_swift.people.person import person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
@@ -19,7 +20,7 @@ SMALL = {"steps": 2, "size": (8, 8)}
 
 @pytest.fixture(scope="module")
 def person(world):
-    return person_of_photos(world.analysis, fx.portrait("a"))
+    return person_of_photos(faces.Photos(world.analysis, fx.portrait("a")))
 
 
 def masked(nodes, world, person, mask=LEFT, **over):

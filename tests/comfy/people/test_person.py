@@ -1,6 +1,5 @@
 """One person: what the nodes make of photos and files gives the latents of the photos, to the bit."""
 
-import hashlib
 import logging
 import os
 import shutil
@@ -13,8 +12,8 @@ import torch
 from conftest import CHECKOUT
 from instantid_swift.faces import NoFaceError
 from instantid_swift.keypoints import KeypointFace, Keypoints
-from instantid_swift.options import Options
-from instantid_swift.people.person import PersonError
+from instantid_swift.options.nodes import Options
+from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from wiring.people import apply_people, apply_person, people_of
@@ -117,16 +116,14 @@ def test_a_list_of_photos_of_different_sizes_makes_a_person(nodes, world):
         cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=[photos[1]])
 
 
-def test_a_person_knows_its_photos(nodes, world, face_root):
+def test_a_person_knows_its_photos(nodes, world):
     """Photos without a face are left out, and the embedder is named."""
     images = torch.cat([torch.full((1, 320, 320, 3), 0.5), cases.faces("a", "b")])
     person = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=images)["result"][0]
     again = person_of(nodes, world)
     assert person.photos == 2 and person.sizes.tolist() == [[320, 320]] * 2
     assert torch.equal(person.embeddings, again.embeddings) and torch.equal(person.points, again.points)
-    embedder = face_root / "models" / "antelopev2" / "w600k_mbf.onnx"
     assert person.embedder == "antelopev2/w600k_mbf.onnx"
-    assert person.embedder_sha256 == hashlib.sha256(embedder.read_bytes()).hexdigest()
     assert person.crops.shape == (2, 112, 112, 3) and person.crops.dtype == torch.uint8 and person.crops.float().std() > 10
 
 
@@ -146,7 +143,7 @@ def test_other_networks_than_antelopev2_are_refused(nodes, tmp_path, face_root):
     shutil.copytree(face_root / "models" / "antelopev2", tmp_path / "models" / "buffalo_s")
     other = FaceAnalysis(name="buffalo_s", root=str(tmp_path), providers=["CPUExecutionProvider"])
     other.prepare(ctx_id=0)
-    with pytest.raises(PersonError, match="the networks buffalo_s, and InstantID's adapter was trained with antelopev2's"):
+    with pytest.raises(InstantIDError, match="the networks buffalo_s, and InstantID's adapter was trained with antelopev2's"):
         cases.call(nodes, "InstantIDPerson", insightface=other, image=fx.portrait("a"))
 
 
@@ -177,35 +174,13 @@ def test_the_folder_is_a_kind_of_comfyuis():
 def test_names_are_checked_when_the_prompt_is_queued(nodes):
     check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
     assert check("Anna") is True and check(None) is True
-    assert check("../Anna").startswith("A person cannot be saved under the name '../Anna': it holds '/'.")
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("name", ["ApplyInstantIDPerson", "InstantIDPeople", "InstantIDSweep"])
-def test_an_empty_part_of_the_sampling_is_refused_when_the_prompt_is_queued(nodes, name):
-    values = {"setting": "noise", "values": "0.1", "seeds": "1"} if name == "InstantIDSweep" else {}
-
-    def check(start_at, end_at):
-        return nodes[name].VALIDATE_INPUTS(start_at=start_at, end_at=end_at, **values)
-    assert check(0.8, 0.2) == ("No effect: start_at 0.8 is after end_at 0.2. Set start_at below "
-                               "end_at.")
-    assert check(0.2, 0.2) is check(0.8, None) is check(None, 0.2) is True
-    assert check(-0.5, 0.2) == "start_at is -0.5, and must be a number from 0 to 1." and "end_at is 2," in check(0.2, 2.0)
-    assert nodes[name].VALIDATE_INPUTS() is True, "ComfyUI tells what is missing"
-
-
-@pytest.mark.newest
-def test_an_empty_part_that_comes_over_a_link_is_refused_before_the_sampling(nodes, world):
-    person, empty = person_of(nodes, world, "a"), {"start_at": 0.8, "end_at": 0.2}
-    for apply in (lambda: apply_person(nodes, world, person, **empty), lambda: people_of(nodes, {"person": person, **empty})):
-        with pytest.raises(PersonError, match="Set start_at below end_at"):
-            apply()
+    assert check("../Anna").startswith("A person cannot be saved under the name '../Anna'. Choose a name")
 
 
 def test_a_missing_file_is_named(nodes, folder):
-    with pytest.raises(PersonError, match="The saved person nobody.safetensors is not in"):
+    with pytest.raises(InstantIDError, match="The saved person nobody.safetensors is not in"):
         cases.call(nodes, "InstantIDLoadPerson", person="nobody.safetensors")
-    assert nodes["InstantIDLoadPerson"].IS_CHANGED(person="nobody.safetensors") == ""
+    assert nodes["InstantIDLoadPerson"].IS_CHANGED(person="nobody.safetensors") == "[]"
 
 
 # None in sys.modules: what imports it gets an ImportError

@@ -5,6 +5,7 @@ import comfy.patcher_extension
 import pytest
 import torch
 from control_nets import Calls, counted
+from instantid_swift import faces
 from instantid_swift.people.person import person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
@@ -33,7 +34,7 @@ def in_windows(model, as_animatediff):
 @pytest.mark.parametrize("as_animatediff", [True, False], ids=["AnimateDiff", "ComfyUI"])
 def test_masks_that_differ_among_the_latents_are_refused_under_context_windows(nodes, world, as_animatediff):
     """One mask for each person works: SDXL's frames do not see each other, so that windows change nothing."""
-    person = {name: person_of_photos(world.analysis, fx.portrait(name)) for name in "ab"}
+    person = {name: person_of_photos(faces.Photos(world.analysis, fx.portrait(name))) for name in "ab"}
     settings = {"steps": 1, "size": (8, 8), "batch": 4}
 
     def applied(left, right):

@@ -21,6 +21,8 @@ from instantid_swift import faces
 from instantid_swift.faces import analysis as analysis_module
 from instantid_swift.faces import providers
 from instantid_swift.faces.analysis import open_face_analysis
+from instantid_swift.faces.photos import detect_faces
+from instantid_swift.utils import InstantIDError
 from oracle import fixtures as fx
 from photos import bgr, close_up, same_face, six_portraits, tom_hanks
 
@@ -73,19 +75,19 @@ def theirs(root, plain, request):
 
 def test_faces_agree_with_insightface(analysis, theirs):
     wanted = theirs.get(bgr(fx.photo()))
-    found, = faces.find_faces(analysis, fx.photo())
+    found, = faces.Photos(analysis, fx.photo()).found
     assert len(found) == len(wanted) == 6
     for face, other in zip(found, wanted, strict=True):
         np.testing.assert_allclose(face.box, other.bbox, atol=1e-3)
         np.testing.assert_allclose(face.points, other.kps, atol=1e-3)
         assert face.score == pytest.approx(float(other.det_score), abs=1e-5)
     largest = max(wanted, key=lambda f: (f.bbox[2] - f.bbox[0]) * (f.bbox[3] - f.bbox[1]))
-    assert same_face(faces.reference_embeddings(analysis, fx.photo())[0, 0], largest.embedding)
+    assert same_face(faces.Photos(analysis, fx.photo()).references()[0, 0], largest.embedding)
 
 
 def test_a_batch_agrees_with_single_photos(analysis):
-    together = faces.reference_embeddings(analysis, six_portraits())
-    alone = torch.cat([faces.reference_embeddings(analysis, image[None]) for image in six_portraits()])
+    together = faces.Photos(analysis, six_portraits()).references()
+    alone = torch.cat([faces.Photos(analysis, image[None]).references() for image in six_portraits()])
     assert (together - alone).abs().max() <= 1e-4 * alone.abs().max()
 
 
@@ -131,7 +133,7 @@ def test_pulid_style_use_of_our_object(ours, picture, size):
     found_at, face = pulid(ours, bgr(picture()))
     assert isinstance(face, Face) and found_at == size
     assert face.bbox.shape == (4,) and face.kps.shape == (5, 2) and face["embedding"].shape == (512,)
-    assert same_face(face["embedding"], faces.reference_embeddings(ours, picture())[0, 0])
+    assert same_face(face["embedding"], faces.Photos(ours, picture()).references()[0, 0])
 
 
 def test_prepare_is_insightfaces(ours, theirs):
@@ -161,7 +163,7 @@ def test_a_changed_threshold_is_not_answered_from_the_cache(ours):
     counts = []
     for threshold in (0.5, 0.84, 0.5):
         ours.prepare(det_thresh=threshold)
-        counts.append(len(faces.find_faces(ours, fx.photo())[0]))
+        counts.append(len(faces.Photos(ours, fx.photo()).found[0]))
     assert counts[0] == counts[2] == 6 and counts[1] < 6
 
 
@@ -170,7 +172,7 @@ def test_only_the_networks_that_are_needed_are_opened(root, monkeypatch):
     real = providers.open_session
     monkeypatch.setattr(analysis_module, "open_session", lambda *args: files.append(args[0]) or real(*args))
     analysis = open_face_analysis([str(root)], "CPU")
-    faces.reference_embeddings(analysis, fx.photo())
+    faces.Photos(analysis, fx.photo()).references()
     assert len(files) == 2
     assert analysis.get(bgr(fx.photo()))[0].landmark_2d_106.shape == (106, 2)
     assert len(files) == 3 and files[2].endswith("2d106det.onnx")
@@ -196,24 +198,24 @@ def test_the_same_files_are_opened_once(root):
 
 def test_a_plain_object_is_served_and_left_as_it_was(plain):
     before = {name: value for name, value in vars(plain.det_model).items() if not name.startswith("_")}
-    assert [len(found) for found in faces.find_faces(plain, torch.cat([close_up(), close_up() * 0]))] == [1, 0]
-    assert faces.reference_embeddings(plain, close_up()).shape == (1, 1, 512)
+    assert [len(found) for found in faces.Photos(plain, torch.cat([close_up(), close_up() * 0])).found] == [1, 0]
+    assert faces.Photos(plain, close_up()).references().shape == (1, 1, 512)
     assert {name: value for name, value in vars(plain.det_model).items() if not name.startswith("_")} == before
 
 
 def test_an_object_of_another_kind():
-    with pytest.raises(faces.FaceModelError, match=r"\(dict\) is none of insightface's kind. Connect InstantID"):
-        faces.find_faces({}, fx.photo())
+    with pytest.raises(InstantIDError, match=r"\(dict\) is none of insightface's kind. Connect InstantID"):
+        assert faces.Photos({}, fx.photo()).found
 
 
 def test_an_object_without_an_embedder(root):
     from insightface.app import FaceAnalysis
     only_detection = FaceAnalysis(name="antelopev2", root=str(root), allowed_modules=["detection"],
                                   providers=["CPUExecutionProvider"])
-    assert len(faces.find_faces(only_detection, fx.portrait("a"))[0]) == 1
+    assert len(faces.Photos(only_detection, fx.portrait("a")).found[0]) == 1
     for given in (only_detection, SimpleNamespace(det_model=only_detection.det_model)):
-        with pytest.raises(faces.FaceModelError, match="has no embedder. Connect InstantID Face Analysis"):
-            faces.reference_embeddings(given, fx.portrait("a"))
+        with pytest.raises(InstantIDError, match="has no embedder. Connect InstantID Face Analysis"):
+            faces.Photos(given, fx.portrait("a")).references()
 
 
 # ---- threads
@@ -226,7 +228,7 @@ def test_eight_threads_give_what_one_gives(analysis):
     def call(number):
         photos = faces.Photos(analysis, pictures[number % len(pictures)])
         smaller = [look for look in photos.passes if look.size[0] < 512]
-        found, = faces.detect_faces(photos.pictures, photos.detector, smaller, photos.thresholds)  # past the cache
+        found, = detect_faces(photos.pictures, photos.detector, smaller, photos.thresholds)  # past the cache
         return [(face.size, face.box.tobytes(), photos.embed(0, face).numpy().tobytes()) for face in found]
     alone = [call(number) for number in range(len(pictures))]
     with ThreadPoolExecutor(8) as threads:

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from instantid_swift.faces.choice import ORDERS, Face, FaceChoice, FaceIndexError
+from instantid_swift.faces.photos import ORDERS, Face, FaceChoice
 
 SIZE = (200, 100)
 
@@ -18,7 +18,7 @@ FACES = {"b": face(90, 5, 20, 20, 0.9), "a": face(10, 30, 30, 30, 0.8), "c": fac
 
 
 def names(order, faces=FACES):
-    chosen = [FaceChoice(order, index).of(list(faces.values()), SIZE) for index in range(len(faces))]
+    chosen = FaceChoice(order).sort(list(faces.values()), SIZE)
     return "".join(name for one in chosen for name, face in faces.items() if face is one)
 
 
@@ -38,14 +38,3 @@ def test_every_order_is_tested():
 def test_equals_keep_the_detectors_order(order):
     twins = {name: face(20, 20, 30, 30, 0.75) for name in "abc"}
     assert names(order, twins) == "abc"
-
-
-@pytest.mark.parametrize("faces, index, said", [
-    (4, 4, "There is no face 4 in the image at index 2: it shows 4 faces, so there are faces 0 to 3."),
-    (1, 1, "There is no face 1 in the image at index 2: it shows 1 face, so there is only face 0."),
-    (4, -1, "There is no face -1 in the image at index 2"),
-])
-def test_an_index_that_does_not_exist(faces, index, said):
-    with pytest.raises(FaceIndexError) as error:
-        FaceChoice("largest", index).of(list(FACES.values())[:faces], SIZE, picture=2)
-    assert str(error.value).startswith(said)

@@ -5,9 +5,9 @@ import onnx
 import pytest
 from conftest import Counted
 from instantid_swift.faces.detector import PIXELS_AT_ONCE, Detector
-from instantid_swift.faces.model_files import FaceModelError
 from instantid_swift.faces.photos import detect_faces, detection_passes
 from instantid_swift.faces.providers import open_session
+from instantid_swift.utils import InstantIDError
 from oracle import fixtures as fx
 from photos import bgr, close_up, tom_hanks
 
@@ -88,7 +88,7 @@ def test_sizes_that_the_network_cannot_run_at(detector):
 
 
 def test_networks_that_find_no_points_are_refused(face_files):
-    with pytest.raises(FaceModelError, match="has 1 outputs; an SCRFD network.*scrfd_10g_bnkps.onnx"):
+    with pytest.raises(InstantIDError, match="has 1 outputs; an SCRFD network.*scrfd_10g_bnkps.onnx"):
         Detector(open_session(str(face_files / "w600k_mbf.onnx"), "CPU"))
 
 

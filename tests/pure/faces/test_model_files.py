@@ -52,7 +52,7 @@ def test_what_is_named_like_a_network_but_is_no_file_is_passed_over(tmp_path, pa
 
 
 def test_networks_that_are_missing(tmp_path):
-    with pytest.raises(model_files.FaceModelError) as error:
+    with pytest.raises(model_files.InstantIDError) as error:
         analysis.open_face_analysis([str(tmp_path)], "CPU")
     text = one_sentence_of_advice(error)
     assert f"Unpack InsightFace's antelopev2.zip so that its .onnx files lie in {tmp_path}/models/antelopev2" in text
@@ -65,7 +65,7 @@ def test_networks_that_are_missing(tmp_path):
 def test_one_of_the_two_networks_is_missing(tmp_path, package, kept, lacking):
     (tmp_path / "models" / "antelopev2").mkdir(parents=True)
     shutil.copy(package / kept, tmp_path / "models" / "antelopev2")
-    with pytest.raises(model_files.FaceModelError) as error:
+    with pytest.raises(model_files.InstantIDError) as error:
         analysis.open_face_analysis([str(tmp_path)], "CPU")
     text = one_sentence_of_advice(error)
     assert f"holds {kept} but {lacking}" in text and "Searched:" in text
@@ -75,7 +75,7 @@ def test_a_download_that_was_cut_off_is_named(tmp_path, package):
     shutil.copytree(package, tmp_path / "models" / "antelopev2")
     path = tmp_path / "models" / "antelopev2" / "w600k_mbf.onnx"
     path.write_bytes(path.read_bytes()[:1_000_000])
-    with pytest.raises(model_files.FaceModelError) as error:
+    with pytest.raises(model_files.InstantIDError) as error:
         model_files.find_networks([str(tmp_path)])
     assert "(w600k_mbf.onnx: damaged or not downloaded completely)" in one_sentence_of_advice(error)
 
@@ -86,7 +86,7 @@ def test_a_known_network_that_was_not_downloaded_completely(tmp_path, package, n
     """The second is opened when another pack asks for it."""
     shutil.copytree(package, tmp_path / "antelopev2")
     (tmp_path / "antelopev2" / name).write_bytes(content((package / "w600k_mbf.onnx").read_bytes()))
-    with pytest.raises(model_files.FaceModelError, match=f"The face network {name} cannot be opened") as error:
+    with pytest.raises(model_files.InstantIDError, match=f"The face network {name} cannot be opened") as error:
         assert analysis.open_face_analysis([str(tmp_path)], "CPU").models
     assert "was not downloaded completely" in one_sentence_of_advice(error)
 
@@ -101,6 +101,6 @@ def test_a_python_package_is_missing(face_root, monkeypatch, package_name):
             if name.split(".")[0] == package_name:
                 raise ModuleNotFoundError(f"No module named '{name}'")
     monkeypatch.setattr(sys, "meta_path", [Blocker(), *sys.meta_path])
-    with pytest.raises(model_files.FaceModelError) as error:
+    with pytest.raises(model_files.InstantIDError) as error:
         analysis.open_face_analysis([str(face_root)], "CPU")
     assert f"python -m pip install {package_name}" in one_sentence_of_advice(error)

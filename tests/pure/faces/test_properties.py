@@ -37,15 +37,15 @@ def test_any_picture(ours, height, width, channels, dtype, content, small_faces)
     image = picture(height, width, content)
     image = torch.cat((image, image[..., :1]), dim=-1)[..., :channels].to(dtype)
     before = image.clone()
-    found, = faces.find_faces(ours, image, small_faces)
-    drawn = faces.keypoint_images(ours, image, small_faces=small_faces)
+    found, = faces.Photos(ours, image, small_faces).found
+    drawn = faces.Photos(ours, image, small_faces=small_faces).drawing()
     if found:
-        embedding = faces.reference_embeddings(ours, image, small_faces=small_faces)
+        embedding = faces.Photos(ours, image, small_faces=small_faces).references()
         assert embedding.shape == (1, 1, 512) and embedding.dtype == torch.float32 and embedding.isfinite().all()
         assert drawn.shape == (1, height, width, 3) and 0 <= drawn.min() and drawn.max() <= 1
     else:
         with pytest.raises(faces.NoFaceError, match=rf"The image \({width}x{height} pixels\) shows no face"):
-            faces.reference_embeddings(ours, image, small_faces=small_faces)
+            faces.Photos(ours, image, small_faces=small_faces).references()
         assert drawn is None
     if (height, width, content, channels) == (886, 1280, "faces", 4):
         assert len(found) == 6
@@ -60,17 +60,17 @@ def test_a_few_broken_pixels_hide_nobody(ours, where, value):
     image = fx.portrait("b").clone()
     for row, column in where:
         image[0, row, column] = value
-    (face,), = faces.find_faces(ours, image)
-    (whole,), = faces.find_faces(ours, fx.portrait("b"))
+    (face,), = faces.Photos(ours, image).found
+    (whole,), = faces.Photos(ours, fx.portrait("b")).found
     assert (abs(face.points - whole.points) < 5).all()
 
 
 @pytest.mark.parametrize("shape", [(1, 64, 64, 2), (1, 64, 64, 5), (1, 0, 64, 3), (1, 64, 0, 3)])
 def test_what_is_no_picture_is_refused(ours, shape):
     with pytest.raises(ValueError, match=r"An image must be \[pictures, height, width, 1, 3 or 4 channels\]"):
-        faces.reference_embeddings(ours, torch.zeros(shape))
+        faces.Photos(ours, torch.zeros(shape)).references()
 
 
 def test_no_picture_at_all(ours):
     with pytest.raises(ValueError, match="hold one picture at least, this one is"):
-        faces.reference_embeddings(ours, torch.zeros(0, 64, 64, 3))
+        faces.Photos(ours, torch.zeros(0, 64, 64, 3)).references()

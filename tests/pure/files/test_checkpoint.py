@@ -5,7 +5,8 @@ import pickle
 import pytest
 import safetensors.torch
 import torch
-from instantid_swift.files.checkpoint import TensorFileError, read_tensors
+from instantid_swift.identity.adapter import read_tensors
+from instantid_swift.utils import InstantIDError
 
 TENSORS = {"a.weight": torch.arange(6.0).view(2, 3), "b.half": torch.rand(5).half(), "b.bf": torch.rand(2, 2, 2).bfloat16(),
            "b.eight": torch.rand(3).to(torch.float8_e4m3fn), "b.none": torch.zeros(0, 3)}
@@ -53,7 +54,7 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
             torch.save({"weight": Harm()}, path)
         else:
             path.write_bytes(pickle.dumps({"weight": Harm()}, protocol=2))
-        with pytest.raises(TensorFileError, match="damaged"):
+        with pytest.raises(InstantIDError, match="damaged"):
             read_tensors(path)
     assert not (tmp_path / "harm").exists()
 
@@ -63,10 +64,10 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
                          ids=["empty", "no tensors", "header too short", "header of gigabytes"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(TensorFileError, match=f"not downloaded completely \\({len(content)} bytes can't be read as tensors"):
+    with pytest.raises(InstantIDError, match=f"not downloaded completely \\({len(content)} bytes can't be read as tensors"):
         read_tensors(tmp_path / "file")
 
 
 def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(TensorFileError, match="It cannot be read"):
+    with pytest.raises(InstantIDError, match="It cannot be read"):
         read_tensors(tmp_path)

@@ -2,15 +2,9 @@
 
 import pytest
 import torch
-from instantid_swift.identity.masks import (
-    LatentMask,
-    MaskError,
-    block_grid,
-    mask_weights,
-    usable_mask,
-    with_a_mask_for_each_latent,
-)
+from instantid_swift.identity.masks import LatentMask, block_grid, mask_weights, usable_mask, with_a_mask_for_each_latent
 from instantid_swift.identity.terms import SamplingCache, UNetCall
+from instantid_swift.utils import InstantIDError
 
 
 @pytest.mark.parametrize("height, width, factor", [(128, 128, 2), (128, 128, 4), (96, 160, 2), (152, 104, 4), (16, 40, 2)])
@@ -108,7 +102,7 @@ def test_a_usable_mask_is_left_as_it_is():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_masks_that_are_not_finite_are_refused(value):
-    with pytest.raises(MaskError, match="not finite"):
+    with pytest.raises(InstantIDError, match="not finite"):
         LatentMask(torch.full((1, 6, 6), value))
 
 

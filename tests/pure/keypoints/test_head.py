@@ -9,8 +9,8 @@ import pytest
 from insightface.utils import face_align
 from instantid_swift import faces
 from instantid_swift.keypoints import head, place
-from instantid_swift.keypoints.json_form import KeypointsError
-from instantid_swift.keypoints.value import KeypointFace, Keypoints
+from instantid_swift.keypoints.keypoints import KeypointFace, Keypoints
+from instantid_swift.utils import InstantIDError
 from photos import read_image
 
 FRONTAL = 0.15         # of the eyes' distance that the nose of a frontal face may be off their middle
@@ -35,7 +35,7 @@ def detected(ours, face_files):
     """Points of all larger faces on the photos at hand."""
     pictures = [face_files / name for name in ("players.jpg", "gdp.jpg", "yaoming.jpg")]
     pictures.append(Path(insightface.__file__).parent / "data" / "images" / "t1.jpg")
-    found = [face for path in pictures for face in faces.find_faces(ours, read_image(path))[0]]
+    found = [face for path in pictures for face in faces.Photos(ours, read_image(path)).found[0]]
     return [face for face in found if face.box[2] - face.box[0] >= 60]
 
 
@@ -110,7 +110,7 @@ def test_points_behind_the_face_fade_out():
 
 
 def test_points_in_one_place_cannot_be_turned():
-    with pytest.raises(KeypointsError, match="cannot be turned"):
+    with pytest.raises(InstantIDError, match="cannot be turned"):
         head.turn(Keypoints(10, 10, (KeypointFace(np.ones((5, 2))),)), 10, 0, 0)
 
 

@@ -6,7 +6,8 @@ import torch
 from instantid_swift import caches, faces
 from instantid_swift.faces import FaceChoice
 from instantid_swift.likeness import measure, report
-from instantid_swift.people.person import person_of_photos
+from instantid_swift.people.person import Person, person_of_photos
+from instantid_swift.utils import InstantIDError
 from oracle import fixtures as fx
 from photos import bgr, people_photo
 
@@ -18,11 +19,16 @@ def photos(*names):
     return torch.cat([people_photo(name) for name in names])
 
 
+def likeness(analysis, pictures, reference, choice=faces.LARGEST, second=None):
+    reference = reference if isinstance(reference, Person) else faces.Photos(analysis, reference)
+    return measure.likeness(faces.Photos(analysis, pictures, choice), reference, second)
+
+
 @pytest.fixture(scope="module")
 def six(ours):
     """Embeddings of the six people of the group photo."""
-    photo = faces.Photos(ours, fx.photo())
-    return [measure.look_at(photo, FaceChoice("left to right", index))[0].embedding for index in range(6)]
+    return [measure.look_at(faces.Photos(ours, fx.photo(), FaceChoice("left to right", index)))[0].embedding
+            for index in range(6)]
 
 
 def test_photos_of_one_person_are_alike_and_those_of_others_are_not(ours, six):
@@ -49,12 +55,12 @@ def test_the_cosine_is_insightfaces_own(ours):
         face, = ours.det_model.detect(bgr(people_photo(name)), max_num=1)[1]
         return network.get(bgr(people_photo(name)), Face(kps=face))
     theirs = network.compute_sim(embedding("obama"), embedding("obama3"))
-    measured = measure.likeness(ours, photos("obama3"), photos("obama"))
+    measured = likeness(ours, photos("obama3"), photos("obama"))
     assert measured.values[0] == pytest.approx(theirs, abs=1e-6)
 
 
 def test_the_reference_is_the_mean_of_directions_and_knows_its_own_ceiling(ours):
-    known = faces.reference_embeddings(ours, photos(*ONE))[:, 0]
+    known = faces.Photos(ours, photos(*ONE)).references()[:, 0]
     of = measure.reference_of(known)
     directions = torch.nn.functional.normalize(known.double(), dim=1)
     mean = torch.nn.functional.normalize(directions.mean(dim=0), dim=0)
@@ -71,69 +77,69 @@ def test_best_first_whatever_the_order_of_the_pictures(ours):
 
     def pictures(order):
         return torch.cat([GREY if name == "nobody" else people_photo(name) for name in order])
-    measured = measure.likeness(ours, pictures(names), photos("obama"))
+    measured = likeness(ours, pictures(names), photos("obama"))
     ranked = [names[index] for index in measured.order]
     assert ranked[0] == "obama" and ranked[-1] == "biden" and "nobody" not in ranked
     caches.clear()
-    backwards = measure.likeness(ours, pictures(names[::-1]), photos("obama"))
+    backwards = likeness(ours, pictures(names[::-1]), photos("obama"))
     assert [names[::-1][index] for index in backwards.order] == ranked
     assert [backwards.values[index] for index in backwards.order] == pytest.approx(
         [measured.values[index] for index in measured.order], abs=1e-6)
 
 
 def test_keep_best_and_minimum(ours):
-    measured = measure.likeness(ours, torch.cat([photos("biden", "obama2", "obama"), GREY]), photos("obama"))
+    measured = likeness(ours, torch.cat([photos("biden", "obama2", "obama"), GREY]), photos("obama"))
     assert measured.best() == [2, 1, 0] and measured.best(count=2) == [2, 1]
     assert measured.best(minimum=0.5) == [2, 1] and measured.best(count=1, minimum=0.5) == [2]
     assert measured.best(minimum=1.0) == [] or measured.values[2] >= 1.0
 
 
 def test_no_face_is_no_number_and_is_counted_apart(ours):
-    measured = measure.likeness(ours, torch.cat([GREY, photos("obama2"), GREY]), photos("obama"))
+    measured = likeness(ours, torch.cat([GREY, photos("obama2"), GREY]), photos("obama"))
     assert measured.values[0] is None and measured.values[2] is None and measured.order == [1]
     text = report.report_text(measured)
     assert "no face was found: pictures 0, 2 (2 of 3)" in text and "0.000" not in text
-    nobody = measure.likeness(ours, GREY, photos("obama"))
+    nobody = likeness(ours, GREY, photos("obama"))
     assert nobody.order == [] and "(1 of 1)" in report.report_text(nobody)
     assert report.bars(nobody).shape[0] == 1
 
 
 def test_a_reference_without_a_face_is_refused(ours):
     with pytest.raises(faces.NoFaceError, match="No face detected"):
-        measure.likeness(ours, photos("obama"), GREY)
+        likeness(ours, photos("obama"), GREY)
 
 
 def test_sixteen_pictures_are_one_run_of_the_detector_and_one_of_the_embedder_each(counted):
     analysis, detector, embedder = counted
     reference = photos("obama")
-    faces.reference_embeddings(analysis, reference)
+    faces.Photos(analysis, reference).references()
     pictures = torch.cat([photos("obama", "obama2", "obama3", "biden")] * 4)
     pictures += torch.arange(1, 17)[:, None, None, None] / 1000  # sixteen different ones, none of them the reference
     detector.shapes.clear(), embedder.shapes.clear()
-    first = measure.likeness(analysis, pictures, reference)
+    first = likeness(analysis, pictures, reference)
     assert None not in first.values
     assert [shape[0] for shape in detector.shapes] == [16], "all are found at the first size"
     assert [shape[0] for shape in embedder.shapes] == [1] * 16
-    again = measure.likeness(analysis, pictures.flip(0), reference)
+    again = likeness(analysis, pictures.flip(0), reference)
     assert again.values == first.values[::-1]
     assert (detector.runs, embedder.runs) == (1, 16), "a picture seen before is not looked at again"
-    measure.likeness(analysis, torch.cat([pictures[3:5], GREY]), reference)
+    likeness(analysis, torch.cat([pictures[3:5], GREY]), reference)
     assert embedder.runs == 16 and {shape[0] for shape in detector.shapes[1:]} == {1}, "the new picture alone"
 
 
 def test_which_face_is_measured(ours):
     pictures = torch.cat([fx.photo()] * 2)
-    person = person_of_photos(ours, fx.photo(), FaceChoice("left to right", 2))
-    values = [measure.likeness(ours, pictures, person, FaceChoice("left to right", index)).values for index in range(7)]
+    person = person_of_photos(faces.Photos(ours, fx.photo(), FaceChoice("left to right", 2)))
+    values = [likeness(ours, pictures, person, FaceChoice("left to right", index)).values for index in range(7)]
     assert [value[0] > 0.99 for value in values[:6]] == [index == 2 for index in range(6)]
     assert values[6] == (None, None), "there is no seventh face"
 
 
 def test_a_person_of_another_network_is_refused(ours):
-    person = person_of_photos(ours, photos("obama"))
-    foreign = person._replace(embedder="buffalo_l/w600k_r50.onnx", embedder_sha256="0" * 64)
-    with pytest.raises(measure.LikenessError, match="buffalo_l/w600k_r50.onnx"):
-        measure.likeness(ours, photos("obama2"), foreign)
+    person = person_of_photos(faces.Photos(ours, photos("obama")))
+    foreign = person._replace(embedder="buffalo_l/w600k_r50.onnx")
+    with pytest.raises(InstantIDError, match="buffalo_l/w600k_r50.onnx"):
+        likeness(ours, photos("obama2"), foreign)
 
 
 def test_a_second_opinion_stands_beside_the_first(ours):
@@ -142,25 +148,20 @@ def test_a_second_opinion_stands_beside_the_first(ours):
     second = FaceAnalysis.__new__(FaceAnalysis)
     vars(second).update(vars(ours), key=("another",))
     pictures, reference = torch.cat([photos("biden"), GREY, photos("obama2")]), photos("obama", "obama3")
-    for known in (reference, person_of_photos(ours, reference)):
-        measured = measure.likeness(ours, pictures, known, second=second)
+    for known in (reference, person_of_photos(faces.Photos(ours, reference))):
+        measured = likeness(ours, pictures, known, second=second)
         assert measured.second[1] is None
         assert [measured.second[0], measured.second[2]] == pytest.approx([measured.values[0], measured.values[2]], abs=1e-6)
         assert "Second opinion: antelopev2/" in report.report_text(measured)
-    with pytest.raises(measure.LikenessError, match="saved without them"):
-        measure.likeness(ours, pictures, known._replace(crops=None), second=second)
+    with pytest.raises(InstantIDError, match="saved without them"):
+        likeness(ours, pictures, known._replace(crops=None), second=second)
 
 
 def test_the_report_says_what_the_numbers_mean(ours):
-    text = report.report_text(measure.likeness(ours, photos("biden", "obama2"), photos("obama", "obama3")), kept=[1])
+    text = report.report_text(likeness(ours, photos("biden", "obama2"), photos("obama", "obama3")), kept=[1])
     lines = text.splitlines()
     assert lines[0].split()[:4] == ["place", "picture", "likeness", "face"]
     assert lines[1].split()[:2] == ["1", "1"] and lines[1].endswith("same person")
     assert lines[2].split()[:2] == ["2", "0"] and lines[2].endswith("another person, left out")
     assert "the mean of 2 photos" in text and "Face network: antelopev2/" in text and "flatter" in text
     assert "For photographs" in text and "score lower" in text
-
-
-def test_what_is_no_reference_is_refused():
-    with pytest.raises(measure.LikenessError, match="The reference is .a text., which cannot be used"):
-        measure.known_of(None, "a text")

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from instantid_swift.likeness import sheet
-from instantid_swift.likeness.sweep import BLOCKS, MOST_CELLS, Scores, SweepError, cells_of
+from instantid_swift.likeness import report
+from instantid_swift.likeness.sweep import BLOCKS, MOST_CELLS, Scores, cells_of
+from instantid_swift.utils import InstantIDError
 
 
 @pytest.mark.parametrize("setting, text, values", [
@@ -23,14 +24,8 @@ def test_values(setting, text, values):
     ("ip_weight", "1", str(2 ** 64), "The seed"), ("steps", "20", "1", "no setting 'steps' to vary"),
     ("ip_weight", "0 to 3 step 0.02", "1, 2", f"at most {MOST_CELLS}")])
 def test_what_cannot_be_read_is_refused(setting, text, seeds, message):
-    with pytest.raises(SweepError, match=message):
+    with pytest.raises(InstantIDError, match=message):
         cells_of(setting, text, seeds)
-
-
-@pytest.mark.parametrize("setting, parts", [("start_at", [(0.4, 0.7), (0.6, 0.7)]), ("end_at", [(0.2, 0.4), (0.2, 0.6)]),
-                                            ("noise", [(0.2, 0.7), (0.2, 0.7)])])
-def test_the_part_of_the_sampling_of_each_value(setting, parts):
-    assert cells_of(setting, "0.4, 0.6", "1").parts(0.2, 0.7) == parts
 
 
 def test_a_cell_keeps_its_name_in_another_sweep():
@@ -57,16 +52,16 @@ def test_the_best_value():
 
 def test_pictures_of_the_numbers():
     for one in (scores([0.2], [0.6, 0.4], [None]), scores([None], [None]), scores([-0.3])):
-        made = sheet.contact_sheet(one, {place: torch.rand(2, 96, 64, 3) for place in one.likeness})
-        chart = sheet.chart(one)
+        made = report.contact_sheet(one, {place: torch.rand(2, 96, 64, 3) for place in one.likeness})
+        chart = report.chart(one)
         for picture in (made, chart):
             assert picture.ndim == 4 and picture.shape[0] == 1 and 0 <= picture.min() < picture.max() <= 1
-    text = sheet.table(scores([0.2], [0.6, 0.4], [None]))
+    text = report.table(scores([0.2], [0.6, 0.4], [None]))
     assert text.splitlines()[2].split() == ["0.500", "0.400", "0.600", "0", "1"] and text.endswith("Best ip_weight: 1.")
-    assert sheet.table(scores([None])).endswith("No picture shows a face that can be measured.")
+    assert report.table(scores([None])).endswith("No picture shows a face that can be measured.")
 
 
 def test_a_wide_sheet_is_shrunk():
     one = scores(*[[0.5]] * 4)
-    made = sheet.contact_sheet(one, {place: torch.rand(1, 2048, 2048, 3) for place in one.likeness})
-    assert made.shape[2] <= sheet.MOST_WIDTH + 5 * sheet.MARGIN
+    made = report.contact_sheet(one, {place: torch.rand(1, 2048, 2048, 3) for place in one.likeness})
+    assert made.shape[2] <= report.MOST_WIDTH + 5 * report.MARGIN

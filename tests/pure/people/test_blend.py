@@ -2,8 +2,9 @@
 
 import pytest
 import torch
-from instantid_swift.people.blend import AVERAGE, DIRECTIONS, METHODS, ROBUST, SPHERICAL, blend, outliers
-from instantid_swift.people.person import Person, PersonError
+from instantid_swift.people.blend import AVERAGE, METHODS, ROBUST, SPHERICAL, blend, outliers
+from instantid_swift.people.person import Person
+from instantid_swift.utils import InstantIDError
 
 
 def photos_of(seed, count, likeness=0.7):
@@ -13,9 +14,9 @@ def photos_of(seed, count, likeness=0.7):
     return 20 * (likeness ** 0.5 * face + (1 - likeness) ** 0.5 * torch.randn(count, 512, generator=generator))
 
 
-def person(embeddings, sha256="1"):
+def person(embeddings):
     count = len(embeddings)
-    return Person(embeddings, torch.rand(count, 5, 2), torch.full((count, 2), 320), "antelopev2/glintr100.onnx", sha256,
+    return Person(embeddings, torch.rand(count, 5, 2), torch.full((count, 2), 320), "antelopev2/glintr100.onnx",
                   torch.zeros(count, 112, 112, 3, dtype=torch.uint8))
 
 
@@ -33,14 +34,6 @@ def test_average_is_the_weighted_mean_of_the_people():
     assert torch.allclose(mixed.embeddings, 0.75 * A.embeddings.mean(0, keepdim=True) + 0.25 * B.embeddings, atol=1e-4)
     assert mixed.embeddings.dtype == torch.float32 and mixed.crops is None
     assert torch.equal(mixed.points, A.points[:1]) and torch.equal(mixed.sizes, A.sizes[:1])
-
-
-def test_directions_do_not_depend_on_the_norms():
-    loud = B._replace(embeddings=B.embeddings * 5)
-    quiet_blend, loud_blend = (blend([C, other], [1, 1], DIRECTIONS).person.embeddings[0] for other in (B, loud))
-    assert torch.cosine_similarity(quiet_blend, loud_blend, dim=0) > 1 - 1e-6
-    norms = [C.embeddings.mean(0).norm(), loud.embeddings[0].norm()]
-    assert torch.isclose(loud_blend.norm(), sum(norms) / 2)
 
 
 @pytest.mark.parametrize("part", [0.1, 0.5, 0.8])
@@ -83,13 +76,9 @@ def test_a_lone_person_stays():
 
 @pytest.mark.parametrize("people, weights, method, words", [
     ([A, B], [0, 0], AVERAGE, "All weights are 0"),
-    ([A, B], [1, -1], AVERAGE, "0 or more"),
-    ([A, B], [1, float("nan")], AVERAGE, "0 or more"),
     ([A, B, C], [1, 1, 1], SPHERICAL, "blends two people, and 3 have a weight"),
-    ([A, B._replace(embedder_sha256="2")], [1, 1], AVERAGE, "different face networks"),
-    ([B, B._replace(embeddings=-B.embeddings)], [1, 1], DIRECTIONS, "opposites"),
-    ([A, B], [1, 1], "median", "choose one of average, "),
+    ([A, B._replace(embedder="models/w600k_r50.onnx")], [1, 1], AVERAGE, "different networks"),
 ])
 def test_what_cannot_be_blended_is_refused_in_a_sentence(people, weights, method, words):
-    with pytest.raises(PersonError, match=words):
+    with pytest.raises(InstantIDError, match=words):
         blend(people, weights, method)

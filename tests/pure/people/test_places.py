@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from instantid_swift.keypoints import KeypointFace, Keypoints, draw, drawing
-from instantid_swift.people.person import Person, PersonError
-from instantid_swift.people.places import PersonInPicture, face_in_box, hint_of_one, noses_in, place_people, strips
-from instantid_swift.utils import draw_keypoints, pictures_to_image
+from instantid_swift.people.person import Person
+from instantid_swift.people.places import PersonInPicture, Settings, face_in_box, hint_of_one, noses_in, place_people, strips
+from instantid_swift.utils import InstantIDError, draw_keypoints, pictures_to_image
 
 FACE = torch.tensor([[60.0, 80.0], [100.0, 79.0], [82.0, 100.0], [66.0, 121.0], [97.0, 120.0]])
 
 
 def one(mask=None, keypoints=None, points=FACE):
-    person = Person(torch.ones(1, 512), points[None], torch.tensor([[200, 300]]), "antelopev2/glintr100.onnx", "")
-    return PersonInPicture(person, mask=mask, keypoints=keypoints)
+    person = Person(torch.ones(1, 512), points[None], torch.tensor([[200, 300]]), "antelopev2/glintr100.onnx")
+    return PersonInPicture(person, Settings(mask=mask), keypoints)
 
 
 def keypoints(x, y=0.0, width=640, height=480):
@@ -21,8 +21,8 @@ def keypoints(x, y=0.0, width=640, height=480):
 
 
 def columns(mask):
-    """The first column of a LatentMask and the one after its last, if all its rows are alike."""
-    weights = mask.masks[0]
+    """The first column of a mask and the one after its last, if all its rows are alike."""
+    weights = mask[0]
     inside = weights[0].nonzero()[:, 0]
     assert (weights == weights[0]).all()
     return int(inside[0]), int(inside[-1]) + 1
@@ -35,15 +35,14 @@ def test_strips_are_divided_halfway_between_the_faces():
 
 
 def test_faces_at_one_place_cannot_be_divided():
-    with pytest.raises(PersonError, match="at the same place"):
+    with pytest.raises(InstantIDError, match="at the same place"):
         strips([0.0, 0.0], 64, 64)
 
 
-def test_without_masks_the_picture_is_divided_by_the_places_of_the_faces(caplog):
+def test_without_masks_the_picture_is_divided_by_the_places_of_the_faces():
     hint, masks = place_people([one(keypoints=keypoints(400)), one(keypoints=keypoints(20))], 1024, 1024)
     border = round((FACE[:, 0].mean().item() * 2 + 420) / 2)
     assert [columns(mask) for mask in masks] == [(border, 640), (0, border)]
-    assert "No masks are given, so each of the 2 people gets a part of the picture, from left to right" in caplog.text
     both = Keypoints(640, 480, keypoints(400).faces + keypoints(20).faces)
     assert torch.equal(hint, pictures_to_image([draw(both)]))
 
@@ -59,7 +58,7 @@ def test_faces_go_into_the_masks():
     low = torch.zeros(1, 64, 64)
     low[:, 32:, :32] = 1
     hint, masks = place_people([one(mask=low), one()], 1024, 1024)
-    assert hint.shape == (1, 512, 512, 3) and masks[1] is None and torch.equal(masks[0].masks, low)
+    assert hint.shape == (1, 512, 512, 3) and masks[1] is None and torch.equal(masks[0], low)
     points = face_in_box(FACE, (0, 256, 256, 512))
     assert torch.allclose(points.amax(0) - points.amin(0), (FACE.amax(0) - FACE.amin(0)).double() * 64 / 42)
     assert (hint[0, int(points[2, 1]), int(points[2, 0])] == torch.tensor([0.0, 0, 1])).all()
@@ -90,13 +89,16 @@ def test_noses_of_the_drawing():
     (one(mask=torch.ones(1, 4096, 8192)), (1024, 2048)), (one(keypoints=keypoints(0, width=16384, height=8192)), (1024, 2048)),
     (one(keypoints=keypoints(0, width=16384, height=1)), (1, 2048))])
 def test_a_drawing_of_people_is_bounded_whatever_tells_its_size(person, size):
-    hint, _ = place_people([person, person._replace(mask=torch.zeros(1, 64, 64), keypoints=None)], 8192, 16384)
+    hint, _ = place_people([person, one(mask=torch.zeros(1, 64, 64))], 8192, 16384)
     assert hint.shape == (1, *size, 3)
 
 
 def test_drawings_of_large_pictures_are_shrunk():
     assert drawing(keypoints(0, width=16384, height=8192)).shape == (1, 1024, 2048, 3)
-    assert hint_of_one(one().person, keypoints(0, width=16384, height=8192)).shape == (1, 1024, 2048, 3)
-    large = one().person._replace(sizes=torch.tensor([[16384, 16]]))
-    assert hint_of_one(large).shape == (1, 8, 8192, 3)
-    assert hint_of_one(large._replace(sizes=torch.tensor([[4000, 3]]))).shape == (1, 3, 4000, 3), "as Apply Advanced draws it"
+    assert hint_of_one(one(keypoints=keypoints(0, width=16384, height=8192))).shape == (1, 1024, 2048, 3)
+
+    def of_a_photo(width, height):
+        person = one().person._replace(sizes=torch.tensor([[width, height]]))
+        return hint_of_one(PersonInPicture(person)).shape
+    assert of_a_photo(16384, 16) == (1, 8, 8192, 3)
+    assert of_a_photo(4000, 3) == (1, 3, 4000, 3), "as Apply Advanced draws it"

@@ -8,7 +8,7 @@ import types
 import pytest
 import torch
 from instantid_swift.performance import cache_result, run, stage, stages
-from instantid_swift.performance.table import NOTHING, table_of_stages
+from instantid_swift.performance.stages import NOTHING, table_of_stages
 
 
 @pytest.fixture(autouse=True)

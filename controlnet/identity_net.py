@@ -12,8 +12,7 @@ import comfy.cldm.cldm
 import comfy.controlnet
 import torch
 
-from ..caches import RecentCache, tensor_key
-from .memoized import MemoizedLayer, Memory
+from ..caches import MemoizedLayer, Memory, RecentCache, tensor_key
 from .people import PeopleAttention, PeopleContext, SharesOnGrids
 
 KEPT_HINTS = 4     # areas of different sizes alternate within a step

@@ -1,1 +1,0 @@
-"""Files of tensors, opened as ComfyUI opens its checkpoints. What cannot be used is refused in a sentence."""
