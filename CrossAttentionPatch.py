@@ -12,20 +12,10 @@ import torch
 import xxhash
 
 from . import performance
+from .identity import terms
 from .identity.bank import COND, with_tokens_for_each_latent
 from .identity.blocks import SDXL_BLOCKS
 from .identity.masks import LatentMask, with_a_mask_for_each_latent
-from .identity.terms import (
-    ForeignTerm,
-    IdentityTerm,
-    SamplingCache,
-    UNetCall,
-    Window,
-    attention_dtype,
-    is_compiled,
-    own_attention,
-    rows_of_enlarged,
-)
 from .resampler import CONTEXT_WIDTH
 from .utils import InstantIDError
 
@@ -84,7 +74,7 @@ class AttentionPatch:
 
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
-        out = own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
+        out = terms.own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
         # a pack that has computed `out` may keep it: another pack below, or one that replaces ComfyUI's attention
         may_write = self.base is None and not extra_options.get("optimized_attention_override")
         for step in self._steps(q, extra_options):
@@ -96,10 +86,11 @@ class AttentionPatch:
         batch = extra_options.get("original_shape", q.shape)[0]
         steps = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
         if steps is None:  # called outside of ComfyUI's own sampling, where `prepare_call` has not run
-            steps = self.steps(UNetCall.of(q, extra_options, count=batch, sampling_cache=extra_options.get(SAMPLING_CACHE_KEY)))
+            sampling_cache = extra_options.get(SAMPLING_CACHE_KEY)
+            steps = self.steps(terms.UNetCall.of(q, extra_options, count=batch, sampling_cache=sampling_cache))
         if len(q) == batch:
             return steps
-        rows = rows_of_enlarged(len(q), extra_options)
+        rows = terms.rows_of_enlarged(len(q), extra_options)
         return tuple(again for step in steps for again in step.for_rows(rows))
 
     def steps(self, call):
@@ -109,7 +100,7 @@ class AttentionPatch:
     def add(self, callback, **kwargs):
         """The protocol of IPAdapter and PuLID: callback(out, q, k, v, extra_options, **kwargs) returns a term to add,
         while kwargs["sigma_end"] <= sigma <= kwargs["sigma_start"]."""
-        self.terms += (ForeignTerm(callback, kwargs),)
+        self.terms += (terms.ForeignTerm(callback, kwargs),)
 
     def models(self):
         """Models that ComfyUI is to load with the patched one: those that the patch below asks for."""
@@ -135,7 +126,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
         executor.class_obj, sampling_cache)
-    call = UNetCall.of(x, {"sigmas": sigma, **options}, attention_dtype(executor.class_obj), positive=positive,
+    call = terms.UNetCall.of(x, {"sigmas": sigma, **options}, terms.attention_dtype(executor.class_obj), positive=positive,
                        compiled=compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
@@ -146,10 +137,9 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
 
 def _has_compiled_parts(model, sampling_cache):
     """Whether nodes of other packs have compiled a model (ComfyUI's BaseModel); looked up once in a sampling."""
-    unet = getattr(model, "diffusion_model", None)
-    if not isinstance(unet, torch.nn.Module):
-        return False
-    return is_compiled(unet) if sampling_cache is None else sampling_cache.get_or_make("compiled", lambda: is_compiled(unet))
+    unet = model.diffusion_model
+    return (terms.is_compiled(unet) if sampling_cache is None
+            else sampling_cache.get_or_make("compiled", lambda: terms.is_compiled(unet)))
 
 
 def open_sampling_cache(executor, *args, **kwargs):
@@ -159,7 +149,7 @@ def open_sampling_cache(executor, *args, **kwargs):
     guider.conds = with_tokens_for_each_latent(with_a_mask_for_each_latent(guider.conds, latents), latents)
     positive = {cond.get("uuid") for cond in guider.conds.get("positive") or ()}
     # the sampler has its own copy of the options
-    guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = SamplingCache(positive)
+    guider.model_options["transformer_options"][SAMPLING_CACHE_KEY] = terms.SamplingCache(positive)
     return executor(*args, **kwargs)
 
 
@@ -228,7 +218,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
     mask = None if mask is None else LatentMask(mask)
     model = model.clone()
     sampling = model.get_model_object("model_sampling")
-    window = Window(float(sampling.percent_to_sigma(start_at)), float(sampling.percent_to_sigma(end_at)))
+    window = terms.Window(float(sampling.percent_to_sigma(start_at)), float(sampling.percent_to_sigma(end_at)))
     options = model.model_options["transformer_options"]
     patches = dict(options.get("patches_replace", {}).get("attn2", {}))
     for block, factor in factors.items():
@@ -236,7 +226,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
         # a patch may stand for all transformer blocks of (section, id); ours, being more exact, would hide it
         found = patches.get(key, patches.get(key[:2]))
         patches[key] = copy.copy(found) if isinstance(found, AttentionPatch) else AttentionPatch(base=found)
-        term = IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask)
+        term = terms.IdentityTerm(identity, SDXL_BLOCKS.index(block), weight * factor, window, mask)
         patches[key].terms += (term,)
     options["patches_replace"] = {**options.get("patches_replace", {}), "attn2": patches}
     model.remove_callbacks_with_key(CallbacksMP.ON_CLONE, KEY)

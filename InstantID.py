@@ -16,13 +16,13 @@ from .CrossAttentionPatch import patch_model
 from .faces import PROVIDERS
 from .host import server, twins
 from .identity import attention_dtype, load_adapter, usable_adapter
-from .identity.adapter import EXPECTED
 from .keypoints import nodes as keypoint_nodes
 from .likeness import nodes as likeness_nodes
 from .options import inputs
 from .options.nodes import DEFAULTS, InstantIDOptions
 from .people import nodes as people_nodes
 from .people.apply import Target, apply_identity
+from .people.files import EXTENSION
 from .people.places import Settings
 from .performance.nodes import InstantIDCache, InstantIDPerformanceReport
 from .utils import check_photos, is_keypoint_drawing
@@ -31,16 +31,16 @@ CATEGORY = "InstantID"
 
 
 def _register_folders():
-    for kind in ("instantid", "insightface"):
+    for kind in ("instantid", "insightface", people_nodes.FOLDER):
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
+    people = folder_paths.get_folder_paths(people_nodes.FOLDER)
+    folder_paths.folder_names_and_paths[people_nodes.FOLDER] = (people, {EXTENSION})
     paths, extensions = folder_paths.folder_names_and_paths["instantid"]
     if not extensions:  # nobody has said which files count: none means all
         folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
-    people_nodes.register_folder()
 
 
 _register_folders()
-
 
 APPLY_LINKS = {"instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
                "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE}
@@ -91,11 +91,7 @@ class InstantIDModelLoader:
         return inputs.state_of_files("instantid", instantid_file)
 
     def load_model(self, instantid_file):
-        path = folder_paths.get_full_path("instantid", instantid_file)
-        if path is None:
-            raise FileNotFoundError(f"The adapter {instantid_file} was not found. {EXPECTED} Looked in: "
-                                    f"{', '.join(folder_paths.get_folder_paths('instantid'))}.")
-        return (load_adapter(path),)
+        return (load_adapter(folder_paths.get_full_path_or_raise("instantid", instantid_file)),)
 
 
 class InstantIDFaceAnalysis:

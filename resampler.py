@@ -4,6 +4,7 @@ The architecture is fixed by the InstantID checkpoint (a Perceiver resampler, as
 learned latents attend, layer by layer, to the embedding and to themselves.
 """
 
+import einops
 import torch
 
 EMBEDDING_WIDTH = 512
@@ -35,11 +36,11 @@ class PerceiverAttention(torch.nn.Module):
         scores = (query * scale) @ (key * scale).transpose(-2, -1)
         attention = torch.softmax(scores.float(), dim=-1).type(scores.dtype)
         out = attention @ value  # (b, heads, n, 64)
-        return self.to_out(out.transpose(1, 2).flatten(2))
+        return self.to_out(einops.rearrange(out, "b heads n width -> b n (heads width)"))
 
     @staticmethod
     def _heads(x):
-        return x.unflatten(-1, (-1, HEAD_WIDTH)).transpose(1, 2)  # (b, heads, tokens, 64)
+        return einops.rearrange(x, "b tokens (heads width) -> b heads tokens width", width=HEAD_WIDTH)
 
 
 class Resampler(torch.nn.Module):

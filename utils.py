@@ -2,6 +2,7 @@
 
 import math
 
+import einops
 import numpy as np
 import torch
 
@@ -12,8 +13,6 @@ NOSE = 2
 STICK_HALF_WIDTH = 4
 STICK_DIMMING = 0.6
 POINT_RADIUS = 10
-LONGEST_SIDE = 32766  # pixels: OpenCV's warping counts them in 16 bits
-THINNEST_STRIP = 8    # pixels of the shorter side of a strip: ComfyUI crops a hint to the latent's shape
 LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
 
 
@@ -28,7 +27,7 @@ def in_own_precision(tensor):
 
 
 def check_photos(images):
-    """Refuses what is not an IMAGE batch [n, h, w, 1, 3 or 4 channels] of at least one picture, and pictures too large."""
+    """Refuses what is not an IMAGE batch [n, h, w, 1, 3 or 4 channels] of at least one picture."""
     if isinstance(images, list | tuple):
         raise InstantIDError(f"An image must be a batch of pictures, this one is a Python list of {len(images)}. Join the "
                              "pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
@@ -36,30 +35,16 @@ def check_photos(images):
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel():
         raise InstantIDError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, "
                              f"this one is {list(images.shape)}.")
-    if max(images.shape[1:3]) > LONGEST_SIDE:
-        raise InstantIDError(f"The image has {image_size(images)} pixels: scale it down to {LONGEST_SIDE} at most on each "
-                             "side.")
 
 
 def usable_hint(images):
-    """Drawn keypoints as IdentityNet can read them: IMAGE [n, h, w, 3], finite. What is usable is returned as it is.
+    """Drawn keypoints as IdentityNet can read them: IMAGE [n, h, w, 3]. What is usable is returned as it is.
 
-    Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped, NaN and infinite numbers become black. Strips of
-    which ComfyUI's cropping to the latent's shape would leave nothing are refused.
+    Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped.
     """
     check_photos(images)
-    sides = sorted(images.shape[1:3])
-    if sides[0] < THINNEST_STRIP and sides[1] >= THINNEST_STRIP * sides[0]:
-        raise InstantIDError(f"The image for IdentityNet has {image_size(images)} pixels, too narrow a strip. Use one that has "
-                             "about the shape of the picture.")
-    if not images.is_floating_point():
-        images = images.to(torch.float32)
-    if images.shape[3] != 3:
-        images = images[..., :3].expand(*images.shape[:3], 3)
-    # a finite sum is quicker to see; one that is not may have overflowed
-    if images.sum(dtype=torch.float32).isfinite() or images.isfinite().all():
-        return images
-    return images.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    images = images if images.is_floating_point() else images.to(torch.float32)
+    return images if images.shape[3] == 3 else images[..., :3].expand(*images.shape[:3], 3)
 
 
 def image_to_bgr(image):
@@ -73,11 +58,6 @@ def image_to_bgr(image):
     rgb = in_own_precision(image.detach()).to("cpu")[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.shape[2] == 1 else cv2.COLOR_RGB2BGR)
-
-
-def image_size(images):
-    """'width x height' of an IMAGE batch [n, h, w, c], for messages."""
-    return f"{images.shape[2]}x{images.shape[1]}"
 
 
 def draw_keypoints(height, width, points):
@@ -136,5 +116,5 @@ def pictures_to_image(pictures):
     Its memory is planar: [n, 3, h, w], seen as [n, h, w, 3]. The original's drawings lie so, and convolutions give other last
     bits for interleaved memory.
     """
-    planes = np.stack([picture.transpose(2, 0, 1) for picture in pictures])  # (n, 3, h, w)
-    return torch.from_numpy(np.ascontiguousarray(planes)).to(torch.float32).div_(255).movedim(1, -1)
+    planes = np.ascontiguousarray(einops.rearrange(pictures, "n h w c -> n c h w"))
+    return einops.rearrange(torch.from_numpy(planes).to(torch.float32).div_(255), "n c h w -> n h w c")

@@ -1,5 +1,7 @@
 """The ControlNet side: IdentityNet sees the drawn keypoints, and the identity tokens in place of the text."""
 
+import einops
+
 from ..identity.bank import EACH_LATENT
 from ..identity.masks import usable_mask
 from ..resampler import CONTEXT_WIDTH
@@ -46,7 +48,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     """
     from .identity_net import with_cached_constants
     check_control_net(control_net)
-    hint, mask = usable_hint(hint).movedim(-1, 1), None if mask is None else usable_mask(mask)
+    hint = einops.rearrange(usable_hint(hint), "n h w c -> n c h w")
+    mask = None if mask is None else usable_mask(mask)
     cond, uncond = cond.to(hint.dtype), uncond.to(hint.dtype)
     copies = {}  # one per control that was there before: ComfyUI runs both passes as one batch only if they share it
 

@@ -152,7 +152,8 @@ class Hints:
             if self.run is not self._run:
                 self._run = self.run
                 self._of_run.clear()
-            alike = [record for record in self._of_run if is_alike(record.hint, hint)]
+            alike = [record for record in self._of_run
+                     if (record.hint.shape, record.hint.dtype, record.hint.device) == (hint.shape, hint.dtype, hint.device)]
             same, key = answers_and_key([(record.hint == hint).all() for record in alike], context)
             record = next((record for record, answer in zip(alike, same, strict=True) if answer), None)
             self._of_object[hint] = record = record or HintRecord(hint)
@@ -178,11 +179,6 @@ class Hints:
         control = self._control()
         if control is None or control.model_sampling_current is None:
             self._of_run.clear()
-
-
-def is_alike(a, b):
-    """Whether two tensors have the same shape, dtype and device."""
-    return (a.shape, a.dtype, a.device) == (b.shape, b.dtype, b.device)
 
 
 def answers_and_key(answers, tensor):

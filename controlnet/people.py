@@ -7,6 +7,7 @@ whole is shared by all alike.
 
 from typing import NamedTuple
 
+import einops
 import torch
 
 from ..caches import MemoizedLayer, Memory
@@ -114,7 +115,7 @@ class SharesOnGrids(torch.nn.Module):
             found["windows"] = torch.tensor(people.windows).to(device)
         for _ in range(self.levels):
             masks = torch.stack([self._on_grid(mask, height, width) for mask in people.masks]).to(device)
-            shares = shares_of(masks).flatten(2)[..., None]  # (people, frames, cells, 1)
+            shares = einops.rearrange(shares_of(masks), "people frames h w -> people frames (h w) 1")
             found[height * width] = shares if people.frames == 1 else shares[:, chosen]
             height, width = -(-height // 2), -(-width // 2)
         return found

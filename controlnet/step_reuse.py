@@ -30,15 +30,13 @@ class StepReuse:
 
     A step is a noise level. Within a step the IdentityNet is called once for each layout of the batch, for each area, and for
     each tile that has a hint of its own. What tells these calls apart is the hint, the latents' shape, and the content of the
-    identity tokens and the pooled text. Two calls of one step that agree in all of them may be of different latents: tiles or
-    areas of one hint, context windows, Heun's corrections, or steps so close that ComfyUI rounds them to the same timestep.
-    From there on all calls are evaluated until the run ends. Heun asks for the second noise level twice, as its first
-    correction and as its second step: that is why the second level is always evaluated. All calls are evaluated, too, once a
-    sampler has gone back to a higher noise level. Without a known run, a level that rises begins another one.
+    identity tokens and the pooled text. Where two calls of one step agree in all of them (tiles or areas of one hint, context
+    windows, Heun's corrections), and once a sampler has gone back to a higher noise level, all calls are evaluated until the
+    run ends. Heun asks for the second noise level twice: that is why it is always evaluated.
 
     Each call reads the timestep, the tokens and the pooled text from the device, 71 KB for each pass, at a moment when ComfyUI
-    has just waited for the noise level. If there is a limit, it also reads the drift, which was computed in an earlier step.
-    At SDXL's size in 16 bits and 1024 x 1024 pixels, 54 MB for each latent and pass are kept until the run ends.
+    has just waited for the noise level. At SDXL's size in 16 bits and 1024 x 1024 pixels, 54 MB for each latent and pass are
+    kept until the run ends.
     """
 
     def __init__(self, every, most_drift=NEVER_ASKED):

@@ -16,7 +16,6 @@ ANCHORS = {9: 2, 15: 1}
 THRESHOLD, OVERLAP = 0.5, 0.4        # insightface's defaults: least certainty of a face, most overlap of two
 PIXELS_AT_ONCE = 16 * 640 * 640      # of one run: bounds its memory
 MOST_CANDIDATES = 4096               # boxes of which those that overlap are left out: bounds the time
-FARTHEST = 1e6                       # pixels from the picture's corner: what lies beyond is no face
 
 
 class Detector:
@@ -95,9 +94,7 @@ class Detector:
             scores.append(score[sure].ravel())
             boxes.append(np.concatenate((centres - distances[:, :2], centres + distances[:, 2:]), axis=1))
             points.append(centres[:, None] + (point[sure] * stride).reshape(-1, 5, 2))
-        scores, boxes, points = np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
-        sane = (np.abs(boxes).max(axis=1, initial=0) < FARTHEST) & (np.abs(points).max(axis=(1, 2), initial=0) < FARTHEST)
-        return scores[sane], boxes[sane], points[sane]
+        return np.concatenate(scores), np.concatenate(boxes), np.concatenate(points)
 
     @staticmethod
     def _suppress(scores, boxes, points, overlap):

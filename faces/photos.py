@@ -12,7 +12,7 @@ import torch
 from .. import caches, performance
 from ..host.server import progress_bar, throw_if_interrupted
 from ..resampler import EMBEDDING_WIDTH
-from ..utils import LEAST_OF_BYTES, InstantIDError, check_photos, draw_keypoints, image_size, image_to_bgr, pictures_to_image
+from ..utils import LEAST_OF_BYTES, InstantIDError, check_photos, draw_keypoints, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis, find_embedder
 from .detector import OVERLAP, THRESHOLD, Detector
 
@@ -182,7 +182,7 @@ class Photos:
     def describe_missing(self):
         """Returns 'The image (300x200 pixels) shows no face', and the like for several; an empty string if all show one."""
         count, missing = len(self.chosen), [str(index) for index, face in enumerate(self.chosen) if face is None]
-        size = f"({image_size(self.images)} pixels)"
+        size = f"({self.size[0]}x{self.size[1]} pixels)"
         if not missing:
             return ""
         if count == 1:

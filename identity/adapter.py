@@ -3,6 +3,7 @@
 import copy
 import os
 
+import einops
 import safetensors
 import torch
 
@@ -78,7 +79,8 @@ class Adapter(torch.nn.Module):
         def project(layers):
             for layer in layers:
                 layer = on_device(layer)
-                yield torch.stack([layer(tokens).flatten(0, 1) for tokens in (uncond_tokens, cond_tokens)])
+                yield torch.stack([einops.rearrange(layer(tokens), "n tokens width -> (n tokens) width")
+                                   for tokens in (uncond_tokens, cond_tokens)])
 
         with torch.inference_mode(False), torch.no_grad():
             cond_tokens, uncond_tokens = self.image_proj.tokens_of_each(cond, uncond, on_device=on_device)  # (N, 16, 2048)
@@ -144,11 +146,6 @@ class InstantIDAdapter:
         """key: the file's identity, for caches."""
         self.module = open_adapter_file(path)
         self.key = key
-
-    @property
-    def widths(self):
-        """Width of each pair's keys: the attention block it was trained for."""
-        return [projection.out_features for projection in self.module.to_k]
 
     @property
     def device(self):

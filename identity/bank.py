@@ -46,8 +46,6 @@ class Identity:
     ComfyUI batches the two passes. They are views of one buffer, so that one copy brings all to the device.
     """
 
-    differs_by_latent = False
-
     def __init__(self, cond, uncond, keys, values):
         self._shapes = [tensor.shape for tensor in (*keys, *values)]
         parts = [tensor.flatten() for tensor in (*keys, *values, cond, uncond)]
@@ -99,18 +97,11 @@ class EachLatent:
     identities: `Identity` objects of as many tokens each.
     """
 
-    differs_by_latent = True
-
     def __init__(self, identities):
         self.identities = tuple(identities)
 
     def __deepcopy__(self, memo):
         return self
-
-    @property
-    def bytes(self):
-        """Bytes of the tensors kept."""
-        return sum(identity.bytes for identity in self.identities)
 
     @property
     def keys(self):

@@ -76,11 +76,6 @@ class LatentMask:
     def __deepcopy__(self, memo):
         return self
 
-    @property
-    def masks(self):
-        """[m, H, W] on the CPU, for reading."""
-        return self._masks
-
     def for_call(self, call):
         """The masks of one UNet call (`UNetCall`): a `CallMask`."""
         masks = call.sampling_cache.get_or_make((self, call.device), lambda: self._masks.to(call.device))

@@ -8,6 +8,7 @@ outside of what torch.compile sees; running them reads nothing from the device.
 import inspect
 from typing import NamedTuple
 
+import einops
 import torch
 
 from ..caches import RecentCache
@@ -24,8 +25,9 @@ def attention(q, k, v, heads, **options):
     """Attention of q [b, tokens, width] over k and v [b, keys, width]. Returns a new tensor of q's shape."""
     if comfy_attention is not None:
         return comfy_attention.optimized_attention(q, k, v, heads, **options)
-    q, k, v = (t.unflatten(-1, (heads, -1)).transpose(1, 2) for t in (q, k, v))
-    return torch.nn.functional.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+    q, k, v = (einops.rearrange(t, "b tokens (heads width) -> b heads tokens width", heads=heads) for t in (q, k, v))
+    out = torch.nn.functional.scaled_dot_product_attention(q, k, v)
+    return einops.rearrange(out, "b heads tokens width -> b tokens (heads width)")
 
 
 # older versions of ComfyUI cannot be told the options through which other packs choose another attention
@@ -75,11 +77,6 @@ class Window(NamedTuple):
     start: float
     end: float
 
-    @property
-    def is_always(self):
-        """Whether it covers every run, so that no noise level need be read from the device."""
-        return self.start >= BEFORE_ANY_STEP and self.end <= 0.0
-
 
 class UNetCall:
     """What terms need to know of one UNet call.
@@ -117,7 +114,7 @@ class UNetCall:
 
     def is_in(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
-        if window.is_always:
+        if window.start >= BEFORE_ANY_STEP and window.end <= 0.0:
             return True
         if self._sigma is None:
             self._sigma = BEFORE_ANY_STEP if self._sigmas is None else self._sigmas[0].item()

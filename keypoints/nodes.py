@@ -260,27 +260,18 @@ PATH = "/instantid_swift/keypoints"
 
 
 def answer(asked):
-    """Returns the text of the keypoints that an editor asks for.
+    """Returns the text of the keypoints that the editor in the browser asks for. InstantIDError where they cannot be turned.
 
     asked: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
-    {"width", "height": pixels} for a head that looks at the viewer. InstantIDError where that cannot be answered.
+    {"width", "height": pixels} for a head that looks at the viewer.
     """
-    try:
-        if "state" not in asked:
-            width, height = (int(asked[side]) for side in ("width", "height"))
-            if not (1 <= width <= MOST_PIXELS and 1 <= height <= MOST_PIXELS):
-                raise InstantIDError(f"The picture must be 1 to {MOST_PIXELS} pixels wide and high.")
-            return to_json(head.frontal_head(width, height))
-        keypoints, number = from_json(asked["state"]), int(asked["face"])
-        turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)),
-                           *(float(asked[angle]) for angle in ("yaw", "pitch", "roll")))
-        faces = list(keypoints.faces)
-        faces[number], = turned.faces
-        return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
-    except InstantIDError:
-        raise
-    except (TypeError, KeyError, ValueError, IndexError, OverflowError) as error:
-        raise InstantIDError("The keypoint editor asked for something that cannot be answered. Reload the page.") from error
+    if "state" not in asked:
+        return to_json(head.frontal_head(int(asked["width"]), int(asked["height"])))
+    keypoints, number = from_json(asked["state"]), int(asked["face"])
+    turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)), asked["yaw"], asked["pitch"], asked["roll"])
+    faces = list(keypoints.faces)
+    faces[number], = turned.faces
+    return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
 
 
 def serve():

@@ -93,11 +93,6 @@ def joined(parts):
 
 def corners(box):
     """Returns (left, top, right, bottom) of a BOUNDING_BOX {"x", "y", "width", "height"}; of a list the first counts."""
-    while isinstance(box, list | tuple) and box:
+    while isinstance(box, list):
         box = box[0]
-    try:
-        left, top, width, height = (float(box[key]) for key in ("x", "y", "width", "height"))
-    except (TypeError, KeyError, ValueError) as error:
-        raise InstantIDError("The box cannot be used: it must have x, y, width and height. Connect a node that gives a "
-                             "BOUNDING_BOX.") from error
-    return left, top, left + width, top + height
+    return box["x"], box["y"], box["x"] + box["width"], box["y"] + box["height"]

@@ -1,10 +1,12 @@
 """What was found, measured and swept, as text with aligned columns and as pictures. Pillow is imported where one is drawn."""
 
+from statistics import fmean
+
 import torch
 
 from ..utils import image_to_bgr
 from .measure import ANOTHER, SAME, SMALL_FACE, band
-from .sweep import label, mean
+from .sweep import label
 
 WIDTH, BAR, LINE, MARGIN = 960, 26, 26, 12  # pixels
 MOST_WIDTH, MOST_HEIGHT = 4096, 8192  # of a contact sheet: pictures are shrunk to fit
@@ -160,7 +162,7 @@ def contact_sheet(scores, pictures):
             one = Image.fromarray(image_to_bgr(pictures[value, seed][0])[:, :, ::-1].copy()).resize((width, height))
             sheet.paste(one, (x, y))
             numbers = scores.at(value, seed)
-            pen.text((x, y + height), f"{mean(numbers):.3f}" if numbers else "no face", "black", font)
+            pen.text((x, y + height), f"{fmean(numbers):.3f}" if numbers else "no face", "black", font)
     return as_image(sheet)
 
 
@@ -186,7 +188,7 @@ def chart(scores):
         pen.text((x, bottom + MARGIN), label(value), ORANGE if value == scores.best else "black", font, anchor="ma")
         of = scores.of(value)
         if of:
-            points.append((x, y_of(mean(of))))
+            points.append((x, y_of(fmean(of))))
             pen.line((x, y_of(min(of)), x, y_of(max(of))), BLUE, 3)
     pen.line(points, BLUE, 2)
     for x, y in points:
@@ -201,7 +203,7 @@ def table(scores):
     rows = [["mean", "least", "most", "without a face", scores.cells.setting]]
     for value in scores.cells.values:
         of = scores.of(value)
-        rows.append([*(f"{number:.3f}" for number in (mean(of), min(of), max(of))), str(scores.missing(value)), label(value)]
+        rows.append([*(f"{number:.3f}" for number in (fmean(of), min(of), max(of))), str(scores.missing(value)), label(value)]
                     if of else ["-", "-", "-", str(scores.missing(value)), label(value)])
     if scores.best is None:
         return "\n".join([*aligned(rows), "", "No picture shows a face that can be measured."])

@@ -5,6 +5,7 @@ pictures only, and an interrupted sweep goes on where it was.
 """
 
 import re
+from statistics import fmean
 from typing import NamedTuple
 
 from ..identity import SELECTIONS
@@ -171,8 +172,4 @@ class Scores(NamedTuple):
     def best(self):
         """The value of the largest mean, among those with the fewest pictures without a number; None if no picture has one."""
         measured = [value for value in self.cells.values if self.of(value)]
-        return min(measured, key=lambda value: (self.missing(value), -mean(self.of(value))), default=None)
-
-
-def mean(numbers):
-    return sum(numbers) / len(numbers)
+        return min(measured, key=lambda value: (self.missing(value), -fmean(self.of(value))), default=None)

@@ -13,8 +13,6 @@ from ..utils import InstantIDError
 from .person import check_same_embedder
 from .places import hint_of_one, place_people
 
-SELECTION = "as original"  # of the blocks, as Apply InstantID has it
-
 
 class Target(NamedTuple):
     """What people are put into, and by what."""
@@ -36,7 +34,7 @@ def apply_identity(target, identity, hint, settings, options, limits_prompt=True
     positive prompt, too.
     """
     patched = patch_model(target.model, identity, settings.ip_weight, settings.start_at, settings.end_at, settings.mask,
-                          factors=options.factors(SELECTION))
+                          factors=options.factors("as original"))
     return patched, *apply_identity_net(
         target.positive, target.negative, target.control_net, hint, *identity.tokens(target.instantid.device),
         settings.cn_strength, settings.start_at, settings.end_at, settings.mask if limits_prompt else None,
@@ -64,7 +62,7 @@ def apply_people(target, people, noise, image_kps, options, width, height):
         return apply_identity(target, EachLatent(identities), hint_of_one(first, image_kps), first.settings, options)
     check_reads_people(target.control_net)
     hint, masks = place_people(people, width, height, image_kps)
-    patched, factors = target.model, options.factors(SELECTION)
+    patched, factors = target.model, options.factors("as original")
     for one, identity, mask in zip(people, identities, masks, strict=True):
         patched = patch_model(patched, identity, one.settings.ip_weight, one.settings.start_at, one.settings.end_at, mask,
                               factors=factors)

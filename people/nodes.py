@@ -24,22 +24,12 @@ PERSON = ("PERSON", {"tooltip": "A person. Connect InstantID Person or InstantID
 WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the weights counts."
 
 
-def register_folder():
-    """Makes ComfyUI know the kind of folder, beside those that extra_model_paths.yaml has named."""
-    folder_paths.add_model_folder_path(FOLDER, os.path.join(folder_paths.models_dir, FOLDER))
-    folder_paths.folder_names_and_paths[FOLDER] = (folder_paths.get_folder_paths(FOLDER), {files.EXTENSION})
-
-
 def _shown(person):
     """What ComfyUI shows on a node of a person: its crops."""
     if person.crops is None:
-        return {"ui": {"text": (_described(person),)}, "result": (person,)}
+        return {"ui": {"text": (f"{person.photos} photo{'s' * (person.photos != 1)}",)}, "result": (person,)}
     from nodes import PreviewImage
     return {**PreviewImage().save_images(person.crops.float() / 255, "InstantIDPerson"), "result": (person,)}
-
-
-def _described(person):
-    return f"{person.photos} photo{'s' * (person.photos != 1)}"
 
 
 class InstantIDPerson:
@@ -125,11 +115,7 @@ class InstantIDLoadPerson:
         return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
-        path = folder_paths.get_full_path(FOLDER, person)
-        if path is None:
-            raise InstantIDError(f"The saved person {person} is not in {' or '.join(folder_paths.get_folder_paths(FOLDER))}. "
-                                 "Save it with InstantID Save Person.")
-        return _shown(files.load_person(path))
+        return _shown(files.load_person(folder_paths.get_full_path_or_raise(FOLDER, person)))
 
 
 class InstantIDBlendPeople:

@@ -178,7 +178,7 @@ def test_names_are_checked_when_the_prompt_is_queued(nodes):
 
 
 def test_a_missing_file_is_named(nodes, folder):
-    with pytest.raises(InstantIDError, match="The saved person nobody.safetensors is not in"):
+    with pytest.raises(FileNotFoundError, match="nobody.safetensors"):
         cases.call(nodes, "InstantIDLoadPerson", person="nobody.safetensors")
     assert nodes["InstantIDLoadPerson"].IS_CHANGED(person="nobody.safetensors") == "[]"
 
