@@ -78,28 +78,25 @@ def show(text: str) -> None:
 def show_plan(plan: Plan, found: Standing, asked: bool) -> None:
     """Counts and an estimate."""
     columns = [f"{len(values)} {name}" for name, values in (plan.rows.axes or {}).items()]
-    show(summary.counts(plan.rows.count, found) + (f" ({' x '.join(columns)})" if columns else ""))
-    ended = found.done + len(found.ended_badly)
-    show(summary.estimate(max(0, plan.rows.count - ended), len(plan.settings.servers) or 1, found))
+    show(summary.counts(found) + (f" ({' x '.join(columns)})" if columns else ""))
+    show(summary.estimate(len(plan.settings.servers) or 1, found))
     show("Inputs and files are checked." if asked else
          "Files are checked. The nodes' inputs will be checked when a server answers.")
 
 
 def show_status(wanted: settings.Settings) -> None:
     """How far the run is, without any server."""
-    found = standing(wanted.ledger)
-    started = found.done + len(found.ended_badly) + len(found.open)
-    refused = sum(event == "refused" for event, _ in found.ended_badly.values())
-    show(f"{started} jobs were started: {found.done} done, {refused} refused, {len(found.ended_badly) - refused} given up, "
-         f"{len(found.open)} under way or interrupted")
-    show_details(found)
+    plan = Plan(wanted, workflow.open_workflow(workflow.read(wanted.workflow), {}))
+    found = standing(wanted.output, plan.index())
+    show(summary.counts(found))
+    show_details(plan, found)
 
 
-def show_details(found: Standing) -> None:
+def show_details(plan: Plan, found: Standing) -> None:
     if found.servers:
         show(summary.table(found))
     if found.ended_badly:
-        show(summary.bad_ends(found))
+        show(summary.bad_ends(found, plan.describe))
 
 
 async def run(plan: Plan, ledger: Ledger, retry_failed: bool) -> None:
@@ -107,7 +104,7 @@ async def run(plan: Plan, ledger: Ledger, retry_failed: bool) -> None:
     from bulk.running.runner import Run
     from bulk.servers import cluster
     async with cluster.connect(plan.settings) as client:
-        progress = Progress(plan.rows.count)
+        progress = Progress(len(ledger.standing.rows))
         progress.say(f"Dask's dashboard: {client.dashboard_link}")
         try:
             await Run(plan, client, ledger, progress, retry_failed=retry_failed)()
@@ -126,21 +123,20 @@ def main(arguments: list[str] | None = None) -> int:
         if wanted.servers and not asked:
             raise BulkError("None of the servers answers: start ComfyUI, or look at the addresses.")
         if own.plan:
-            show_plan(plan, standing(wanted.ledger), asked)
+            show_plan(plan, standing(wanted.output, plan.index()), asked)
             return DONE
-        with Ledger(wanted.ledger) as ledger:
+        with Ledger(wanted.output, plan.index()) as ledger:
             show_plan(plan, ledger.standing, asked)
             start = time.monotonic()
             try:
                 asyncio.run(run(plan, ledger, own.retry_failed))
             finally:
                 found = ledger.standing
-                from bulk.running.runner import RESULTS
-                show(f"\n{summary.counts(plan.rows.count, found)}, after {time.monotonic() - start:.0f} s")
-                show_details(found)
-                if found.done:
-                    show(f"Contact sheet: {sheet.write(wanted.output, RESULTS, found)}")
-        return JOBS_FAILED if found.ended_badly else DONE
+                show(f"\n{summary.counts(found)}, after {time.monotonic() - start:.0f} s")
+                show_details(plan, found)
+                if found.rows:
+                    show(f"Contact sheet: {sheet.write(wanted.output, found, plan.describe)}")
+        return JOBS_FAILED if found.left or found.ended_badly else DONE
     except BulkError as error:
         print(f"\n{error}", file=sys.stderr)
         return FAILED

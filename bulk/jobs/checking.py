@@ -68,7 +68,7 @@ def _cells(plan: Plan) -> Iterator[tuple[str, str, object]]:
     for number, row in enumerate(plan.rows.each, 1):
         for name, value in row.items():
             if name in plan.targets:
-                yield f"Job {number} of {plan.settings.table.name}", name, value
+                yield f"Row {number} of {plan.settings.table.name}", name, value
 
 
 def _problem(plan: Plan, info: dict, name: str, value: object) -> str:

@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import shorten
 
 from bulk import BulkError
 from bulk.jobs import sources
@@ -55,6 +56,20 @@ class Plan:
         """All jobs in order. A file that is gone raises BulkError."""
         for row in self.rows.each:
             yield self.job(row)
+
+    def index(self) -> dict[str, int]:
+        """{id: number of its row, from 1} of all jobs. The same job in two rows counts once."""
+        found: dict[str, int] = {}
+        for number, job in enumerate(self.jobs(), 1):
+            found.setdefault(job.id, number)
+        return found
+
+    def describe(self, number: int, values: dict) -> str:
+        """A job as the user knows it: its row in the table with the person's columns, or all its values of a product."""
+        table = self.settings.table
+        shown = ", ".join(f"{name} {value if name in self.settings.files else shorten(str(value), 60, placeholder=' ...')}"
+                          for name, value in values.items() if not table or name in self.settings.person)
+        return (f"row {number} of {table.name}" + (f" ({shown})" if shown else "")) if table else shown
 
     def job(self, row: dict) -> Job:
         values = {name: self.value(name, value) for name, value in row.items() if name in self.targets}

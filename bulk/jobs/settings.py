@@ -35,10 +35,6 @@ class Settings:
         """Every column and its node input."""
         return {**self.files, **self.inputs}
 
-    @property
-    def ledger(self) -> Path:
-        return self.output / "ledger.jsonl"
-
 
 KNOWN = {item.name for item in fields(Settings)} - {"folder"}
 PATHS = ("workflow", "output", "table")

@@ -113,7 +113,7 @@ class _Table:
 def axis(name: str, given: object, folder: Path, files: bool) -> Iterable:
     """The values of one column of a product: a list, a range, the lines of a file, the files of a folder.
 
-    files: whether the column wants paths of files; of a folder, another one gets their names.
+    files: whether the column wants paths of files, as the user writes them; of a folder, another one gets their names.
     """
     match given:
         case list() if given:
@@ -127,9 +127,9 @@ def axis(name: str, given: object, folder: Path, files: bool) -> Iterable:
                 raise BulkError(f"{name}: {folder / path} cannot be read as text: {error}.") from error
             found = [line.strip() for line in lines if line.strip()]
         case {"folder": str(path), **rest} if not set(rest) - {"pattern"}:
-            pattern = rest.get("pattern")
-            found = [str(file) if files else file.name for file in sorted((folder / path).glob(pattern or "*"))
-                     if file.is_file() and (pattern or file.suffix.lower() in PICTURES)]
+            pattern, place = rest.get("pattern"), folder / path
+            found = [str(Path(path) / file.relative_to(place)) if files else file.name for file in
+                     sorted(place.glob(pattern or "*")) if file.is_file() and (pattern or file.suffix.lower() in PICTURES)]
         case _:
             raise BulkError(f"[product] {name} is {given!r}. It may be a list of values, {{from = 1, to = 4}}, "
                             '{lines = "prompts.txt"}, or {folder = "photos"}, with pattern = "*.png" if you like.')

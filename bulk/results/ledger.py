@@ -19,27 +19,38 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulk import BulkError
+from bulk.results.pictures import RESULTS
 
+NAME = "ledger.jsonl"
 ENDS = ("done", "refused", "given up")
 KEPT_DURATIONS = 1000       # of the last jobs, for the estimate
 
 
 @dataclass
 class Standing:
-    """What a ledger says, without the jobs that are done: those are known by their pictures.
+    """How the jobs of a plan stand. Whatever else the ledger knows is passed over.
 
-    open: server of each job that was submitted and has not ended. ended_badly: (event, message) of each job that was refused
-    or given up. done: how many jobs. seconds: of the last jobs. servers: {server: [jobs done, seconds, attempts failed]}.
+    rows: {id: number of its row} of the plan's jobs. done: ids of those whose picture is there. open: {id: server} of those
+    that were submitted and have not ended. ended_badly: {id: (event, message, values)} of those that were refused or given
+    up. seconds: of the last jobs. servers: {server: [jobs done, seconds, attempts failed]}.
     """
 
+    rows: dict[str, int]
+    done: set[str] = field(default_factory=set)
     open: dict[str, str] = field(default_factory=dict)
-    ended_badly: dict[str, tuple[str, str]] = field(default_factory=dict)
-    done: int = 0
+    ended_badly: dict[str, tuple[str, str, dict]] = field(default_factory=dict)
     seconds: deque = field(default_factory=lambda: deque(maxlen=KEPT_DURATIONS))
     servers: dict[str, list] = field(default_factory=dict)
 
+    @property
+    def left(self) -> int:
+        """The number of jobs that have not ended."""
+        return len(self.rows) - len(self.done) - len(self.ended_badly)
+
     def add(self, line: dict) -> None:
         job, event = line["id"], line["event"]
+        if job not in self.rows:
+            return
         of_server = self.servers.setdefault(line["server"], [0, 0.0, 0]) if line.get("server") else [0, 0.0, 0]
         if event == "submitted":
             self.open[job] = line["server"]
@@ -50,13 +61,13 @@ class Standing:
             self.open.pop(job, None)
             self.ended_badly.pop(job, None)
         if event == "done":
-            self.done += 1
+            self.done.add(job)
             of_server[0] += 1
             if line.get("seconds") is not None:
                 of_server[1] += line["seconds"]
                 self.seconds.append(line["seconds"])
         elif event in ENDS:
-            self.ended_badly[job] = (event, line.get("message", ""))
+            self.ended_badly[job] = (event, line.get("message", ""), line.get("values", {}))
 
 
 def lines(path: Path) -> Iterator[dict]:
@@ -78,28 +89,31 @@ def lines(path: Path) -> Iterator[dict]:
             yield content
 
 
-def standing(path: Path) -> Standing:
-    """What the ledger says now."""
-    found = Standing()
-    for line in lines(path):
+def standing(output: Path, rows: dict[str, int]) -> Standing:
+    """How the jobs of a plan stand now, from the ledger and the pictures in an output folder. rows: as in Standing."""
+    found = Standing(rows)
+    for line in lines(output / NAME):
         found.add(line)
+    there = {path.stem for path in (output / RESULTS).glob("*.png")}
+    found.done = {job for job in rows if job in there}
+    for job in found.done & found.ended_badly.keys():
+        del found.ended_badly[job]
     return found
 
 
 class Ledger:
-    """The ledger, open for adding lines. Only one process at a time may have it open."""
+    """The ledger of an output folder, open for adding lines. Only one process at a time may have it open."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b", buffering=0)
+    def __init__(self, output: Path, rows: dict[str, int]):
+        output.mkdir(parents=True, exist_ok=True)
+        self._file = open(output / NAME, "a+b", buffering=0)
         try:
             _lock(self._file)
         except OSError:
             self._file.close()
-            raise BulkError(f"Another run writes to {path.parent}. Wait for its end, or use another output folder.") from None
+            raise BulkError(f"Another run writes to {output}. Wait for its end, or use another output folder.") from None
         self._end_line()
-        self.standing = standing(path)
+        self.standing = standing(output, rows)
 
     def _end_line(self) -> None:
         """Takes away the part of a line that a killed process has left."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEYWORD = b"bulk"
+RESULTS = "results"         # the folder of pictures inside the output folder
 
 
 def path_of(folder: Path, job: str) -> Path:

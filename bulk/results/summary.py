@@ -1,13 +1,16 @@
 """A run in numbers, as text."""
+from collections.abc import Callable
+
 from bulk.results.ledger import Standing
 
 
-def counts(total: int, standing: Standing) -> str:
+def counts(standing: Standing) -> str:
     """One line: how many jobs there are, and how they stand."""
-    refused = sum(event == "refused" for event, _ in standing.ended_badly.values())
-    given_up = len(standing.ended_badly) - refused
-    left = max(0, total - standing.done - refused - given_up)
-    return f"{total} jobs: {standing.done} done, {refused} refused, {given_up} given up, {left} left"
+    refused = sum(event == "refused" for event, *_ in standing.ended_badly.values())
+    under_way = len(standing.open.keys() - standing.done)
+    return (f"{len(standing.rows)} jobs: {len(standing.done)} done, {refused} refused, "
+            f"{len(standing.ended_badly) - refused} given up, {standing.left} left"
+            + (f", of them {under_way} under way or interrupted" if under_way else ""))
 
 
 def table(standing: Standing) -> str:
@@ -21,18 +24,19 @@ def table(standing: Standing) -> str:
     return "\n".join("    " + line for line in [lines[0], "-" * sum(widths, 2 * len(widths) - 2), *lines[1:]])
 
 
-def bad_ends(standing: Standing, most: int = 10) -> str:
-    """The sentences of jobs that were refused or given up, each with the number of its jobs."""
+def bad_ends(standing: Standing, describe: Callable[[int, dict], str], most: int = 10) -> str:
+    """The sentences of jobs that were refused or given up, each with the number of its jobs. describe: as in Plan."""
     sentences: dict[tuple[str, str], list[str]] = {}
-    for job, key in standing.ended_badly.items():
-        sentences.setdefault(key, []).append(job)
-    lines = [f"    {event}, {len(jobs)} jobs such as {jobs[0]}: {message}"
+    for job, (event, message, values) in standing.ended_badly.items():
+        sentences.setdefault((event, message), []).append(describe(standing.rows[job], values))
+    lines = [f"    {event}: {f'{len(jobs)} jobs, such as ' if len(jobs) > 1 else ''}{jobs[0]}: {message}"
              for (event, message), jobs in sorted(sentences.items(), key=lambda item: -len(item[1]))[:most]]
-    return "\n".join(lines + ["    and more; the ledger has all"] * (len(sentences) > most))
+    return "\n".join(lines + ["    and more; the contact sheet has them"] * (len(sentences) > most))
 
 
-def estimate(left: int, servers: int, standing: Standing) -> str:
+def estimate(servers: int, standing: Standing) -> str:
     """How long the rest will take, from the jobs measured so far."""
+    left = standing.left
     if not left:
         return "Nothing is left to do."
     if not standing.seconds:

@@ -23,11 +23,9 @@ class Progress:
         self._start = self._drawn = time.monotonic()
         self._terminal = self.stream.isatty()
 
-    def job_ended(self, count: int = 1, *, skipped: bool = False) -> None:
-        """skipped: it had ended in an earlier run, and says nothing about the rate."""
-        self.ended += count
-        if not skipped:
-            self._times.append(time.monotonic())
+    def job_ended(self) -> None:
+        self.ended += 1
+        self._times.append(time.monotonic())
         self.draw()
 
     def failed(self, server: str) -> None:

@@ -30,7 +30,6 @@ IDLE_SECONDS = 0.2          # of a coroutine that has nothing to do
 CHECK_SECONDS = 60.0        # for a worker's report
 WORKER_LOST, DASK = "worker lost", "dask"       # reasons of failures, beside those of servers/prompts.py
 MOST_TOLD = 20              # jobs that ended badly
-RESULTS = "results"         # the folder of pictures inside the output folder
 
 
 class Run:
@@ -39,7 +38,7 @@ class Run:
     def __init__(self, plan: Plan, client: Client, ledger: Ledger, progress: Progress, *, retry_failed: bool = False):
         self.plan, self.client, self.ledger, self.progress = plan, client, ledger, progress
         self.settings, self.retry_failed = plan.settings, retry_failed
-        self.folder = plan.settings.output / RESULTS
+        self.folder = plan.settings.output / pictures.RESULTS
         self.servers: dict[str, ServerState] = {}
         self.dispatch = Dispatch(LOOK_AHEAD)
         self.attempts: dict[str, int] = {}          # of jobs that have failed and not ended
@@ -58,6 +57,10 @@ class Run:
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        standing = self.ledger.standing
+        for job in standing.open.keys() & standing.done:        # killed between the picture and the ledger's line
+            self.ledger.add(job, "done", **pictures.text_of(pictures.path_of(self.folder, job)))
+        self.progress.ended = len(standing.done) + (0 if self.retry_failed else len(standing.ended_badly))
         await self.client.register_plugin(cluster.ShortHistory())
         await self.client.register_plugin(worker.ServerCheck())
         try:
@@ -81,10 +84,6 @@ class Run:
             batch = await asyncio.to_thread(lambda: list(itertools.islice(jobs, READ_AT_ONCE)))
             fresh = []
             for job in batch:
-                # the same job twice in the plan; it may have ended since `_left` looked
-                if job.id in self.active or pictures.path_of(self.folder, job.id).exists():
-                    self.progress.job_ended(skipped=True)
-                    continue
                 self.active.add(job.id)
                 server = self.ledger.standing.open.get(job.id)
                 if server:
@@ -97,17 +96,12 @@ class Run:
                 return
 
     def _left(self) -> Iterator[Job]:
-        """The plan's jobs that have not ended."""
+        """The plan's jobs that have not ended, each once, though it may stand in several rows."""
         standing = self.ledger.standing
-        for job in self.plan.jobs():
-            path = pictures.path_of(self.folder, job.id)
-            if path.exists():
-                if job.id in standing.open and job.id not in self.active:     # killed between the picture and the ledger's line
-                    self.ledger.add(job.id, "done", **pictures.text_of(path))
-            elif self.retry_failed or job.id not in standing.ended_badly:
+        for number, job in enumerate(self.plan.jobs(), 1):
+            if standing.rows.get(job.id) == number and job.id not in standing.done and (
+                    self.retry_failed or job.id not in standing.ended_badly):
                 yield job
-                continue
-            self.progress.job_ended(skipped=True)
 
     # ---- servers ----
 
@@ -257,14 +251,14 @@ class Run:
 
     def _failed(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job goes elsewhere, or is given up after the last attempt. Where a worker was lost, its server may still have the
-        job: it goes back there when there is a new worker. Trouble inside Dask says nothing about the job."""
-        attempt = self.attempts[job.id] = self.attempts.get(job.id, 0) + (outcome.reason != DASK)
+        job: it goes back there when there is a new worker."""
+        attempt = self.attempts[job.id] = self.attempts.get(job.id, 0) + 1
         self.ledger.add(job.id, "failed", server=server.name, reason=outcome.reason, message=outcome.message, attempt=attempt)
         if outcome.reason != WORKER_LOST:
             server.has_failed(outcome.message, self.progress)
             if server.set_aside:
                 self.dispatch.leave(server.name)
-        if attempt < self.settings.attempts and outcome.reason in (WORKER_LOST, DASK):
+        if attempt < self.settings.attempts and outcome.reason == WORKER_LOST:
             self.dispatch.take_home(job, server.name)
         elif attempt < self.settings.attempts:
             self.dispatch.take_elsewhere(job, server.name, pause_after(attempt))
@@ -278,6 +272,7 @@ class Run:
         if event != "done":
             self.told += 1
             if self.told <= MOST_TOLD:
-                self.progress.say(f"{event}: job {job.id}: {content['message']}"
+                name = self.plan.describe(self.ledger.standing.rows[job.id], job.values)
+                self.progress.say(f"{event}: {name}: {content['message']}"
                                   + (" (Further ones are in the ledger only.)" if self.told == MOST_TOLD else ""))
         self.progress.job_ended()

@@ -74,6 +74,9 @@ def run(server: Server, request: Request) -> Outcome:
         return outcome
     except (Unreachable, Refused) as error:
         return Outcome("failed", str(error), "no connection" if isinstance(error, Unreachable) else "server error")
+    except Exception as error:      # whatever an answer may hold, it counts as an attempt of this job
+        return Outcome("failed", f"{server.url} gave an answer that Bulk cannot read: {type(error).__name__}: {error}",
+                       "unreadable answer")
 
 
 def is_queued(server: Server, prompt_id: str) -> bool:

@@ -24,7 +24,7 @@ from bulk.jobs import checking
 from bulk.jobs.plan import Plan
 from bulk.jobs.settings import Settings
 from bulk.jobs.workflow import Workflow
-from bulk.results.ledger import Ledger, lines
+from bulk.results.ledger import NAME, Ledger, lines
 from bulk.running.progress import Progress
 from bulk.running.runner import Run
 from bulk.servers import cluster
@@ -93,7 +93,7 @@ def measure(servers: int, jobs: int, people: int, samples: list[float], minutes:
     """One run on stand-ins whose prompts take times drawn from `samples`; ends the program if a job was not computed once."""
     with tempfile.TemporaryDirectory(prefix="bulk-simulation-") as scratch, StandIns(servers, samples, INFO) as stand_ins:
         plan = make_plan(Path(scratch), people, jobs, stand_ins.addresses)
-        with Ledger(plan.settings.ledger) as ledger:
+        with Ledger(plan.settings.output, plan.index()) as ledger:
             progress = Progress(plan.rows.count)
             memory = Memory(progress)
             memory.start()
@@ -102,8 +102,8 @@ def measure(servers: int, jobs: int, people: int, samples: list[float], minutes:
             cpu = time.process_time() - cpu
             memory.over.set()
             progress.close()
-            done = ledger.standing.done
-        steady = steady_rate(plan.settings.ledger)
+            done = len(ledger.standing.done)
+        steady = steady_rate(plan.settings.output / NAME)
         computed, computing = stand_ins.computed()
     if minutes is None and not plan.rows.count == done == computed:
         raise SystemExit(f"{plan.rows.count} jobs, {done} done, {computed} computed")

@@ -40,7 +40,7 @@ def run(plan, said=None, meanwhile=lambda run: None):
                 meanwhile(run)
             await running
             return client.scheduler.address
-    with Ledger(plan.settings.ledger) as ledger:
+    with Ledger(plan.settings.output, plan.index()) as ledger:
         return asyncio.run(inside()), ledger.standing
 
 
@@ -48,7 +48,7 @@ def test_dask_keeps_nothing_of_jobs_that_have_ended(tmp_path):
     kept = []
 
     def look(run):
-        if run.ledger.standing.done > 20:
+        if len(run.ledger.standing.done) > 20:
             scheduler = run.client.cluster.scheduler
             spans = scheduler.extensions["spans"].spans.values()
             kept.append((len(scheduler.tasks), len(run.client.futures), len(spans),
@@ -62,11 +62,11 @@ def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
     said = io.StringIO()
     with StandIns(1, [0.05], INFO) as good, StandIns(1, [0.05], INFO) as bad:
         def kill_one(run):
-            if run.ledger.standing.done > 10:
+            if len(run.ledger.standing.done) > 10:
                 bad.kill()
         plan = make_plan(tmp_path, 4, 100, good.addresses + bad.addresses)
         _, standing = run(plan, said, kill_one)
-    assert standing.done == 100 and not standing.ended_badly and not standing.open
+    assert len(standing.done) == 100 and not standing.ended_badly and not standing.open
     assert standing.servers[bad.addresses[0]][2] >= 3 and standing.servers[good.addresses[0]][2] == 0
     assert f"{bad.addresses[0]} has failed 3 times in a row and is set aside" in said.getvalue()
 
@@ -85,7 +85,7 @@ def test_tls(tmp_path):
         plan.settings = dataclasses.replace(plan.settings, tls={"tls_ca_file": str(tmp_path / "cert.pem"), **files})
         address, standing = run(plan)
     assert address.startswith("tls://127.0.0.1:")
-    assert standing.done == 2
+    assert len(standing.done) == 2
 
 
 def test_workers_that_the_user_has_started(tmp_path):
@@ -109,7 +109,7 @@ def test_workers_that_the_user_has_started(tmp_path):
         address = json.loads(file.read_text())["address"]
         plan.settings = dataclasses.replace(plan.settings, scheduler=address)
         _, standing = run(plan, io.StringIO())
-    assert standing.done == 20 and list(standing.servers) == [f"{server.addresses[0]} on {socket.gethostname()}"]
+    assert len(standing.done) == 20 and list(standing.servers) == [f"{server.addresses[0]} on {socket.gethostname()}"]
 
 
 def test_servers_that_cannot_run_the_workflow_are_told_at_once(tmp_path):

@@ -62,8 +62,8 @@ def test_a_job_that_failed_goes_elsewhere(monkeypatch):
 # ---- ledger and pictures ----
 
 def test_half_a_line_is_no_line(tmp_path):
-    path = tmp_path / "ledger.jsonl"
-    with Ledger(path) as ledger:
+    path, rows = tmp_path / "ledger.jsonl", {"a": 1, "b": 2, "c": 3}
+    with Ledger(tmp_path, rows) as ledger:
         ledger.add("a", "submitted", server="one", attempt=1)
         ledger.add("a", "done", server="one", seconds=2.0)
         ledger.add("b", "submitted", server="one", attempt=1)
@@ -71,25 +71,24 @@ def test_half_a_line_is_no_line(tmp_path):
         content = path.read_bytes()
         path.write_bytes(content[:-cut])
         assert [line["id"] for line in lines(path)] == ["a", "a"]
-        with Ledger(path) as ledger:
-            assert ledger.standing.done == 1 and not ledger.standing.open
+        with Ledger(tmp_path, rows) as ledger:
+            assert ledger.standing.seconds.pop() == 2.0 and not ledger.standing.open
             ledger.add("c", "submitted", server="one", attempt=1)
         assert [line["id"] for line in lines(path)] == ["a", "a", "c"]
         path.write_bytes(content)
 
 
 def test_a_second_run_does_not_write_into_the_same_folder(tmp_path):
-    with Ledger(tmp_path / "ledger.jsonl"):
-        with pytest.raises(BulkError, match="Another run"):
-            Ledger(tmp_path / "ledger.jsonl")
-    with Ledger(tmp_path / "ledger.jsonl"):
+    with Ledger(tmp_path, {}), pytest.raises(BulkError, match="Another run"):
+        Ledger(tmp_path, {})
+    with Ledger(tmp_path, {}):
         pass
 
 
 def test_a_damaged_line_is_told(tmp_path):
     (tmp_path / "ledger.jsonl").write_text('{"id": "a", "event": "done"}\n{"id": "b", "ev\n{"id": "c", "event": "done"}\n')
     with pytest.raises(BulkError, match="Line 2"):
-        standing(tmp_path / "ledger.jsonl")
+        standing(tmp_path, {})
 
 
 def test_a_picture_carries_its_line(tmp_path):
@@ -104,15 +103,15 @@ def test_a_picture_carries_its_line(tmp_path):
 
 def test_the_contact_sheet_shows_all_and_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sheet, "PICTURES_A_PAGE", 2)
-    with Ledger(tmp_path / "ledger.jsonl") as ledger:
+    with Ledger(tmp_path, {"j0": 1, "j1": 2, "j2": 3, "bad": 4}) as ledger:
         for number in range(3):
             ledger.add(f"j{number}", "done", server="one", seconds=1.0, likeness=0.625, files=[f"j{number}.png"],
                        values={"prompt": "<script>alert(1)</script>"})
         ledger.add("bad", "refused", message="<b>no face</b>")
-        first = sheet.write(tmp_path, "results", ledger.standing)
+        first = sheet.write(tmp_path, ledger.standing, lambda row, values: f"row {row}")
     pages = first.read_text() + (tmp_path / "contact_sheet_2.html").read_text()
     assert all(f'src="results/j{number}.png"' in pages for number in range(3))
-    assert "likeness 0.625" in pages and "&lt;b&gt;no face" in pages and "<script" not in pages
+    assert "likeness 0.625" in pages and "row 4: &lt;b&gt;no face" in pages and "<script" not in pages
 
 
 # ---- outcomes ----

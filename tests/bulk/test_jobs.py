@@ -121,8 +121,7 @@ def test_values_of_a_product_that_cannot_be_meant(tmp_path, given):
 
 
 def test_a_folder_gives_paths_to_upload_and_names_to_choose(photos):
-    paths = [str(photos / "photos" / f"{name}.png") for name in "abc"]
-    assert sources.axis("photo", {"folder": "photos"}, photos, True) == paths
+    assert sources.axis("photo", {"folder": "photos"}, photos, True) == ["photos/a.png", "photos/b.png", "photos/c.png"]
     assert sources.axis("person", {"folder": "photos", "pattern": "[bc].png"}, photos, False) == ["b.png", "c.png"]
 
 
