@@ -1,4 +1,5 @@
 """What is checked before anything runs: the workflow against a server, and every row against the workflow."""
+import math
 from collections.abc import Iterator
 
 from bulk import BulkError
@@ -81,6 +82,8 @@ def _problem(plan: Plan, info: dict, name: str, value: object) -> str:
         value = plan.value(name, value)
     except BulkError as error:
         return str(error)
+    if isinstance(value, float) and not math.isfinite(value):
+        return f"{name} is {value}; it must be a number that can be written in digits."
     target = plan.targets[name]
     class_type = plan.workflow.nodes[target.node]["class_type"]
     declaration = inputs_of(info, class_type).get(target.input) if class_type in info else None

@@ -40,6 +40,7 @@ KNOWN = {item.name for item in fields(Settings)} - {"folder"}
 PATHS = ("workflow", "output", "table")
 KINDS = {"files": dict, "inputs": dict, "folders": dict, "product": dict, "tls": dict, "servers": list, "person": (str, list),
          "at_once": int, "attempts": int, "job_seconds": (int, float), "patience_seconds": (int, float)}
+MOST = {"at_once": 100, "attempts": 1000, "job_seconds": 10_000_000, "patience_seconds": 10_000_000}
 
 
 def read(path: Path | None, options: dict) -> Settings:
@@ -51,7 +52,7 @@ def read(path: Path | None, options: dict) -> Settings:
             content = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise BulkError(f"{path} cannot be read: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except ValueError as error:
             raise BulkError(f"{path} is not a TOML file: {error}.") from error
     unknown = sorted(set(content) - KNOWN)
     if unknown:
@@ -83,9 +84,9 @@ def _checked(content: dict, folder: Path) -> Settings:
     both = set(content.get("files", {})) & set(content.get("inputs", {}))
     if both:
         raise BulkError(f"{', '.join(sorted(both))} stands in [files] and in [inputs]; it can be only one of the two.")
-    for name in ("at_once", "attempts"):
-        if content.get(name, 1) < 1:
-            raise BulkError(f"The setting {name} is {content[name]}; it must be at least 1.")
+    for name, most in MOST.items():
+        if not 1 <= content.get(name, 1) <= most:
+            raise BulkError(f"The setting {name} is {content[name]}; it must be a number from 1 to {most:,}.")
     for name in PATHS:
         if content.get(name):
             content[name] = Path(content[name])
@@ -138,7 +139,11 @@ def _tls(name: str, value: object, folder: Path) -> object:
 def server_url(text: object) -> str:
     """A server's address as http://host:port, or https. Raises BulkError."""
     address = text if isinstance(text, str) else ""
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+    try:
+        parts = urlsplit(address if "://" in address else f"http://{address}")
+        good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not parts.query + parts.fragment
+    except ValueError:      # such as a port beyond 65535
+        good = False
+    if not good:
         raise BulkError(f"{text!r} is not the address of a server. An example: http://127.0.0.1:8188")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"

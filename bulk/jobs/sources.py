@@ -1,6 +1,7 @@
 """Rows of a run, one after the other: {column: value}. None of them is kept, so that a million cost no memory."""
 import csv
 import json
+import math
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from bulk import BulkError
 from bulk.jobs.settings import Settings
 
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".safetensors")
+
+MOST_JOBS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,7 @@ def rows(settings: Settings) -> Rows:
     """The rows of the settings' table or product. Raises BulkError."""
     if settings.table:
         each = _Table(settings.table)
-        return Rows(each, sum(1 for _ in each))
+        return Rows(each, _checked(sum(1 for _ in each)))
     unknown = sorted(set(settings.product) - set(settings.columns))
     if unknown:
         raise BulkError(f"[product] has {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
@@ -36,10 +39,13 @@ def rows(settings: Settings) -> Rows:
     names = [*(name for name in settings.product if name in settings.person),
              *(name for name in settings.product if name not in settings.person)]
     axes = {name: axis(name, settings.product[name], settings.folder, name in settings.files) for name in names}
-    count = 1
-    for values in axes.values():
-        count *= len(values)
-    return Rows(_Product(axes), count, axes)
+    return Rows(_Product(axes), _checked(math.prod(map(len, axes.values()))), axes)
+
+
+def _checked(count: int) -> int:
+    if count > MOST_JOBS:
+        raise BulkError(f"These are {count:,} jobs; a plan may have at most {MOST_JOBS:,}. Divide it among several JOBS.toml.")
+    return count
 
 
 @dataclass(frozen=True)
@@ -78,10 +84,14 @@ class _Table:
             raise BulkError(f"The table {self.path} cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise BulkError(f"The table {self.path} is not in UTF-8: save it as UTF-8.") from error
+        except csv.Error as error:
+            raise BulkError(f"The table {self.path} is not a CSV file: {error}.") from error
 
     def _csv(self) -> Iterator[dict]:
         with open(self.path, encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
+            head = file.readline()
+            file.seek(0)
+            reader = csv.DictReader(file, delimiter=max(",;\t", key=head.count))      # spreadsheets of many countries write ;
             for row in reader:
                 if None in row:
                     raise BulkError(f"Line {reader.line_num} of {self.path} has more cells than the first line.")
@@ -103,7 +113,7 @@ class _Table:
     def _toml(self) -> Iterator[dict]:
         try:
             found = tomllib.loads(self.path.read_text(encoding="utf-8")).get("job")
-        except tomllib.TOMLDecodeError as error:
+        except ValueError as error:
             raise BulkError(f"The table {self.path} is not a TOML file: {error}.") from error
         if not isinstance(found, list):
             raise BulkError(f"The table {self.path} has no [[job]].")
@@ -119,6 +129,7 @@ def axis(name: str, given: object, folder: Path, files: bool) -> Iterable:
         case list() if given:
             return given
         case {"from": int(first), "to": int(last), **rest} if not rest and first <= last:
+            _checked(last - first + 1)
             return range(first, last + 1)
         case {"lines": str(path), **rest} if not rest:
             try:

@@ -10,6 +10,7 @@ Each line has `time` (seconds since 1970), `id` (the job's) and `event`:
 
 A job is done if and only if its picture is there: the picture is renamed into place first, the line follows.
 """
+import errno
 import json
 import os
 import time
@@ -18,7 +19,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bulk import BulkError
+from bulk import BulkError, unwritable
 from bulk.results.pictures import RESULTS
 
 NAME = "ledger.jsonl"
@@ -46,6 +47,11 @@ class Standing:
     def left(self) -> int:
         """The number of jobs that have not ended."""
         return len(self.rows) - len(self.done) - len(self.ended_badly)
+
+    @property
+    def in_rows(self) -> list[tuple[int, str, str, dict]]:
+        """(row, event, message, values) of the jobs that ended badly, in the order of the rows."""
+        return sorted(((self.rows[job], *end) for job, end in self.ended_badly.items()), key=lambda found: found[0])
 
     def add(self, line: dict) -> None:
         job, event = line["id"], line["event"]
@@ -76,6 +82,8 @@ def lines(path: Path) -> Iterator[dict]:
         file = open(path, "rb")
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise BulkError(f"{path} cannot be read: {error.strerror}. Is the setting output right?") from error
     with file:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
@@ -105,8 +113,12 @@ class Ledger:
     """The ledger of an output folder, open for adding lines. Only one process at a time may have it open."""
 
     def __init__(self, output: Path, rows: dict[str, int]):
-        output.mkdir(parents=True, exist_ok=True)
-        self._file = open(output / NAME, "a+b", buffering=0)
+        self.path = output / NAME
+        try:
+            (output / RESULTS).mkdir(parents=True, exist_ok=True)
+            self._file = open(self.path, "a+b", buffering=0)
+        except OSError as error:
+            raise unwritable(output, error) from error
         try:
             _lock(self._file)
         except OSError:
@@ -129,9 +141,15 @@ class Ledger:
         self._file.truncate(0)
 
     def add(self, job: str, event: str, **content: object) -> None:
-        """Adds one line, in one write."""
+        """Adds one line, in one write, or none of it. Raises BulkError."""
         line = {"time": round(time.time(), 3), "id": job, "event": event, **content}
-        self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        content, before = json.dumps(line, ensure_ascii=False).encode() + b"\n", self._file.seek(0, os.SEEK_END)
+        try:
+            if self._file.write(content) < len(content):        # as much as there was room for
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            self._file.truncate(before)
+            raise unwritable(self.path, error) from error
         self.standing.add(line)
 
     def close(self) -> None:

@@ -3,11 +3,14 @@
 Each file is written under another name and then renamed, the first picture last. So a job's <id>.png is there exactly when
 all of its pictures are whole. It carries the job's line of the ledger in a text chunk named "bulk", beside ComfyUI's own.
 """
+import contextlib
 import json
 import os
 import struct
 import zlib
 from pathlib import Path
+
+from bulk import unwritable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 KEYWORD = b"bulk"
@@ -24,17 +27,23 @@ def save(folder: Path, job: str, pictures: list[bytes], content: dict) -> list[s
     names = [path_of(folder, job).name, *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
     for name, picture in reversed(list(zip(names, pictures, strict=True))):
         first = name == names[0]
-        _write(folder / name, with_text(picture, json.dumps({**content, "files": names})) if first else picture)
+        write(folder / name, with_text(picture, json.dumps({**content, "files": names})) if first else picture)
     return names
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all. Raises BulkError."""
     part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise unwritable(path, error) from error
 
 
 def is_png(content: bytes) -> bool:

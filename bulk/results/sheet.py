@@ -1,11 +1,12 @@
 """The contact sheet: HTML pages that show every picture of a run with what it was made from."""
 import html
-import os
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from bulk.results.ledger import NAME, Standing, lines
 from bulk.results.pictures import RESULTS
+from bulk.results.pictures import write as write_file
 
 PICTURES_A_PAGE = 500
 MOST_BAD = 1000     # jobs listed that ended badly
@@ -21,15 +22,11 @@ def write(output: Path, standing: Standing, describe: Callable[[int, dict], str]
     figures = _figures(output, standing)
     for page in range(1, pages + 1):
         links = " ".join(f'<a href="{_name(n)}">{n}</a>' for n in range(1, pages + 1)) if pages > 1 else ""
-        path = output / _name(page)
-        part = path.with_suffix(".part")
-        with open(part, "w", encoding="utf-8") as file:
-            file.write(f'<!doctype html><meta charset="utf-8"><title>Contact sheet {page}</title><style>{STYLE}</style>'
-                       f"<h1>{len(standing.done)} pictures</h1><nav>{links}</nav><main>\n")
-            for _, figure in zip(range(PICTURES_A_PAGE), figures):      # noqa: B905  the last page has fewer
-                file.write(figure + "\n")
-            file.write("</main>\n" + (_bad(standing, describe) if page == pages else ""))
-        os.replace(part, path)
+        head = (f'<!doctype html><meta charset="utf-8"><title>Contact sheet {page}</title><style>{STYLE}</style>'
+                f"<h1>{len(standing.done)} pictures</h1><nav>{links}</nav><main>")
+        bad = _bad(standing, describe) if page == pages else ""
+        text = "\n".join([head, *itertools.islice(figures, PICTURES_A_PAGE), "</main>", bad])
+        write_file(output / _name(page), text.encode())
     return output / _name(1)
 
 
@@ -56,6 +53,6 @@ def _figures(output: Path, standing: Standing) -> Iterator[str]:
 def _bad(standing: Standing, describe: Callable[[int, dict], str]) -> str:
     if not standing.ended_badly:
         return ""
-    items = [f"<li>{event}: {html.escape(describe(standing.rows[job], values))}: {html.escape(message)}</li>"
-             for job, (event, message, values) in list(standing.ended_badly.items())[:MOST_BAD]]
+    items = [f"<li>{event}: {html.escape(describe(row, values))}: {html.escape(message)}</li>"
+             for row, event, message, values in standing.in_rows[:MOST_BAD]]
     return f"<h2>{len(standing.ended_badly)} jobs without a picture</h2><ul>\n" + "\n".join(items) + "\n</ul>\n"

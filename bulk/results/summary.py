@@ -27,8 +27,8 @@ def table(standing: Standing) -> str:
 def bad_ends(standing: Standing, describe: Callable[[int, dict], str], most: int = 10) -> str:
     """The sentences of jobs that were refused or given up, each with the number of its jobs. describe: as in Plan."""
     sentences: dict[tuple[str, str], list[str]] = {}
-    for job, (event, message, values) in standing.ended_badly.items():
-        sentences.setdefault((event, message), []).append(describe(standing.rows[job], values))
+    for row, event, message, values in standing.in_rows:
+        sentences.setdefault((event, message), []).append(describe(row, values))
     lines = [f"    {event}: {f'{len(jobs)} jobs, such as ' if len(jobs) > 1 else ''}{jobs[0]}: {message}"
              for (event, message), jobs in sorted(sentences.items(), key=lambda item: -len(item[1]))[:most]]
     return "\n".join(lines + ["    and more; the contact sheet has them"] * (len(sentences) > most))

@@ -56,7 +56,6 @@ class Run:
 
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         standing = self.ledger.standing
         for job in standing.open.keys() & standing.done:        # killed between the picture and the ledger's line
             self.ledger.add(job, "done", **pictures.text_of(pictures.path_of(self.folder, job)))

@@ -1,7 +1,9 @@
 """The engine's parts, without a server."""
 
+import contextlib
 import itertools
 import json
+import resource
 
 import pytest
 
@@ -76,6 +78,41 @@ def test_half_a_line_is_no_line(tmp_path):
             ledger.add("c", "submitted", server="one", attempt=1)
         assert [line["id"] for line in lines(path)] == ["a", "a", "c"]
         path.write_bytes(content)
+
+
+@contextlib.contextmanager
+def room(size):
+    """No file may grow beyond this size, as on a disk that is full."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk_leaves_whole_lines_and_no_part_of_a_picture(tmp_path):
+    with Ledger(tmp_path, {"a": 1}) as ledger:
+        ledger.add("a", "submitted", server="one", attempt=1)
+        before = ledger.path.read_bytes()
+        with room(len(before) + 20):
+            with pytest.raises(BulkError, match="cannot be written: No space left on device"):
+                ledger.add("a", "done", server="one")
+            with pytest.raises(BulkError, match="cannot be written"):
+                pictures.save(tmp_path / "results", "a", [grey_png() + bytes(1000)], {})
+        assert ledger.path.read_bytes() == before and not list((tmp_path / "results").iterdir())
+        assert not ledger.standing.done
+        ledger.add("a", "done", server="one")
+        assert [line["event"] for line in lines(ledger.path)] == ["submitted", "done"]
+
+
+def test_a_wrong_output_folder_is_told_in_a_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for wrong in (tmp_path / "file", tmp_path / "file" / "output"):
+        with pytest.raises(BulkError, match="cannot be written"):
+            Ledger(wrong, {})
+        with pytest.raises(BulkError, match="cannot be read: Not a directory"):
+            standing(wrong, {})
 
 
 def test_a_second_run_does_not_write_into_the_same_folder(tmp_path):

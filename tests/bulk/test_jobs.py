@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bulk import BulkError
-from bulk.jobs import settings, sources, template, workflow
+from bulk.jobs import checking, settings, sources, template, workflow
 from bulk.jobs.plan import Plan
 
 NODES = {"1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}, "_meta": {"title": "Photo"}},
@@ -76,6 +76,7 @@ def test_a_saved_person_is_known_by_content(tmp_path, given):
 
 def test_a_table_gives_the_kind_of_value_that_the_workflow_has(photos):
     for name, text in (("jobs.csv", "photo,seed,cfg\nphotos/a.png,7,3.5\nphotos/b.png,,\n"),
+                       ("semicolons.csv", "photo;seed;cfg\nphotos/a.png;7;3.5\nphotos/b.png;;\n"),
                        ("jobs.jsonl", '{"photo": "photos/a.png", "seed": 7, "cfg": 3.5}\n\n{"photo": "photos/b.png"}\n'),
                        ("jobs.toml", '[[job]]\nphoto="photos/a.png"\nseed = 7\ncfg = 3.5\n[[job]]\nphoto="photos/b.png"\n')):
         (photos / name).write_text(text)
@@ -84,9 +85,24 @@ def test_a_table_gives_the_kind_of_value_that_the_workflow_has(photos):
         assert second.values == {"photo": "photos/b.png"}
 
 
+@pytest.mark.parametrize("product", [{"seed": {"from": 1, "to": 10 ** 30}},
+                                     {"seed": {"from": 1, "to": 10 ** 5}, "cfg": [1.0] * 11}])
+def test_more_jobs_than_can_be_meant_are_refused(photos, product):
+    with pytest.raises(BulkError, match="a plan may have at most 1,000,000"):
+        plan(photos, product)
+
+
+@pytest.mark.parametrize("cell", ["nan", "inf", "-0.1", "9" * 5000])
+def test_numbers_outside_of_what_the_node_takes_are_refused(photos, cell):
+    (photos / "jobs.csv").write_text(f"photo,cfg\nphotos/a.png,0.5\nphotos/b.png,{cell}\n")
+    info = {"KSampler": {"input": {"required": {"cfg": ["FLOAT", {"min": 0.0, "max": 1.0}]}}}}
+    problem, *others = checking.row_problems(plan(photos, table=photos / "jobs.csv"), info)
+    assert problem.startswith("Row 2 of jobs.csv: cfg is ") and len(problem) < 100 and "seed" in others[0]
+
+
 def test_a_million_jobs_are_streamed(photos):
-    made = plan(photos, {"photo": {"folder": "photos"}, "seed": {"from": 1, "to": 400_000}})
-    assert made.rows.count == 1_200_000
+    made = plan(photos, {"photo": {"folder": "photos"}, "seed": {"from": 1, "to": 300_000}})
+    assert made.rows.count == 900_000
     each, blocks = made.jobs(), []
     for _ in range(2):
         for found in itertools.islice(each, 5000):
@@ -102,7 +118,9 @@ def test_a_million_jobs_are_streamed(photos):
     ("workflow = 'w'\noutput = 'o'\ntabel = 't'", "settings that do not exist: tabel"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[product]\nseed = [1]", "exactly one of the two"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\nservers = ['ftp://x']\n[inputs]\na = 'b.c'", "is not the address of a server"),
-    ("workflow = 'w'\noutput = 'o'\ntable = 't'\nat_once = 0\n[inputs]\na = 'b.c'", "must be at least 1"),
+    ("workflow = 'w'\noutput = 'o'\ntable = 't'\nat_once = 0\n[inputs]\na = 'b.c'", "must be a number from 1"),
+    ("workflow = 'w'\noutput = 'o'\ntable = 't'\njob_seconds = nan\n[inputs]\na = 'b.c'", "must be a number from 1"),
+    ("workflow = 'w'\noutput = 'o'\ntable = 't'\nservers = ['http://x:99999']\n[inputs]\na = 'b.c'", "the address of a server"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\nd = '.'", "which is not in .inputs."),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\na = 'x'", "there is no such folder"),
     ("workflow = ", "is not a TOML file"),
