@@ -59,11 +59,10 @@ def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[
 
 def check(wanted: settings.Settings) -> tuple[Plan, bool]:
     """The plan, checked as far as a server can be asked, and whether one was. Raises BulkError with all that is wrong."""
-    content = workflow.read(wanted.workflow)
-    info, said = describe(wanted, workflow.node_classes(content))
+    plan = Plan(wanted, workflow.read(wanted.workflow))
+    info, said = describe(wanted, plan.workflow.classes)
     for sentence in said:
         show(f"Attention: {sentence}.")
-    plan = Plan(wanted, workflow.open_workflow(content, info))
     problems = checking.server_problems(plan, info) if info else []
     problems += checking.row_problems(plan, info)
     if problems:
@@ -86,7 +85,7 @@ def show_plan(plan: Plan, found: Standing, asked: bool) -> None:
 
 def show_status(wanted: settings.Settings) -> None:
     """How far the run is, without any server."""
-    plan = Plan(wanted, workflow.open_workflow(workflow.read(wanted.workflow), {}))
+    plan = Plan(wanted, workflow.read(wanted.workflow))
     found = standing(wanted.output, plan.index())
     show(summary.counts(found))
     show_details(plan, found)

@@ -3,7 +3,6 @@ import math
 from collections.abc import Iterator
 
 from bulk import BulkError
-from bulk.jobs.declarations import choices_of, inputs_of, is_upload, options_of
 from bulk.jobs.plan import Plan
 from bulk.jobs.workflow import title
 
@@ -102,3 +101,27 @@ def _problem(plan: Plan, info: dict, name: str, value: object) -> str:
     if kind == "STRING" and not isinstance(value, str):
         return f"{name} is {value!r}; the node wants a text."
     return ""
+
+
+# ---- /object_info: the declaration of an input is [kind] or [kind, options] ----
+
+def inputs_of(info: dict, name: str) -> dict:
+    """{input: declaration} of a node class, required inputs first."""
+    declared = info[name].get("input") or {}
+    return {**declared.get("required", {}), **declared.get("optional", {})}
+
+
+def options_of(declaration: list) -> dict:
+    return declaration[1] if len(declaration) > 1 else {}
+
+
+def choices_of(declaration: list) -> list | None:
+    """What a drop-down offers; None where the input is none. ComfyUI has an old and a new notation."""
+    if isinstance(declaration[0], list):
+        return declaration[0]
+    return options_of(declaration).get("options") if declaration[0] == "COMBO" else None
+
+
+def is_upload(declaration: list) -> bool:
+    """Whether an input takes a file of the server's input folder: what is there now does not matter."""
+    return any(options_of(declaration).get(key) for key in ("image_upload", "video_upload", "audio_upload", "file_upload"))

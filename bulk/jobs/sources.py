@@ -1,5 +1,6 @@
-"""Rows of a run, one after the other: {column: value}. None of them is kept, so that a million cost no memory."""
+"""Rows of a run, one after the other: {column: value}. None of them is kept."""
 import csv
+import itertools
 import json
 import math
 import tomllib
@@ -53,16 +54,7 @@ class _Product:
     axes: dict
 
     def __iter__(self) -> Iterator[dict]:
-        return self._from(list(self.axes.items()))
-
-    def _from(self, axes: list) -> Iterator[dict]:
-        if not axes:
-            yield {}
-            return
-        (name, values), *others = axes
-        for value in values:
-            for row in self._from(others):
-                yield {name: value, **row}
+        return (dict(zip(self.axes, values, strict=True)) for values in itertools.product(*self.axes.values()))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from bulk import BulkError
-from bulk.jobs import checking, settings, sources, template, workflow
+from bulk.jobs import checking, settings, sources, workflow
 from bulk.jobs.plan import Plan
 
 NODES = {"1": {"class_type": "LoadImage", "inputs": {"image": "none.png"}, "_meta": {"title": "Photo"}},
@@ -143,24 +143,11 @@ def test_a_folder_gives_paths_to_upload_and_names_to_choose(photos):
     assert sources.axis("person", {"folder": "photos", "pattern": "[bc].png"}, photos, False) == ["b.png", "c.png"]
 
 
-def test_an_exported_template(tmp_path):
-    info = {"LoadImage": {"input": {"required": {"image": [["a.png"], {"image_upload": True}]}}},
-            "KSampler": {"input": {"required": {"model": ["MODEL"], "seed": ["INT", {"control_after_generate": True}],
-                                                "cfg": ["FLOAT", {}], "newer": ["INT", {"default": 3}]},
-                                   "optional": {"newest": ["COMBO", {"options": ["plain", "fancy"]}]}}}}
-    content = {"nodes": [{"id": 1, "type": "LoadImage", "inputs": [], "widgets_values": ["a.png", "image"], "title": "Photo"},
-                         {"id": 3, "type": "Reroute", "inputs": [{"name": "", "link": 5}]},
-                         {"id": 4, "type": "MarkdownNote", "widgets_values": ["text"]},
-                         {"id": 2, "type": "KSampler", "inputs": [{"name": "model", "link": 6}],
-                          "widgets_values": [7, "randomize", 4.5]}],
-               "links": [[5, 1, 0, 3, 0, "*"], [6, 3, 0, 2, 0, "MODEL"]]}
-    assert template.to_api(content, info) == {
-        "1": {"class_type": "LoadImage", "inputs": {"image": "a.png"}, "_meta": {"title": "Photo"}},
-        "2": {"class_type": "KSampler", "inputs": {"seed": 7, "cfg": 4.5, "newer": 3, "newest": "plain", "model": ["1", 0]},
-              "_meta": {"title": "KSampler"}}}
-    content["nodes"][0]["mode"] = 4
-    with pytest.raises(BulkError, match="muted or bypassed"):
-        template.to_api(content, info)
+@pytest.mark.parametrize("content", ['{"nodes": [{"id": 1, "type": "LoadImage"}], "links": []}', "[]", '{"1": {"inputs": {}}}'])
+def test_a_workflow_that_is_not_in_api_form_is_refused_with_the_way_to_export_it(tmp_path, content):
+    (tmp_path / "w.json").write_text(content)
+    with pytest.raises(BulkError, match="File > Export .API."):
+        workflow.read(tmp_path / "w.json")
 
 
 def test_servers_that_share_a_folder_write_files_of_different_names(photos):
