@@ -10,7 +10,6 @@ from bulk.jobs import checking, settings, workflow
 from bulk.jobs.plan import Plan
 from bulk.results import sheet, summary
 from bulk.results.ledger import Ledger, Standing, standing
-from bulk.running.progress import Progress
 from bulk.servers.http import Refused, Server, Unreachable
 
 DONE, FAILED, JOBS_FAILED, INTERRUPTED = 0, 1, 2, 130
@@ -103,12 +102,8 @@ async def run(plan: Plan, ledger: Ledger, retry_failed: bool) -> None:
     from bulk.running.runner import Run
     from bulk.servers import cluster
     async with cluster.connect(plan.settings) as client:
-        progress = Progress(len(ledger.standing.rows))
-        progress.say(f"Dask's dashboard: {client.dashboard_link}")
-        try:
-            await Run(plan, client, ledger, progress, retry_failed=retry_failed)()
-        finally:
-            progress.close()
+        show(f"Dask's dashboard: {client.dashboard_link}")
+        await Run(plan, client, ledger, retry_failed=retry_failed)()
 
 
 def main(arguments: list[str] | None = None) -> int:

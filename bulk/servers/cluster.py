@@ -6,30 +6,17 @@ from contextlib import asynccontextmanager
 import dask
 from bulk import BulkError
 from bulk.jobs.settings import Settings
-from bulk.servers.worker import RESOURCE
-from distributed import Client, Nanny, Scheduler, SchedulerPlugin, Security, SpecCluster, Worker
+from distributed import Client, Nanny, Scheduler, Security, SpecCluster, Worker
 
 LOOPBACK = "127.0.0.1"
 CONNECT_SECONDS = "15s"
 OWN_CLUSTER = {
     # on this machine a connection ends with its process; one that is only slow must not be taken for lost
     "distributed.comm.timeouts.tcp": "300s", "distributed.comm.timeouts.connect": "60s",
-    # Dask keeps long logs of what it did; a run of a million jobs needs none of them
+    # Dask keeps long logs of what it did; a run needs none of them
     "distributed.admin.log-length": 100, "distributed.admin.low-level-log-length": 100,
     "distributed.admin.system-monitor.log-length": 600, "distributed.admin.system-monitor.interval": "5s",
     "distributed.worker.profile.enabled": False}
-
-
-class ShortHistory(SchedulerPlugin):
-    """Belongs to the scheduler: Dask's spans note the type of every submitted collection, and keep it; one is enough."""
-
-    name = "bulk-short-history"
-
-    def update_graph(self, scheduler: Scheduler, **graph: object) -> None:
-        """Dask calls this after each submission."""
-        for span in scheduler.extensions["spans"].spans.values():
-            if span.metadata:
-                del span.metadata["collections"][1:]
 
 
 def security(settings: Settings) -> Security | None:
@@ -73,8 +60,8 @@ def own_cluster(settings: Settings, processes: bool) -> SpecCluster:
     secured = security(settings)
     spoken = {"host": LOOPBACK, "protocol": "tls" if secured else "tcp", "security": secured}
     # the threads beyond `at_once` answer while jobs run
-    common = {"nthreads": settings.at_once + 1, "resources": {RESOURCE: 1}, "memory_limit": 0, "dashboard": False,
-              "death_timeout": 60, "silence_logs": logging.ERROR, **spoken}
+    common = {"nthreads": settings.at_once + 1, "memory_limit": 0, "dashboard": False, "death_timeout": 60,
+              "silence_logs": logging.ERROR, **spoken}
     workers = {url: {"cls": Nanny if processes else Worker, "options": {"name": url, **common}} for url in settings.servers}
     scheduler = {"cls": Scheduler, "options": {"port": 0, "dashboard": True, "dashboard_address": settings.dashboard, **spoken}}
     return SpecCluster(workers=workers, scheduler=scheduler, asynchronous=True, security=secured,

@@ -9,6 +9,7 @@ from bulk.servers.http import Refused, Server, Unreachable
 
 FIRST_POLL, LONGEST_POLL = 0.05, 1.0    # seconds between two looks into the history
 LOOK_INTO_QUEUE = 5.0                   # seconds until a prompt that is not in the history is looked for in the queue
+UNREADABLE = "unreadable answer"
 MEMORY = re.compile(r"out of memory|outofmemory|allocation on device|memoryerror|not enough memory", re.I)
 DEVICE = re.compile(r"cuda error|cublas|cudnn|hip error|device-side assert|accelerator.?error|cuda driver", re.I)
 
@@ -76,7 +77,7 @@ def run(server: Server, request: Request) -> Outcome:
         return Outcome("failed", str(error), "no connection" if isinstance(error, Unreachable) else "server error")
     except Exception as error:      # whatever an answer may hold, it counts as an attempt of this job
         return Outcome("failed", f"{server.url} gave an answer that Bulk cannot read: {type(error).__name__}: {error}",
-                       "unreadable answer")
+                       UNREADABLE)
 
 
 def is_queued(server: Server, prompt_id: str) -> bool:

@@ -14,7 +14,6 @@ from distributed import Worker, WorkerPlugin, get_worker
 
 PLUGIN = "comfyui-server"
 DEFAULT = "http://127.0.0.1:8188"
-RESOURCE = "comfy"
 
 
 @dataclass

@@ -25,7 +25,6 @@ from bulk.jobs.plan import Plan
 from bulk.jobs.settings import Settings
 from bulk.jobs.workflow import Workflow
 from bulk.results.ledger import NAME, Ledger, lines
-from bulk.running.progress import Progress
 from bulk.running.runner import Run
 from bulk.servers import cluster
 from bulk.simulation.stand_in import StandIns, grey_png
@@ -58,13 +57,13 @@ def resident_mib() -> float:
 class Memory(threading.Thread):
     """Readings of the memory while something runs: [(jobs ended, MiB)]."""
 
-    def __init__(self, progress: Progress):
+    def __init__(self, ledger: Ledger):
         super().__init__(daemon=True)
-        self.progress, self.readings, self.over = progress, [], threading.Event()
+        self.ledger, self.readings, self.over = ledger, [], threading.Event()
 
     def run(self) -> None:
         while not self.over.wait(SAMPLE_SECONDS):
-            self.readings.append((self.progress.ended, round(resident_mib(), 1)))
+            self.readings.append((len(self.ledger.standing.done), round(resident_mib(), 1)))
 
 
 def make_plan(folder: Path, people: int, jobs: int, urls: list[str]) -> Plan:
@@ -79,13 +78,13 @@ def make_plan(folder: Path, people: int, jobs: int, urls: list[str]) -> Plan:
     return Plan(settings, Workflow(WORKFLOW))
 
 
-async def run(plan: Plan, ledger: Ledger, progress: Progress, minutes: float | None) -> float:
+async def run(plan: Plan, ledger: Ledger, minutes: float | None) -> float:
     """Runs a plan with workers that are threads of this process, not longer than so many minutes; returns the seconds, without
     the cluster's start."""
     async with cluster.connect(plan.settings, processes=False) as client:
         start = time.monotonic()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(Run(plan, client, ledger, progress)(), minutes and minutes * 60)
+            await asyncio.wait_for(Run(plan, client, ledger)(), minutes and minutes * 60)
         return time.monotonic() - start
 
 
@@ -94,14 +93,12 @@ def measure(servers: int, jobs: int, people: int, samples: list[float], minutes:
     with tempfile.TemporaryDirectory(prefix="bulk-simulation-") as scratch, StandIns(servers, samples, INFO) as stand_ins:
         plan = make_plan(Path(scratch), people, jobs, stand_ins.addresses)
         with Ledger(plan.settings.output, plan.index()) as ledger:
-            progress = Progress(plan.rows.count)
-            memory = Memory(progress)
+            memory = Memory(ledger)
             memory.start()
             cpu = time.process_time()
-            seconds = asyncio.run(run(plan, ledger, progress, minutes))
+            seconds = asyncio.run(run(plan, ledger, minutes))
             cpu = time.process_time() - cpu
             memory.over.set()
-            progress.close()
             done = len(ledger.standing.done)
         steady = steady_rate(plan.settings.output / NAME)
         computed, computing = stand_ins.computed()

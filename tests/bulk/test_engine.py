@@ -27,38 +27,29 @@ def drain(dispatch, server, count):
 
 
 def test_a_person_stays_on_one_server_while_there_are_others():
-    dispatch = Dispatch(100)
-    dispatch.add(job(f"{person}{number}", person) for number in range(3) for person in "ABC")
+    dispatch = Dispatch()
+    for number in range(3):
+        for person in "ABC":
+            dispatch.add(job(f"{person}{number}", person))
     assert drain(dispatch, "one", 2) == ["A0", "A1"]
     assert drain(dispatch, "two", 3) == ["B0", "B1", "B2"]
     assert drain(dispatch, "two", 1) == ["C0"]
     assert drain(dispatch, "one", 1) == ["A2"]
     assert drain(dispatch, "one", 9) == ["C1", "C2"]     # rather than do nothing
-    assert dispatch.empty
+    assert dispatch.waiting == 0
 
 
-def test_a_job_that_may_run_somewhere_goes_back_there(monkeypatch):
-    dispatch = Dispatch(10)
+def test_a_job_that_was_handed_out_before_has_its_times(monkeypatch):
     now = [100.0]
     monkeypatch.setattr("bulk.running.dispatch.time.monotonic", lambda: now[0])
-    dispatch.take_home(job("a"), "one")
+    dispatch = Dispatch()
+    dispatch.add_again(job("found at home"), "one", here=0, elsewhere=130)
+    dispatch.add_again(job("failed here"), "one", here=111, elsewhere=101)
     assert dispatch.next("two") is None
-    now[0] += 31
-    assert dispatch.next("two").id == "a"
-
-
-def test_a_job_that_failed_goes_elsewhere(monkeypatch):
-    dispatch = Dispatch(10)
-    now = [100.0]
-    monkeypatch.setattr("bulk.running.dispatch.time.monotonic", lambda: now[0])
-    dispatch.take_elsewhere(job("a"), "one", wait=1)
-    assert dispatch.next("two") is None
-    now[0] += 1
+    assert dispatch.next("one").id == "found at home"
+    now[0] = 101.0
     assert dispatch.next("one") is None
-    assert dispatch.next("two").id == "a"
-    dispatch.take_elsewhere(job("b"), "one", wait=1)
-    now[0] += 12
-    assert dispatch.next("one").id == "b"       # nobody else has taken it
+    assert dispatch.next("two").id == "failed here"
 
 
 # ---- ledger and pictures ----
