@@ -44,13 +44,13 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     return own, given
 
 
-def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[str]]:
+async def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[str]]:
     """/object_info of the first server that answers, and what the others said. ({}, []) where only Dask's workers can ask."""
     said = []
     for url in wanted.servers:
         try:
-            with Server(url, timeout=30) as server:
-                return server.object_info(classes), said
+            async with Server(url, seconds=30) as server:
+                return await server.object_info(classes), said
         except (Unreachable, Refused) as error:
             said.append(str(error))
     return {}, said
@@ -59,7 +59,7 @@ def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[
 def check(wanted: settings.Settings) -> tuple[Plan, bool]:
     """The plan, checked as far as a server can be asked, and whether one was. Raises BulkError with all that is wrong."""
     plan = Plan(wanted, workflow.read(wanted.workflow))
-    info, said = describe(wanted, plan.workflow.classes)
+    info, said = asyncio.run(describe(wanted, plan.workflow.classes))
     for sentence in said:
         show(f"Attention: {sentence}.")
     problems = checking.server_problems(plan, info) if info else []

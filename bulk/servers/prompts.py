@@ -1,4 +1,5 @@
 """One job on one server, exactly once: found where it runs or has run, queued where not, its pictures fetched."""
+import asyncio
 import json
 import re
 import time
@@ -49,28 +50,28 @@ class Outcome:
     missing: list[str] = field(default_factory=list)
 
 
-def run(server: Server, request: Request) -> Outcome:
+async def run(server: Server, request: Request) -> Outcome:
     """Runs a job to its end. Everything that can go wrong is an outcome."""
     try:
-        missing = [name for name, size in request.files.items() if not server.has_file(name, size)]
+        missing = [name for name, size in request.files.items() if not await server.has_file(name, size)]
         lacking = [name for name in missing if name not in request.content]
         if lacking:
             return Outcome("needs files", missing=lacking)
         for name in missing:
-            server.upload(name, request.content[name])
-        queued = is_queued(server, request.id)
-        entry = None if queued else entry_of(server, request.id)
+            await server.upload(name, request.content[name])
+        queued = await is_queued(server, request.id)
+        entry = None if queued else await entry_of(server, request.id)
         found = queued or _succeeded(entry)
         if not found:
             if entry:       # what an earlier attempt has left would be taken for this one's end
-                server.post("/history", {"delete": [request.id]})
-            refusal = queue(server, request)
+                await server.post("/history", json={"delete": [request.id]})
+            refusal = await queue(server, request)
             if refusal:
                 return refusal
-        entry = wait(server, request)
+        entry = await wait(server, request)
         if isinstance(entry, Outcome):
             return entry
-        outcome = result(server, request, entry)
+        outcome = await result(server, request, entry)
         outcome.found = found
         return outcome
     except (Unreachable, Refused) as error:
@@ -80,28 +81,28 @@ def run(server: Server, request: Request) -> Outcome:
                        UNREADABLE)
 
 
-def is_queued(server: Server, prompt_id: str) -> bool:
+async def is_queued(server: Server, prompt_id: str) -> bool:
     """Whether a prompt waits or runs."""
-    queue = server.get("/queue")
+    queue = await server.get("/queue")
     return any(item[1] == prompt_id for part in ("queue_running", "queue_pending") for item in queue.get(part, ()))
 
 
-def entry_of(server: Server, prompt_id: str) -> dict | None:
+async def entry_of(server: Server, prompt_id: str) -> dict | None:
     """What the history has of a prompt that has ended.
 
     Looking into the queue first and here second finds every prompt: from the queue it goes into the history.
     """
-    return server.get(f"/history/{prompt_id}").get(prompt_id)
+    return (await server.get(f"/history/{prompt_id}")).get(prompt_id)
 
 
 def _succeeded(entry: dict | None) -> bool:
     return entry is not None and (entry.get("status") or {}).get("status_str") == "success"
 
 
-def queue(server: Server, request: Request) -> Outcome | None:
+async def queue(server: Server, request: Request) -> Outcome | None:
     """Queues a job's prompt. Returns an outcome where ComfyUI refuses it."""
     try:
-        answer = server.post("/prompt", {"prompt": request.prompt, "prompt_id": request.id, "client_id": "bulk"})
+        answer = await server.post("/prompt", json={"prompt": request.prompt, "prompt_id": request.id, "client_id": "bulk"})
     except Refused as error:
         if error.status == 400:
             return Outcome("refused", refusal(error.answer))
@@ -109,37 +110,37 @@ def queue(server: Server, request: Request) -> Outcome | None:
     if answer.get("prompt_id") != request.id:
         raise Unreachable(f"{server.url} does not take prompt ids: it needs a newer ComfyUI")
     if answer.get("node_errors"):       # ComfyUI would run the outputs that do not depend on them
-        cancel(server, request.id)
+        await cancel(server, request.id)
         return Outcome("refused", refusal(json.dumps(answer)))
     return None
 
 
-def cancel(server: Server, prompt_id: str) -> None:
+async def cancel(server: Server, prompt_id: str) -> None:
     """Takes a prompt out of the queue, or stops it where it runs."""
-    server.post("/queue", {"delete": [prompt_id]})
-    server.post("/interrupt", {"prompt_id": prompt_id})
+    await server.post("/queue", json={"delete": [prompt_id]})
+    await server.post("/interrupt", json={"prompt_id": prompt_id})
 
 
-def wait(server: Server, request: Request) -> dict | Outcome:
+async def wait(server: Server, request: Request) -> dict | Outcome:
     """The history's entry when the prompt has ended."""
     start = looked = time.monotonic()
     pause = FIRST_POLL
     while (now := time.monotonic()) - start < request.seconds:
-        if entry := entry_of(server, request.id):
+        if entry := await entry_of(server, request.id):
             return entry
         if now - looked > LOOK_INTO_QUEUE:
             looked = now
-            if not is_queued(server, request.id):
-                entry = entry_of(server, request.id)
+            if not await is_queued(server, request.id):
+                entry = await entry_of(server, request.id)
                 return entry or Outcome("failed", f"{server.url} does not know the job any more; it was probably restarted",
                                         "lost by server")
-        time.sleep(pause)
+        await asyncio.sleep(pause)
         pause = min(pause * 1.3, LONGEST_POLL)
-    cancel(server, request.id)
+    await cancel(server, request.id)
     return Outcome("failed", f"{server.url} did not finish the job within {request.seconds:.0f} s", "timeout")
 
 
-def result(server: Server, request: Request, entry: dict) -> Outcome:
+async def result(server: Server, request: Request, entry: dict) -> Outcome:
     """The outcome of a prompt that has ended."""
     status = entry.get("status") or {}
     messages = {kind: data for kind, data in status.get("messages", ())}
@@ -153,7 +154,7 @@ def result(server: Server, request: Request, entry: dict) -> Outcome:
     if not files:
         return Outcome("refused", "The workflow wrote no picture into the output folder. Use Save Image, and name its node in "
                                   "the setting picture if there are several.")
-    pictures = [server.file(file) for file in files]
+    pictures = [await server.file(file) for file in files]
     if not all(map(is_png, pictures)):
         return Outcome("refused", f"{files[0].get('filename')} is not a whole PNG picture. Use ComfyUI's Save Image.")
     times = [messages.get(kind, {}).get("timestamp") for kind in ("execution_start", "execution_success")]

@@ -42,21 +42,21 @@ class ServerCheck(WorkerPlugin):
         self.url = name if own else dask.config.get("bulk.server", DEFAULT)
         self.title = name if own else f"{self.url} on {socket.gethostname()}"
 
-    def report(self, classes: list[str]) -> Report:
+    async def report(self, classes: list[str]) -> Report:
         """classes: the node classes whose descriptions are wanted."""
         try:
-            with Server(self.url) as server:
-                return Report(self.title, server.version(), server.object_info(classes))
+            async with Server(self.url) as server:
+                return Report(self.title, await server.version(), await server.object_info(classes))
         except (Unreachable, Refused) as error:
             return Report(self.title, problem=str(error))
 
 
-def report(classes: list[str]) -> Report:
+async def report(classes: list[str]) -> Report:
     """The report of the worker that runs this."""
-    return get_worker().plugins[PLUGIN].report(classes)
+    return await get_worker().plugins[PLUGIN].report(classes)
 
 
-def run(request: prompts.Request) -> prompts.Outcome:
+async def run(request: prompts.Request) -> prompts.Outcome:
     """A job on the server of the worker that runs this."""
-    with Server(get_worker().plugins[PLUGIN].url) as server:
-        return prompts.run(server, request)
+    async with Server(get_worker().plugins[PLUGIN].url) as server:
+        return await prompts.run(server, request)

@@ -1,18 +1,13 @@
-"""A server that answers as ComfyUI does and computes nothing: a prompt takes a given time, its picture is always the same.
-
-A hundred of them need one process and one thread.
-"""
+"""A server that answers as ComfyUI does and computes nothing: a prompt takes a given time, its picture is always the same."""
 import asyncio
-import json
+import io
 import multiprocessing
 import random
-import struct
 import time
-import zlib
-from collections import deque
-from collections.abc import Callable
 from multiprocessing.connection import Connection
-from urllib.parse import parse_qs, urlsplit
+
+from aiohttp import web
+from PIL import Image
 
 LOOPBACK = "127.0.0.1"
 HISTORY = 10000         # as many as ComfyUI keeps
@@ -20,117 +15,89 @@ HISTORY = 10000         # as many as ComfyUI keeps
 
 def grey_png() -> bytes:
     """A PNG of one pixel."""
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
-            + chunk(b"IDAT", zlib.compress(b"\0\x80")) + chunk(b"IEND", b""))
+    file = io.BytesIO()
+    Image.new("L", (1, 1), 128).save(file, "PNG")
+    return file.getvalue()
 
 
 class StandIn:
-    """One server. latency: called for each prompt, returns the seconds it takes. entries: {text: what the history has of a
-    prompt with this text in it}, where it is not a picture."""
+    """One server. samples: seconds that a prompt takes, drawn at random. entries: {text: history entry of a prompt with this
+    text in it}, in place of the usual picture."""
 
-    def __init__(self, latency: Callable[[], float], info: dict, entries: dict[str, object]):
-        self.latency, self.info, self.entries = latency, info, entries
+    def __init__(self, samples: list[float], info: dict, entries: dict[str, object]):
+        self.samples, self.info, self.entries = samples, info, entries
+        self.draw = random.Random(0)
         self.computed, self.seconds = 0, 0.0
         self.files: dict[str, int] = {}
-        self._pending: deque[str] = deque()
-        self._texts: dict[str, str] = {}
-        self._running: str | None = None
-        self._history: dict[str, dict] = {}
-        self._work: asyncio.Task | None = None
-        self.address = ""
+        self.pending: dict[str, None] = {}      # ids of prompts; the first one is running
+        self.history: dict[str, object] = {}
+        self.picture = grey_png()
 
-    async def start(self) -> None:
-        server = await asyncio.start_server(self._connection, LOOPBACK, 0)
-        self.address = f"http://{LOOPBACK}:{server.sockets[0].getsockname()[1]}"
+    async def start(self) -> str:
+        """Starts the server; returns its address."""
+        app = web.Application(client_max_size=2 ** 26)
+        app.add_routes([web.get("/view", self.view), web.post("/upload/image", self.upload), web.post("/prompt", self.prompt),
+                        web.get("/{kind:history|object_info}/{name}", self.one), web.get("/queue", self.queue),
+                        web.get("/system_stats", self.system_stats), web.post("/{kind:history|queue|interrupt}", self.change)])
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, LOOPBACK, 0).start()
+        self.texts: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.work = asyncio.create_task(self.compute())
+        return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
-    async def _compute(self) -> None:
-        while self._pending:
-            self._running = self._pending.popleft()
-            start = time.time()
-            seconds = self.latency()
-            if seconds:
-                await asyncio.sleep(seconds)
+    async def compute(self) -> None:
+        while True:
+            prompt, text = await self.texts.get()
+            start, seconds = time.time(), self.draw.choice(self.samples)
+            await asyncio.sleep(seconds)
             self.computed += 1
             self.seconds += seconds
             times = [["execution_start", {"timestamp": start * 1000}], ["execution_success", {"timestamp": time.time() * 1000}]]
-            text = self._texts.pop(self._running)
-            odd = [entry for found, entry in self.entries.items() if found in text]
-            self._history[self._running] = odd[0] if odd else {
+            self.history[prompt] = next((entry for found, entry in self.entries.items() if found in text), {
                 "outputs": {"9": {"images": [{"filename": "p.png", "subfolder": "", "type": "output"}]}},
-                "status": {"status_str": "success", "messages": times}}
-            if len(self._history) > HISTORY:
-                self._history.pop(next(iter(self._history)))
-            self._running = None
+                "status": {"status_str": "success", "messages": times}})
+            if len(self.history) > HISTORY:
+                self.history.pop(next(iter(self.history)))
+            del self.pending[prompt]
 
-    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Answers one request after the other, until the client closes the connection."""
-        try:
-            while True:
-                head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-                method, target, _ = head[0].split(" ")
-                headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
-                body = await reader.readexactly(int(headers.get("content-length", 0)))
-                status, kind, content = self._answer(method, target, body)
-                writer.write(f"HTTP/1.1 {status} x\r\nContent-Type: {kind}\r\nContent-Length: {len(content)}\r\n\r\n".encode()
-                             + (b"" if method == "HEAD" else content))
-                await writer.drain()
-        except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError):
-            pass
-        finally:
-            writer.close()
+    async def view(self, request: web.Request) -> web.Response:
+        if request.query["type"] == "output":
+            return web.Response(body=self.picture)
+        size = self.files.get(request.query["filename"])
+        return web.Response(status=404) if size is None else web.Response(body=bytes(size))
 
-    def _answer(self, method: str, target: str, body: bytes) -> tuple[int, str, bytes]:
-        parts = urlsplit(target)
-        path, query = parts.path, {key: values[0] for key, values in parse_qs(parts.query).items()}
-        if path == "/view" and query.get("type") == "input":
-            size = self.files.get(query["filename"])
-            return (404, "text/plain", b"") if size is None else (200, "image/png", bytes(size))
-        if path == "/view":
-            return 200, "image/png", grey_png()
-        if path == "/upload/image":
-            name, content = _uploaded(body)
-            self.files[name] = len(content)
-            return _json({"name": name, "subfolder": "", "type": "input"})
-        return _json(self._object(method, path, body))
+    async def upload(self, request: web.Request) -> web.Response:
+        field = (await request.post())["image"]
+        self.files[field.filename] = len(field.file.read())
+        return web.json_response({"name": field.filename, "subfolder": "", "type": "input"})
 
-    def _object(self, method: str, path: str, body: bytes) -> dict:
-        if path.startswith("/history/"):
-            found = path.rpartition("/")[2]
-            return {found: self._history[found]} if found in self._history else {}
-        if path.startswith("/object_info/"):
-            found = path.rpartition("/")[2]
-            return {found: self.info[found]} if found in self.info else {}
-        if path == "/queue" and method == "GET":
-            return {"queue_running": [[0, self._running]] if self._running else [],
-                    "queue_pending": [[0, prompt] for prompt in self._pending]}
-        if path == "/prompt":
-            prompt = json.loads(body)["prompt_id"]
-            self._pending.append(prompt)
-            self._texts[prompt] = body.decode()
-            if self._work is None or self._work.done():
-                self._work = asyncio.create_task(self._compute())
-            return {"prompt_id": prompt, "number": 1, "node_errors": {}}
-        if path == "/history":
-            for prompt in json.loads(body).get("delete", ()):
-                self._history.pop(prompt, None)
-        return {"system": {"comfyui_version": "stand-in"}}
+    async def prompt(self, request: web.Request) -> web.Response:
+        prompt = (await request.json())["prompt_id"]
+        self.pending[prompt] = None
+        self.texts.put_nowait((prompt, await request.text()))
+        return web.json_response({"prompt_id": prompt, "number": 1, "node_errors": {}})
 
+    async def one(self, request: web.Request) -> web.Response:
+        """An entry of the history, or the description of a node class."""
+        name, table = request.match_info["name"], self.history if request.match_info["kind"] == "history" else self.info
+        return web.json_response({name: table[name]} if name in table else {})
 
-def _uploaded(body: bytes) -> tuple[str, bytes]:
-    """Name and content of the last part of a form."""
-    head, content = body.split(b'filename="', 1)[1].split(b"\r\n\r\n", 1)
-    boundary = body.split(b"\r\n", 1)[0]
-    return head.split(b'"', 1)[0].decode(), content.rsplit(b"\r\n" + boundary, 1)[0]
+    async def queue(self, request: web.Request) -> web.Response:
+        return web.json_response({"queue_running": [], "queue_pending": [[0, prompt] for prompt in self.pending]})
 
+    async def system_stats(self, request: web.Request) -> web.Response:
+        return web.json_response({"system": {"comfyui_version": "stand-in"}})
 
-def _json(content: dict) -> tuple[int, str, bytes]:
-    return 200, "application/json", json.dumps(content).encode()
+    async def change(self, request: web.Request) -> web.Response:
+        if request.match_info["kind"] == "history":
+            for prompt in (await request.json())["delete"]:
+                self.history.pop(prompt, None)
+        return web.Response()
 
 
 class StandIns:
-    """So many servers in a process of their own, used as a context manager. samples: seconds of a prompt, drawn at random."""
+    """So many servers in a process of their own, used as a context manager. samples, info, entries: as in StandIn."""
 
     def __init__(self, count: int, samples: list[float], info: dict, entries: dict[str, object] | None = None):
         context = multiprocessing.get_context("spawn")
@@ -155,15 +122,12 @@ class StandIns:
         return self._pipe.recv()
 
 
-def _serve(pipe: Connection, count: int, samples: list[float], info: dict, entries: dict[str, object]) -> None:
+def _serve(pipe: Connection, count: int, *properties: object) -> None:
     """The process of StandIns: starts its servers, then answers questions until it is killed."""
-    draw = random.Random(count)
-    servers = [StandIn(lambda: draw.choice(samples), info, entries) for _ in range(count)]
+    servers = [StandIn(*properties) for _ in range(count)]
 
     async def run() -> None:
-        for server in servers:
-            await server.start()
-        pipe.send([server.address for server in servers])
+        pipe.send([await server.start() for server in servers])
         while True:
             await asyncio.to_thread(pipe.recv)
             pipe.send((sum(server.computed for server in servers), sum(server.seconds for server in servers)))
