@@ -1,6 +1,6 @@
 """Runs many ComfyUI jobs (photos x prompts x seeds x settings) on many servers: python -m bulk JOBS.toml
 
-Folders, from the bottom up: `results` (ledger, pictures, contact sheet), `jobs` (what is to be done), `servers` (ComfyUI's HTTP
+Folders, from the bottom up: `jobs` (what is to be done), `results` (ledger, pictures, contact sheet), `servers` (ComfyUI's HTTP
 interface and the Dask workers that use it), `running` (which job goes where, and what happens to its outcome).
 """
 from pathlib import Path

@@ -1,13 +1,12 @@
-"""A workflow in ComfyUI's API form: reading it, finding its inputs by node title or id, putting values in."""
+"""A workflow in ComfyUI's API form: reading it, finding its inputs by node title or id."""
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bulk import BulkError
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """An input of a node. value: what the workflow itself has there, None where it has nothing."""
 
     node: str
@@ -49,14 +48,6 @@ class Workflow:
             raise BulkError(f"The input {text!r} is connected to node {value[0]}. Name the node where the value is typed in, "
                             "or remove the connection.")
         return Target(key, name, value)
-
-    def with_values(self, values: list[tuple[Target, object]]) -> dict:
-        """The prompt with these values in it; the workflow itself stays as it is."""
-        nodes = dict(self.nodes)
-        for target, value in values:
-            node = nodes[target.node]
-            nodes[target.node] = {**node, "inputs": {**node["inputs"], target.input: value}}
-        return nodes
 
 
 def title(node: dict) -> str:

@@ -16,14 +16,15 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from bulk import BulkError, unwritable
+from bulk.jobs.plan import Job
 from bulk.results.pictures import RESULTS
 
 NAME = "ledger.jsonl"
-ENDS = ("done", "refused", "given up")
 KEPT_DURATIONS = 1000       # of the last jobs, for the estimate
 
 
@@ -31,49 +32,48 @@ KEPT_DURATIONS = 1000       # of the last jobs, for the estimate
 class Standing:
     """How the jobs of a plan stand. Whatever else the ledger knows is passed over.
 
-    rows: {id: number of its row} of the plan's jobs. done: ids of those whose picture is there. open: {id: server} of those
-    that were submitted and have not ended. ended_badly: {id: (event, message, values)} of those that were refused or given
-    up. seconds: of the last jobs. servers: {server: [jobs done, seconds, attempts failed]}.
+    jobs: the plan's, by id. done: ids of those whose picture is there. open: {id: server} of those that were submitted and
+    have not ended. ended_badly: {id: (event, message)} of those that were refused or given up. seconds: of the last jobs.
+    servers: {server: [jobs done, seconds, attempts failed]}.
     """
 
-    rows: dict[str, int]
+    jobs: dict[str, Job]
     done: set[str] = field(default_factory=set)
     open: dict[str, str] = field(default_factory=dict)
-    ended_badly: dict[str, tuple[str, str, dict]] = field(default_factory=dict)
+    ended_badly: dict[str, tuple[str, str]] = field(default_factory=dict)
     seconds: deque = field(default_factory=lambda: deque(maxlen=KEPT_DURATIONS))
     servers: dict[str, list] = field(default_factory=dict)
 
     @property
     def left(self) -> int:
         """The number of jobs that have not ended."""
-        return len(self.rows) - len(self.done) - len(self.ended_badly)
+        return len(self.jobs) - len(self.done) - len(self.ended_badly)
 
     @property
-    def in_rows(self) -> list[tuple[int, str, str, dict]]:
-        """(row, event, message, values) of the jobs that ended badly, in the order of the rows."""
-        return sorted(((self.rows[job], *end) for job, end in self.ended_badly.items()), key=lambda found: found[0])
+    def without_picture(self) -> list[tuple[Job, str, str]]:
+        """(job, event, message) of the jobs that were refused or given up, in the order of the rows."""
+        return [(job, *self.ended_badly[name]) for name, job in self.jobs.items() if name in self.ended_badly]
 
     def add(self, line: dict) -> None:
         job, event = line["id"], line["event"]
-        if job not in self.rows:
+        if job not in self.jobs:
             return
         of_server = self.servers.setdefault(line["server"], [0, 0.0, 0]) if line.get("server") else [0, 0.0, 0]
+        if event == "failed":
+            of_server[2] += 1
+            return
+        self.ended_badly.pop(job, None)
+        self.open.pop(job, None)
         if event == "submitted":
             self.open[job] = line["server"]
-            self.ended_badly.pop(job, None)
-        elif event == "failed":
-            of_server[2] += 1
-        else:
-            self.open.pop(job, None)
-            self.ended_badly.pop(job, None)
-        if event == "done":
+        elif event == "done":
             self.done.add(job)
             of_server[0] += 1
-            if line.get("seconds") is not None:
-                of_server[1] += line["seconds"]
+            of_server[1] += line.get("seconds", 0.0)
+            if "seconds" in line:
                 self.seconds.append(line["seconds"])
-        elif event in ENDS:
-            self.ended_badly[job] = (event, line.get("message", ""), line.get("values", {}))
+        else:
+            self.ended_badly[job] = (event, line["message"])
 
 
 def lines(path: Path) -> Iterator[dict]:
@@ -97,22 +97,22 @@ def lines(path: Path) -> Iterator[dict]:
             yield content
 
 
-def standing(output: Path, rows: dict[str, int]) -> Standing:
-    """How the jobs of a plan stand now, from the ledger and the pictures in an output folder. rows: as in Standing."""
-    found = Standing(rows)
+def standing(output: Path, jobs: dict[str, Job]) -> Standing:
+    """How the jobs of a plan stand now, from the ledger and the pictures in an output folder."""
+    found = Standing(jobs)
     for line in lines(output / NAME):
         found.add(line)
     there = {path.stem for path in (output / RESULTS).glob("*.png")}
-    found.done = {job for job in rows if job in there}
+    found.done = jobs.keys() & there
     for job in found.done & found.ended_badly.keys():
         del found.ended_badly[job]
     return found
 
 
-class Ledger:
+class Ledger(AbstractContextManager):
     """The ledger of an output folder, open for adding lines. Only one process at a time may have it open."""
 
-    def __init__(self, output: Path, rows: dict[str, int]):
+    def __init__(self, output: Path, jobs: dict[str, Job]):
         self.path = output / NAME
         try:
             (output / RESULTS).mkdir(parents=True, exist_ok=True)
@@ -124,21 +124,8 @@ class Ledger:
         except OSError:
             self._file.close()
             raise BulkError(f"Another run writes to {output}. Wait for its end, or use another output folder.") from None
-        self._end_line()
-        self.standing = standing(output, rows)
-
-    def _end_line(self) -> None:
-        """Takes away the part of a line that a killed process has left."""
-        size = self._file.seek(0, os.SEEK_END)
-        while size:
-            start = max(0, size - 4096)
-            self._file.seek(start)
-            newline = self._file.read(size - start).rfind(b"\n")
-            if newline >= 0:
-                self._file.truncate(start + newline + 1)
-                return
-            size = start
-        self._file.truncate(0)
+        self._file.truncate(self.path.read_bytes().rfind(b"\n") + 1)       # without what a killed process has left of a line
+        self.standing = standing(output, jobs)
 
     def add(self, job: str, event: str, **content: object) -> None:
         """Adds one line, in one write, or none of it. Raises BulkError."""
@@ -152,14 +139,8 @@ class Ledger:
             raise unwritable(self.path, error) from error
         self.standing.add(line)
 
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> "Ledger":
-        return self
-
     def __exit__(self, *exception: object) -> None:
-        self.close()
+        self._file.close()
 
 
 def _lock(file) -> None:

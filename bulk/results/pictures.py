@@ -17,17 +17,12 @@ KEYWORD = "bulk"
 RESULTS = "results"         # the folder of pictures inside the output folder
 
 
-def path_of(folder: Path, job: str) -> Path:
-    """The picture whose presence says that the job is done."""
-    return folder / f"{job}.png"
-
-
 def save(folder: Path, job: str, pictures: list[bytes], content: dict) -> list[str]:
     """Writes a job's pictures; returns the names of the files. content: what the first picture carries, JSON values."""
-    names = [path_of(folder, job).name, *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
-    for name, picture in reversed(list(zip(names, pictures, strict=True))):
-        first = name == names[0]
-        write(folder / name, with_text(picture, json.dumps({**content, "files": names})) if first else picture)
+    names = [f"{job}.png", *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
+    first = with_text(pictures[0], json.dumps({**content, "files": names}))
+    for name, picture in reversed(list(zip(names, [first, *pictures[1:]], strict=True))):
+        write(folder / name, picture)
     return names
 
 

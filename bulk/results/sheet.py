@@ -1,9 +1,10 @@
 """The contact sheet: HTML pages that show every picture of a run with what it was made from."""
 import html
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
+from bulk.jobs.plan import Plan
 from bulk.results.ledger import NAME, Standing, lines
 from bulk.results.pictures import RESULTS
 from bulk.results.pictures import write as write_file
@@ -16,15 +17,15 @@ figure{margin:0;background:#fff;border:1px solid #ddd;padding:8px}img{width:100%
 figcaption{font-size:12px;overflow-wrap:anywhere}b{color:#06c}nav a{margin-right:.6em}li{margin:.3em 0}"""
 
 
-def write(output: Path, standing: Standing, describe: Callable[[int, dict], str]) -> Path:
-    """Writes the pages of a plan's jobs from the ledger in `output`; returns the first page. describe: as in Plan."""
+def write(output: Path, standing: Standing, plan: Plan) -> Path:
+    """Writes the pages of a plan's jobs from the ledger in `output`; returns the first page."""
     pages = max(1, -(-len(standing.done) // PICTURES_A_PAGE))
     figures = _figures(output, standing)
     for page in range(1, pages + 1):
         links = " ".join(f'<a href="{_name(n)}">{n}</a>' for n in range(1, pages + 1)) if pages > 1 else ""
         head = (f'<!doctype html><meta charset="utf-8"><title>Contact sheet {page}</title><style>{STYLE}</style>'
                 f"<h1>{len(standing.done)} pictures</h1><nav>{links}</nav><main>")
-        bad = _bad(standing, describe) if page == pages else ""
+        bad = _bad(standing, plan) if page == pages else ""
         text = "\n".join([head, *itertools.islice(figures, PICTURES_A_PAGE), "</main>", bad])
         write_file(output / _name(page), text.encode())
     return output / _name(1)
@@ -50,9 +51,9 @@ def _figures(output: Path, standing: Standing) -> Iterator[str]:
                "</figcaption></figure>")
 
 
-def _bad(standing: Standing, describe: Callable[[int, dict], str]) -> str:
+def _bad(standing: Standing, plan: Plan) -> str:
     if not standing.ended_badly:
         return ""
-    items = [f"<li>{event}: {html.escape(describe(row, values))}: {html.escape(message)}</li>"
-             for row, event, message, values in standing.in_rows[:MOST_BAD]]
+    items = [f"<li>{event}: {html.escape(plan.describe(job))}: {html.escape(message)}</li>"
+             for job, event, message in standing.without_picture[:MOST_BAD]]
     return f"<h2>{len(standing.ended_badly)} jobs without a picture</h2><ul>\n" + "\n".join(items) + "\n</ul>\n"

@@ -6,17 +6,12 @@ from bulk.jobs.plan import Job
 
 
 class Dispatch:
-    """The jobs that were read and not yet handed out. Times are time.monotonic()."""
+    """The jobs that are not handed out. Times are time.monotonic()."""
 
     def __init__(self):
         self._groups: dict[str, deque[Job]] = {}    # by person, in order of arrival
         self._person: dict[str, str] = {}           # of each server
         self._again: list[tuple[Job, str, float, float]] = []
-
-    @property
-    def waiting(self) -> int:
-        """The number of jobs that were not handed out before."""
-        return sum(map(len, self._groups.values()))
 
     def add(self, job: Job) -> None:
         self._groups.setdefault(job.person, deque()).append(job)
@@ -37,8 +32,9 @@ class Dispatch:
                 return None
             owned = set(self._person.values())
             # a person whom no server has; else the one who has the most jobs left
-            free = [person for person in self._groups if person not in owned]
-            person = free[0] if free else max(self._groups, key=lambda person: len(self._groups[person]))
+            person = next((person for person in self._groups if person not in owned), None)
+            if person is None:
+                person = max(self._groups, key=lambda person: len(self._groups[person]))
             self._person[server] = person
         job = self._groups[person].popleft()
         if not self._groups[person]:

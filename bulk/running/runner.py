@@ -1,4 +1,4 @@
-"""A run: reads jobs, hands them to servers, and writes down what comes of each.
+"""A run: hands jobs to servers, and writes down what comes of each.
 
 Every server has `at_once` coroutines, each of which has one job at a time. What goes wrong on a server comes back as an
 outcome and not as an exception. The choice of the next server and the wait before it are made here: Dask's own `retries` and
@@ -10,8 +10,8 @@ import itertools
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import TextIO
 
 from bulk import BulkError
@@ -25,18 +25,19 @@ from bulk.servers.prompts import UNREADABLE, Outcome, Request
 from distributed import Client, span
 from tqdm import tqdm
 
-LOOK_AHEAD = 2000           # jobs between the plan and the servers
-READ_AT_ONCE = 64
 WATCH_SECONDS = 1.0         # between two looks at the workers
 IDLE_SECONDS = 0.2          # of a coroutine that has nothing to do
-CHECK_SECONDS = 60.0        # for a worker's report
 SET_ASIDE_AFTER = 3         # failures of a server in a row
 LONGEST_PAUSE = 60.0        # below patience_seconds: a server that is asked and answers is not given up
 HOME_SECONDS = 30.0         # a server that may still have a job gets so long to come back before another one takes it
 ELSEWHERE_SECONDS = 10.0    # other servers get so long to take what failed on one
-WORKER_LOST, DASK = "worker lost", "dask"       # reasons of failures, beside those of servers/prompts.py
-MOST_TOLD = 20              # jobs that ended badly
+WORKER_LOST = "worker lost"
+MOST_TOLD = 20              # jobs that ended badly; all of them are told at the end
 LINE_SECONDS = 10.0         # between two states of the bar where the output is no terminal
+
+
+class WorkerLost(Exception):
+    """Dask has lost a worker. Its server may still have the job."""
 
 
 @dataclass
@@ -58,20 +59,22 @@ class Run:
     """One run of a plan on the workers of a Dask client. stream: where the progress is shown."""
 
     def __init__(self, plan: Plan, client: Client, ledger: Ledger, *, retry_failed: bool = False, stream: TextIO = sys.stderr):
-        self.plan, self.client, self.ledger, self.retry_failed = plan, client, ledger, retry_failed
-        self.settings, self.standing = plan.settings, ledger.standing
-        self.folder = plan.settings.output / pictures.RESULTS
+        self.plan, self.client, self.ledger = plan, client, ledger
+        self.settings, self.standing, self.folder = plan.settings, ledger.standing, plan.settings.output / pictures.RESULTS
         self.servers: dict[str, ServerState] = {}   # by the address of the worker, as long as that is there
         self.dispatch = Dispatch()
         self.attempts: Counter[str] = Counter()     # failed ones of jobs that have not ended
-        self.active = 0                             # jobs that were read and have not ended
-        self.told = 0                               # jobs that ended badly and were told one by one
-        self.all_read = False
+        self.left = 0                               # jobs that have not ended
         self.hope = time.monotonic()                # when a server could last be used
-        self.failures: Counter[str] = Counter()     # by server
-        self.bar = tqdm(total=len(self.standing.rows), unit="job", file=stream, smoothing=0.05,
-                        initial=len(self.standing.rows) - (self.standing.left + len(self.standing.ended_badly) * retry_failed),
-                        mininterval=0.2 if stream.isatty() else LINE_SECONDS)
+        for name, job in self.standing.jobs.items():
+            if name not in self.standing.done and (retry_failed or name not in self.standing.ended_badly):
+                self.left += 1
+                if name in self.standing.open:
+                    self._take_home(job, self.standing.open[name])
+                else:
+                    self.dispatch.add(job)
+        self.bar = tqdm(total=len(self.standing.jobs), initial=len(self.standing.jobs) - self.left, unit="job", file=stream,
+                        smoothing=0.05, mininterval=0.2 if stream.isatty() else LINE_SECONDS)
 
     def say(self, text: str) -> None:
         """Shows a line that stays."""
@@ -80,39 +83,14 @@ class Run:
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
         for job in self.standing.open.keys() & self.standing.done:      # killed between the picture and the ledger's line
-            self.ledger.add(job, "done", **pictures.text_of(pictures.path_of(self.folder, job)))
-        await self.client.register_plugin(worker.ServerCheck())
+            self.ledger.add(job, "done", **pictures.text_of(self.folder / f"{job}.png"))
         try:
             # one span for all: else Dask begins another one whenever it is idle, and keeps them all
             with self.bar, span("bulk"):
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._read())
-                    tasks.create_task(self._watch(tasks))
+                    await self._watch(tasks)
         except* (BulkError, OSError) as errors:      # such as a full disk, or a Dask scheduler that is gone
             raise BulkError(str(errors.exceptions[0])) from errors
-
-    # ---- jobs that are left ----
-
-    async def _read(self) -> None:
-        """Keeps the dispatch filled, in a thread: files are hashed."""
-        jobs = self._left()
-        while batch := await asyncio.to_thread(lambda: list(itertools.islice(jobs, READ_AT_ONCE))):
-            self.active += len(batch)
-            for job in batch:
-                if job.id in self.standing.open:        # of an earlier run
-                    self._take_home(job, self.standing.open[job.id])
-                else:
-                    self.dispatch.add(job)
-            while self.dispatch.waiting >= LOOK_AHEAD:
-                await asyncio.sleep(IDLE_SECONDS)
-        self.all_read = True
-
-    def _left(self) -> Iterator[Job]:
-        """The plan's jobs that have not ended, each once, though it may stand in several rows."""
-        for number, job in enumerate(self.plan.jobs(), 1):
-            if self.standing.rows.get(job.id) == number and job.id not in self.standing.done and (
-                    self.retry_failed or job.id not in self.standing.ended_badly):
-                yield job
 
     def _take_home(self, job: Job, server: str) -> None:
         """The job may be running on this server, or be done there: it goes there first."""
@@ -123,7 +101,7 @@ class Run:
     async def _watch(self, tasks: asyncio.TaskGroup) -> None:
         """Serves each worker from when it comes until it goes or all is done. Raises BulkError where there is no hope."""
         serving = []
-        while not (self.all_read and not self.active):
+        while self.left:
             workers = (await self.client.scheduler.identity(n_workers=-1))["workers"].keys()
             for address in self.servers.keys() - workers:
                 self.say(f"The worker of {self.servers.pop(address).name} is lost.")
@@ -145,31 +123,46 @@ class Run:
         return self.servers.get(server.worker) is server
 
     async def _serve(self, server: ServerState) -> None:
-        """Asks a new worker for its server until that can be used, then gives it jobs."""
-        for failures in itertools.count(1):
-            report = await self._report(server)
-            server.name = report.server or server.name
-            problem = report.problem or " ".join(checking.server_problems(self.plan, report.info))
+        """Gives jobs to the server of a new worker, until the worker is gone."""
+        await self._wait_for(server)
+        await asyncio.gather(*(self._place(server) for _ in range(self.settings.at_once)))
+        self.dispatch.leave(server.name)
+
+    async def _wait_for(self, server: ServerState) -> None:
+        """Asks a worker for its server from time to time, until that can be used."""
+        for failures in itertools.count(max(1, server.failures_in_row)):
+            name, info, problem = await self._report(server)
+            server.name = name or server.name
+            problem = problem or " ".join(checking.server_problems(self.plan, info))
             if not problem or not self._there(server):
                 break
             if problem != server.problem:
                 self.say(f"{server.name} cannot be used: {problem}")
             server.problem = problem
             await asyncio.sleep(pause_after(failures))
+        if server.problem and not problem:
+            self.say(f"{server.name} takes jobs.")
+            self.hope = time.monotonic()
         server.problem = problem
-        if not problem:
-            self.say(f"{server.name} takes jobs (ComfyUI {report.version}).")
-        await asyncio.gather(*(self._place(server) for _ in range(self.settings.at_once)))
-        self.dispatch.leave(server.name)
 
-    async def _report(self, server: ServerState) -> worker.Report:
-        """The report of a worker on its server."""
-        future = self.client.submit(worker.report, self.plan.workflow.classes, workers=[server.worker], pure=False)
+    async def _report(self, server: ServerState) -> tuple[str, dict, str]:
+        """What a worker finds at its server, as worker.report has it."""
         try:
-            return await asyncio.wait_for(future.result(), CHECK_SECONDS)
-        except Exception as error:      # the worker is gone, or too old to have the plugin
-            return worker.Report("", problem=f"its Dask worker does not answer ({type(error).__name__} {error})")
+            return await self._call(server, worker.report, self.plan.workflow.classes)
+        except Exception as error:      # such as a worker that is lost
+            return "", {}, f"its Dask worker does not answer ({type(error).__name__} {error})"
+
+    async def _call(self, server: ServerState, function: Callable, *arguments: object) -> object:
+        """The result of a function in a server's worker. Raises WorkerLost, and what Dask raises."""
+        future = self.client.submit(function, *arguments, workers=[server.worker], pure=False)
+        result = asyncio.ensure_future(future.result())
+        try:
+            while not (await asyncio.wait([result], timeout=WATCH_SECONDS))[0]:
+                if not self._there(server):
+                    raise WorkerLost(f"the worker of {server.name} was lost")
+            return result.result()
         finally:
+            result.cancel()
             future.release()
 
     async def _place(self, server: ServerState) -> None:
@@ -182,79 +175,56 @@ class Run:
             outcome = await self._ask(server, job)
             if outcome.kind == "failed":
                 self._failed(server, job, outcome)
-                await self._rest(server)
+                await asyncio.sleep(pause_after(server.failures_in_row))
+                if server.problem:
+                    await self._wait_for(server)
             else:
                 server.failures_in_row = 0
                 await self._end(server, job, outcome)
-
-    async def _rest(self, server: ServerState) -> None:
-        """Waits after a failure. A server that was set aside is asked until it answers."""
-        while self._there(server):
-            await asyncio.sleep(pause_after(server.failures_in_row))
-            if server.failures_in_row < SET_ASIDE_AFTER:
-                return
-            report = await self._report(server)
-            server.problem = report.problem
-            if not report.problem:
-                self.hope = time.monotonic()
-                return
-            server.failures_in_row += 1
 
     # ---- a job ----
 
     async def _ask(self, server: ServerState, job: Job) -> Outcome:
         """The outcome of a job on a server, which gets the job's files if it lacks them."""
         self.ledger.add(job.id, "submitted", server=server.name, attempt=self.attempts[job.id] + 1)
-        content: dict[str, bytes] = {}
-        while True:
-            request = Request(job.id, self.plan.prompt(job), {file.name: file.size for file in job.files}, content,
-                              self.plan.picture, self.settings.job_seconds)
-            outcome = await self._outcome(server, request)
-            if outcome.kind != "needs files":
-                return outcome
-            if content:
-                return Outcome("failed", f"{server.name} does not keep the files it is sent", "server error")
-            try:
-                content = {file.name: await asyncio.to_thread(bytes_of, file) for file in job.files
-                           if file.name in outcome.missing}
-            except BulkError as error:
-                return Outcome("refused", str(error))
+        request = Request(job.id, self.plan.prompt(job), {file.name: file.size for file in job.files.values()},
+                          picture=self.plan.picture, seconds=self.settings.job_seconds)
+        outcome = await self._outcome(server, request)
+        if outcome.kind != "needs files":
+            return outcome
+        try:
+            content = {file.name: await asyncio.to_thread(bytes_of, file) for file in job.files.values()
+                       if file.name in outcome.missing}
+        except BulkError as error:
+            return Outcome("refused", str(error))
+        return await self._outcome(server, replace(request, content=content))
 
     async def _outcome(self, server: ServerState, request: Request) -> Outcome:
-        future = self.client.submit(worker.run, request, workers=[server.worker], pure=False)
-        result = asyncio.ensure_future(future.result())
         try:
-            while not (await asyncio.wait([result], timeout=WATCH_SECONDS))[0]:
-                if not self._there(server):
-                    return Outcome("failed", f"the worker of {server.name} was lost", WORKER_LOST)
-            return result.result()
+            return await self._call(server, worker.run, request)
+        except WorkerLost as error:
+            return Outcome("failed", str(error), WORKER_LOST)
         except Exception as error:      # Dask's own, such as a lost connection to the scheduler
-            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", DASK)
-        finally:
-            result.cancel()
-            future.release()
+            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", "dask")
 
     async def _end(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job is done, or refused for good."""
         if outcome.kind == "refused":
             self._over(job, "refused", message=outcome.message, values=job.values, server=server.name)
             return
-        content = {"server": server.name, "person": job.person, "values": job.values, "seconds": outcome.seconds}
-        if outcome.likeness is not None:
-            content["likeness"] = outcome.likeness
-        if outcome.found:
-            content["found"] = True
+        content = {"server": server.name, "person": job.person, "values": job.values, "seconds": outcome.seconds,
+                   "likeness": outcome.likeness, "found": outcome.found}
+        content = {name: value for name, value in content.items() if value is not None}
         names = await asyncio.to_thread(pictures.save, self.folder, job.id, outcome.pictures, content)
         self._over(job, "done", **content, files=names)
 
     def _failed(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job goes elsewhere, or is given up after the last attempt. Where a worker was lost, its server may still have the
         job: it goes back there when there is a new worker."""
-        self.attempts[job.id] += 1
-        attempt = self.attempts[job.id]
+        attempt = self.attempts[job.id] = self.attempts[job.id] + 1
         self.ledger.add(job.id, "failed", server=server.name, reason=outcome.reason, message=outcome.message, attempt=attempt)
-        self.failures[server.name] += 1
-        self.bar.set_postfix_str("failures: " + ", ".join(f"{name} {count}" for name, count in self.failures.most_common(5)))
+        failed = [f"{name} {count}" for name, (_, _, count) in self.standing.servers.items() if count]
+        self.bar.set_postfix_str(f"failures: {', '.join(failed)}")
         if outcome.reason not in (WORKER_LOST, UNREADABLE):     # neither tells that other jobs will fail on the server
             server.failures_in_row += 1
             if server.failures_in_row == SET_ASIDE_AFTER:
@@ -274,10 +244,7 @@ class Run:
     def _over(self, job: Job, event: str, **content: object) -> None:
         self.ledger.add(job.id, event, **content)
         self.attempts.pop(job.id, None)
-        self.active -= 1
-        if event != "done":
-            self.told += 1
-            if self.told <= MOST_TOLD:
-                self.say(f"{event}: {self.plan.describe(self.standing.rows[job.id], job.values)}: {content['message']}"
-                         + (" (Further ones are listed at the end.)" if self.told == MOST_TOLD else ""))
+        self.left -= 1
+        if event != "done" and len(self.standing.ended_badly) <= MOST_TOLD:
+            self.say(f"{event}: {self.plan.describe(job)}: {content['message']}")
         self.bar.update()

@@ -12,18 +12,13 @@ import aiohttp
 
 JSON_BYTES = 64 * 2 ** 20       # /object_info of a server with many packs is the largest
 FILE_BYTES = 512 * 2 ** 20
-MESSAGE_BYTES = 64 * 2 ** 10    # of an answer that refuses
 
 
-class Unreachable(Exception):
-    """The server did not answer, or not in the way ComfyUI does."""
+class ServerError(Exception):
+    """The server did not answer as ComfyUI does. status, answer: of HTTP, where the server refused."""
 
-
-class Refused(Exception):
-    """The server answered with an error. status: of HTTP; answer: its text."""
-
-    def __init__(self, status: int, answer: str):
-        super().__init__(f"the server answered {status}: {answer[:500]}")
+    def __init__(self, message: str, status: int = 0, answer: str = ""):
+        super().__init__(message)
         self.status, self.answer = status, answer
 
 
@@ -42,54 +37,45 @@ class Server:
         await self._session.close()
 
     async def request(self, method: str, path: str, most: int = JSON_BYTES, **content: object) -> tuple[bytes, Mapping]:
-        """(content, headers) of an answer. content: as aiohttp takes it. Raises Unreachable and Refused."""
+        """(content, headers) of an answer. content: as aiohttp takes it. Raises ServerError."""
         try:
             async with self._session.request(method, self.url + path, allow_redirects=False, **content) as answer:
                 if answer.status >= 300:
-                    raise Refused(answer.status, (await _read(answer, MESSAGE_BYTES)).decode(errors="replace"))
+                    text = (await _read(answer, most)).decode(errors="replace")
+                    raise ServerError(f"{self.url} answered {answer.status}: {text[:500]}", answer.status, text)
                 found = await _read(answer, most)
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = isinstance(error, OSError) and error.strerror or error
-            raise Unreachable(f"{self.url} did not answer: {reason}") from error
+            raise ServerError(f"{self.url} did not answer: {reason}") from error
         if len(found) > most:
-            raise Unreachable(f"{self.url} answered {path} with more than {most} bytes")
+            raise ServerError(f"{self.url} answered {path} with more than {most} bytes")
         return found, answer.headers
 
-    async def get(self, path: str) -> dict:
-        """The JSON object of a GET."""
-        return self._object((await self.request("GET", path))[0], path)
-
-    async def post(self, path: str, **content: object) -> dict:
-        """The JSON object of a POST; {} where the answer is empty. content: as aiohttp takes it."""
-        answer = (await self.request("POST", path, **content))[0]
-        return self._object(answer, path) if answer.strip() else {}
-
-    def _object(self, answer: bytes, path: str) -> dict:
+    async def json(self, method: str, path: str, **content: object) -> dict:
+        """The JSON object of an answer; {} where that is empty. content: as aiohttp takes it. Raises ServerError."""
+        answer = (await self.request(method, path, **content))[0]
         try:
-            found = json.loads(answer)
+            found = json.loads(answer or b"{}")
         except ValueError as error:
-            raise Unreachable(f"{self.url} did not answer {path} with JSON. Is it a ComfyUI server?") from error
+            raise ServerError(f"{self.url} did not answer {path} with JSON. Is it a ComfyUI server?") from error
         if not isinstance(found, dict):
-            raise Unreachable(f"{self.url} did not answer {path} as ComfyUI does")
+            raise ServerError(f"{self.url} did not answer {path} as ComfyUI does")
         return found
 
     # ---- what ComfyUI offers ----
-
-    async def version(self) -> str:
-        return str((await self.get("/system_stats")).get("system", {}).get("comfyui_version", "unknown"))
 
     async def object_info(self, classes: list[str]) -> dict:
         """Descriptions of node classes; those that the server does not have are missing."""
         found = {}
         for name in classes:
-            found.update(await self.get(f"/object_info/{quote(name, safe='')}"))
+            found.update(await self.json("GET", f"/object_info/{quote(name, safe='')}"))
         return found
 
     async def has_file(self, name: str, size: int) -> bool:
         """Whether the input folder has a file of this name and size. The name is made from its content."""
         try:
             _, headers = await self.request("HEAD", "/view", params={"filename": name, "type": "input"})
-        except Refused as error:
+        except ServerError as error:
             if error.status == 404:
                 return False
             raise
@@ -101,9 +87,9 @@ class Server:
         for overwrite in ("false", "true"):
             form = aiohttp.FormData({"overwrite": overwrite})
             form.add_field("image", io.BytesIO(content), filename=name)
-            if (await self.post("/upload/image", data=form)).get("name") == name:
+            if (await self.json("POST", "/upload/image", data=form)).get("name") == name:
                 return
-        raise Unreachable(f"{self.url} saved the file {name} under another name")
+        raise ServerError(f"{self.url} saved the file {name} under another name")
 
     async def file(self, description: dict) -> bytes:
         """A file that an output node wrote; description: {"filename", "subfolder", "type"}."""

@@ -6,22 +6,20 @@ import time
 from dataclasses import dataclass, field
 
 from bulk.results.pictures import is_png
-from bulk.servers.http import Refused, Server, Unreachable
+from bulk.servers.http import Server, ServerError
 
 FIRST_POLL, LONGEST_POLL = 0.05, 1.0    # seconds between two looks into the history
 LOOK_INTO_QUEUE = 5.0                   # seconds until a prompt that is not in the history is looked for in the queue
 UNREADABLE = "unreadable answer"
-MEMORY = re.compile(r"out of memory|outofmemory|allocation on device|memoryerror|not enough memory", re.I)
-DEVICE = re.compile(r"cuda error|cublas|cudnn|hip error|device-side assert|accelerator.?error|cuda driver", re.I)
+TROUBLES = {        # of a server, in what a node says
+    "out of memory": re.compile(r"out of memory|outofmemory|allocation on device|memoryerror|not enough memory", re.I),
+    "device error": re.compile(r"cuda error|cublas|cudnn|hip error|device-side assert|accelerator.?error|cuda driver", re.I)}
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a worker needs for a job.
-
-    id: of the job and of its prompt. files: {name: size} that the prompt uses. content: {name: bytes} of those that the
-    server is known not to have. picture: the output node whose pictures count, or None for all. seconds: at most.
-    """
+    """What a worker needs for a job. files: {name: size} that the prompt uses. content: {name: bytes} of those that the server
+    lacks. picture: the output node whose pictures count, or None for all. seconds: until it is late."""
 
     id: str
     prompt: dict
@@ -46,7 +44,7 @@ class Outcome:
     pictures: list[bytes] = field(default_factory=list)
     likeness: float | None = None
     seconds: float | None = None
-    found: bool = False
+    found: bool | None = None
     missing: list[str] = field(default_factory=list)
 
 
@@ -54,28 +52,24 @@ async def run(server: Server, request: Request) -> Outcome:
     """Runs a job to its end. Everything that can go wrong is an outcome."""
     try:
         missing = [name for name, size in request.files.items() if not await server.has_file(name, size)]
-        lacking = [name for name in missing if name not in request.content]
-        if lacking:
-            return Outcome("needs files", missing=lacking)
+        if missing and not request.content:
+            return Outcome("needs files", missing=missing)
         for name in missing:
             await server.upload(name, request.content[name])
         queued = await is_queued(server, request.id)
         entry = None if queued else await entry_of(server, request.id)
-        found = queued or _succeeded(entry)
+        found = queued or bool(entry and entry["status"]["status_str"] == "success")
         if not found:
             if entry:       # what an earlier attempt has left would be taken for this one's end
-                await server.post("/history", json={"delete": [request.id]})
+                await server.json("POST", "/history", json={"delete": [request.id]})
             refusal = await queue(server, request)
             if refusal:
                 return refusal
-        entry = await wait(server, request)
-        if isinstance(entry, Outcome):
-            return entry
-        outcome = await result(server, request, entry)
-        outcome.found = found
+        outcome = await wait(server, request)
+        outcome.found = found or None
         return outcome
-    except (Unreachable, Refused) as error:
-        return Outcome("failed", str(error), "no connection" if isinstance(error, Unreachable) else "server error")
+    except ServerError as error:
+        return Outcome("failed", str(error), "server error" if error.status else "no connection")
     except Exception as error:      # whatever an answer may hold, it counts as an attempt of this job
         return Outcome("failed", f"{server.url} gave an answer that Bulk cannot read: {type(error).__name__}: {error}",
                        UNREADABLE)
@@ -83,7 +77,7 @@ async def run(server: Server, request: Request) -> Outcome:
 
 async def is_queued(server: Server, prompt_id: str) -> bool:
     """Whether a prompt waits or runs."""
-    queue = await server.get("/queue")
+    queue = await server.json("GET", "/queue")
     return any(item[1] == prompt_id for part in ("queue_running", "queue_pending") for item in queue.get(part, ()))
 
 
@@ -92,23 +86,20 @@ async def entry_of(server: Server, prompt_id: str) -> dict | None:
 
     Looking into the queue first and here second finds every prompt: from the queue it goes into the history.
     """
-    return (await server.get(f"/history/{prompt_id}")).get(prompt_id)
-
-
-def _succeeded(entry: dict | None) -> bool:
-    return entry is not None and (entry.get("status") or {}).get("status_str") == "success"
+    return (await server.json("GET", f"/history/{prompt_id}")).get(prompt_id)
 
 
 async def queue(server: Server, request: Request) -> Outcome | None:
     """Queues a job's prompt. Returns an outcome where ComfyUI refuses it."""
     try:
-        answer = await server.post("/prompt", json={"prompt": request.prompt, "prompt_id": request.id, "client_id": "bulk"})
-    except Refused as error:
+        wanted = {"prompt": request.prompt, "prompt_id": request.id, "client_id": "bulk"}
+        answer = await server.json("POST", "/prompt", json=wanted)
+    except ServerError as error:
         if error.status == 400:
             return Outcome("refused", refusal(error.answer))
         raise
     if answer.get("prompt_id") != request.id:
-        raise Unreachable(f"{server.url} does not take prompt ids: it needs a newer ComfyUI")
+        raise ServerError(f"{server.url} does not take prompt ids: it needs a newer ComfyUI")
     if answer.get("node_errors"):       # ComfyUI would run the outputs that do not depend on them
         await cancel(server, request.id)
         return Outcome("refused", refusal(json.dumps(answer)))
@@ -117,23 +108,20 @@ async def queue(server: Server, request: Request) -> Outcome | None:
 
 async def cancel(server: Server, prompt_id: str) -> None:
     """Takes a prompt out of the queue, or stops it where it runs."""
-    await server.post("/queue", json={"delete": [prompt_id]})
-    await server.post("/interrupt", json={"prompt_id": prompt_id})
+    await server.json("POST", "/queue", json={"delete": [prompt_id]})
+    await server.json("POST", "/interrupt", json={"prompt_id": prompt_id})
 
 
-async def wait(server: Server, request: Request) -> dict | Outcome:
-    """The history's entry when the prompt has ended."""
-    start = looked = time.monotonic()
-    pause = FIRST_POLL
-    while (now := time.monotonic()) - start < request.seconds:
+async def wait(server: Server, request: Request) -> Outcome:
+    """The outcome of a prompt when it has ended."""
+    end, pause, look = time.monotonic() + request.seconds, FIRST_POLL, time.monotonic() + LOOK_INTO_QUEUE
+    while (now := time.monotonic()) < end:
+        lost = now > look and not await is_queued(server, request.id)
         if entry := await entry_of(server, request.id):
-            return entry
-        if now - looked > LOOK_INTO_QUEUE:
-            looked = now
-            if not await is_queued(server, request.id):
-                entry = await entry_of(server, request.id)
-                return entry or Outcome("failed", f"{server.url} does not know the job any more; it was probably restarted",
-                                        "lost by server")
+            return await result(server, request, entry)
+        if lost:
+            return Outcome("failed", f"{server.url} does not know the job any more; was it restarted?", "lost by server")
+        look = now + LOOK_INTO_QUEUE if now > look else look
         await asyncio.sleep(pause)
         pause = min(pause * 1.3, LONGEST_POLL)
     await cancel(server, request.id)
@@ -149,7 +137,7 @@ async def result(server: Server, request: Request, entry: dict) -> Outcome:
     if "execution_error" in messages or status.get("status_str") == "error":
         return _failure(server, messages.get("execution_error", {}))
     outputs = entry.get("outputs", {})
-    files = [file for node in sorted(outputs, key=_number) if request.picture in (None, node)
+    files = [file for node in sorted(outputs, key=lambda node: (len(node), node)) if request.picture in (None, node)
              for file in outputs[node].get("images", ()) if file.get("type") == "output"]
     if not files:
         return Outcome("refused", "The workflow wrote no picture into the output folder. Use Save Image, and name its node in "
@@ -162,18 +150,12 @@ async def result(server: Server, request: Request, entry: dict) -> Outcome:
     return Outcome("done", pictures=pictures, seconds=seconds, likeness=likeness(request.prompt, outputs))
 
 
-def _number(node: str) -> tuple:
-    return (0, int(node), "") if node.isdecimal() else (1, 0, node)
-
-
 def _failure(server: Server, data: dict) -> Outcome:
     """An error of a node: the server's trouble, or the job's own."""
     message = str(data.get("exception_message") or "The workflow failed, and ComfyUI did not say why.").strip()
-    text = f"{data.get('exception_type', '')} {message}"
-    if MEMORY.search(text):
-        return Outcome("failed", f"{server.url}: {message}", "out of memory")
-    if DEVICE.search(text):
-        return Outcome("failed", f"{server.url}: {message}", "device error")
+    for trouble, pattern in TROUBLES.items():
+        if pattern.search(f"{data.get('exception_type', '')} {message}"):
+            return Outcome("failed", f"{server.url}: {message}", trouble)
     place = f"{data['node_type']} (node {data['node_id']}): " if "node_id" in data else ""
     return Outcome("refused", place + message)
 
@@ -183,22 +165,18 @@ def refusal(answer: str) -> str:
     try:
         content = json.loads(answer)
         for node, found in (content.get("node_errors") or {}).items():
-            texts = (" ".join(filter(None, (error["message"], error.get("details")))) for error in found["errors"])
-            return f"{found['class_type']} (node {node}): {'; '.join(texts)}"
-        error = content["error"]
-        return error if isinstance(error, str) else " ".join(filter(None, (error["message"], error.get("details"))))
+            return f"{found['class_type']} (node {node}): {'; '.join(map(_sentence, found['errors']))}"
+        return _sentence(content["error"])
     except (ValueError, KeyError, TypeError, AttributeError):
         return answer[:500]
 
 
+def _sentence(error: dict | str) -> str:
+    return error if isinstance(error, str) else " ".join(filter(None, (error["message"], error.get("details"))))
+
+
 def likeness(prompt: dict, outputs: dict) -> float | None:
     """The highest number that a Likeness node shows, a cosine from -1 to 1; None where there is none."""
-    for node, output in outputs.items():
-        if "Likeness" not in prompt.get(node, {}).get("class_type", ""):
-            continue
-        numbers = [value for value in output.get("likeness", ()) if isinstance(value, int | float)]
-        shown = " ".join(map(str, output.get("text", ())))
-        numbers = numbers or [float(text) for text in re.findall(r"-?[01]\.\d+", shown)]
-        if numbers:
-            return max(numbers)
-    return None
+    shown = [str(text) for node, output in outputs.items() if "Likeness" in prompt.get(node, {}).get("class_type", "")
+             for text in output.get("text", ())]
+    return max(map(float, re.findall(r"-?[01]\.\d+", " ".join(shown))), default=None)

@@ -6,8 +6,7 @@ import json
 import pytest
 from campaigns import Campaign
 
-from bulk.simulation.__main__ import INFO, WORKFLOW
-from bulk.simulation.stand_in import StandIns
+from bulk.simulation import WORKFLOW, StandIns
 
 PICTURES = {"outputs": {"9": {"images": [{"filename": "p.png", "subfolder": "", "type": "output"}]}}}
 NO_FACE = {"status": {"status_str": "error", "messages": [["execution_error", {
@@ -44,7 +43,7 @@ seed = "3.seed"
 def test_a_replaced_photo_is_counted_as_the_present_plan_has_it(tmp_path, jobs, name):
     """The refusal names row and photo; when the photo was replaced, nothing of it is left in counts, exit code and sheet."""
     sheet = tmp_path / "output" / "contact_sheet.html"
-    with StandIns(1, [0.0], INFO, {hashlib.sha256(b"b").hexdigest(): NO_FACE}) as server:
+    with StandIns(1, 0.0, entries={hashlib.sha256(b"b").hexdigest(): NO_FACE}) as server:
         found = write(tmp_path, server.addresses, jobs)
         code, said = found.run()
         assert code == 2 and "6 jobs: 4 done, 2 refused, 0 given up, 0 left" in said
@@ -67,7 +66,7 @@ def test_a_replaced_photo_is_counted_as_the_present_plan_has_it(tmp_path, jobs, 
 @pytest.mark.parametrize("entry", [
     ["odd"], {"status": {"messages": [["x"]]}, **PICTURES}, {"outputs": {"9": {"images": [None]}}}])
 def test_an_answer_that_cannot_be_read_is_a_failed_attempt(tmp_path, entry):
-    with StandIns(2, [0.0], INFO, {hashlib.sha256(b"b").hexdigest(): entry}) as servers:
+    with StandIns(2, 0.0, entries={hashlib.sha256(b"b").hexdigest(): entry}) as servers:
         found = write(tmp_path, servers.addresses, PRODUCT, "attempts = 2")
         code, said = found.run()
     assert code == 2 and "6 jobs: 4 done, 0 refused, 2 given up, 0 left" in said

@@ -7,6 +7,7 @@ import json
 import resource
 import socketserver
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,11 +17,11 @@ from bulk.results import pictures, sheet
 from bulk.results.ledger import Ledger, lines, standing
 from bulk.running.dispatch import Dispatch
 from bulk.servers import http, prompts
-from bulk.simulation.stand_in import grey_png
+from bulk.simulation import grey_png
 
 
 def job(name, person=""):
-    return Job(name, person, {}, ())
+    return Job(name, 4, person, {}, {})
 
 
 # ---- dispatch ----
@@ -39,7 +40,6 @@ def test_a_person_stays_on_one_server_while_there_are_others():
     assert drain(dispatch, "two", 1) == ["C0"]
     assert drain(dispatch, "one", 1) == ["A2"]
     assert drain(dispatch, "one", 9) == ["C1", "C2"]     # rather than do nothing
-    assert dispatch.waiting == 0
 
 
 def test_a_job_that_was_handed_out_before_has_its_times(monkeypatch):
@@ -58,7 +58,7 @@ def test_a_job_that_was_handed_out_before_has_its_times(monkeypatch):
 # ---- ledger and pictures ----
 
 def test_half_a_line_is_no_line(tmp_path):
-    path, rows = tmp_path / "ledger.jsonl", {"a": 1, "b": 2, "c": 3}
+    path, rows = tmp_path / "ledger.jsonl", {name: job(name) for name in "abc"}
     with Ledger(tmp_path, rows) as ledger:
         ledger.add("a", "submitted", server="one", attempt=1)
         ledger.add("a", "done", server="one", seconds=2.0)
@@ -86,7 +86,7 @@ def room(size):
 
 
 def test_a_full_disk_leaves_whole_lines_and_no_part_of_a_picture(tmp_path):
-    with Ledger(tmp_path, {"a": 1}) as ledger:
+    with Ledger(tmp_path, {"a": job("a")}) as ledger:
         ledger.add("a", "submitted", server="one", attempt=1)
         before = ledger.path.read_bytes()
         with room(len(before) + 20):
@@ -134,12 +134,12 @@ def test_a_picture_carries_its_line(tmp_path):
 
 def test_the_contact_sheet_shows_all_and_runs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(sheet, "PICTURES_A_PAGE", 2)
-    with Ledger(tmp_path, {"j0": 1, "j1": 2, "j2": 3, "bad": 4}) as ledger:
+    with Ledger(tmp_path, {name: job(name) for name in ("j0", "j1", "j2", "bad")}) as ledger:
         for number in range(3):
             ledger.add(f"j{number}", "done", server="one", seconds=1.0, likeness=0.625, files=[f"j{number}.png"],
                        values={"prompt": "<script>alert(1)</script>"})
-        ledger.add("bad", "refused", message="<b>no face</b>")
-        first = sheet.write(tmp_path, ledger.standing, lambda row, values: f"row {row}")
+        ledger.add("bad", "refused", message="<b>no face</b>", values={})
+        first = sheet.write(tmp_path, ledger.standing, SimpleNamespace(describe=lambda job: f"row {job.row}"))
     pages = first.read_text() + (tmp_path / "contact_sheet_2.html").read_text()
     assert all(f'src="results/j{number}.png"' in pages for number in range(3))
     assert "likeness 0.625" in pages and "row 4: &lt;b&gt;no face" in pages and "<script" not in pages
@@ -172,7 +172,6 @@ def test_whose_fault_a_failure_is(kind, data, outcome, reason):
 def test_likeness_is_read_from_its_node():
     prompt = {"1": {"class_type": "SaveImage"}, "2": {"class_type": "InstantIDLikeness"}}
     assert prompts.likeness(prompt, {"1": {"text": ["0.9"]}}) is None
-    assert prompts.likeness(prompt, {"2": {"likeness": [0.25, 0.5]}}) == 0.5
     assert prompts.likeness(prompt, {"2": {"text": ("likeness 0.4375, second -0.1",)}}) == 0.4375
 
 
@@ -213,7 +212,7 @@ def ask(server, times=1):
     """The answers to that many requests."""
     async def inside():
         async with server:
-            return [await server.get("/queue") for _ in range(times)]
+            return [await server.json("GET", "/queue") for _ in range(times)]
     return asyncio.run(inside())
 
 
@@ -227,12 +226,12 @@ def ask(server, times=1):
 ])
 def test_answers_of_something_else_than_comfyui(rogue, monkeypatch, answer, sentence):
     monkeypatch.setattr(http.Server.request, "__defaults__", (1000,))
-    with pytest.raises(http.Unreachable, match=sentence):
+    with pytest.raises(http.ServerError, match=sentence):
         ask(rogue(answer))
 
 
 def test_a_server_cannot_send_us_elsewhere(rogue):
-    with pytest.raises(http.Refused) as error:
+    with pytest.raises(http.ServerError) as error:
         ask(rogue(b"HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:9/\r\nContent-Length: 0\r\n\r\n"))
     assert error.value.status == 302
 
@@ -242,5 +241,5 @@ def test_a_connection_serves_many_requests(rogue):
 
 
 def test_an_address_that_is_none():
-    with pytest.raises(http.Unreachable, match="http://127.0.0.1:none did not answer"):
+    with pytest.raises(http.ServerError, match="http://127.0.0.1:none did not answer"):
         ask(http.Server("http://127.0.0.1:none"))
