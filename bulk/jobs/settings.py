@@ -75,10 +75,10 @@ def _checked(content: dict, folder: Path) -> Settings:
             raise BulkError(f"The setting {name} is missing.")
     if bool(content.get("table")) == bool(content.get("product")):
         raise BulkError("The jobs come either from a table or from [product]: give exactly one of the two.")
-    if not content.get("files") and not content.get("inputs"):
+    files, inputs = content.get("files", {}), content.get("inputs", {})
+    if not files and not inputs:
         raise BulkError("Neither [files] nor [inputs] says which column goes to which input of the workflow.")
-    both = set(content.get("files", {})) & set(content.get("inputs", {}))
-    if both:
+    if both := files.keys() & inputs.keys():
         raise BulkError(f"{', '.join(sorted(both))} stands in [files] and in [inputs]; it can be only one of the two.")
     for name, most in MOST.items():
         if not 1 <= content.get(name, 1) <= most:
@@ -92,7 +92,10 @@ def _checked(content: dict, folder: Path) -> Settings:
     if content["servers"] and content.get("scheduler"):
         raise BulkError("Give either servers, or a scheduler whose workers have their own servers.")
     content["folders"] = _folders(content, folder)
-    content["person"] = _person(content)
+    named = content.get("person", [])
+    content["person"] = (named,) if isinstance(named, str) else tuple(named) or (*files, *content["folders"])
+    if unknown := [str(name) for name in content["person"] if name not in [*files, *inputs]]:
+        raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
     return Settings(**content, folder=folder)
 
 
@@ -108,16 +111,6 @@ def _folders(content: dict, folder: Path) -> dict[str, Path]:
         if not isinstance(path, str) or not (folder / path).is_dir():
             raise BulkError(f"The folder of {name} is {path!r}, and there is no such folder.")
     return {name: folder / path for name, path in given.items()}
-
-
-def _person(content: dict) -> tuple[str, ...]:
-    """The columns that say whose job it is: the given ones, else all that stand for files."""
-    named = content.get("person", [])
-    named = [named] if isinstance(named, str) else named
-    unknown = [str(name) for name in named if name not in {**content.get("files", {}), **content.get("inputs", {})}]
-    if unknown:
-        raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
-    return tuple(named) or (*content.get("files", {}), *content["folders"])
 
 
 def server_url(text: object) -> str:

@@ -104,8 +104,7 @@ def standing(output: Path, jobs: dict[str, Job]) -> Standing:
         found.add(line)
     there = {path.stem for path in (output / RESULTS).glob("*.png")}
     found.done = jobs.keys() & there
-    for job in found.done & found.ended_badly.keys():
-        del found.ended_badly[job]
+    found.ended_badly = {job: end for job, end in found.ended_badly.items() if job not in found.done}
     return found
 
 

@@ -25,7 +25,7 @@ def write(output: Path, standing: Standing, plan: Plan) -> Path:
         links = " ".join(f'<a href="{_name(n)}">{n}</a>' for n in range(1, pages + 1)) if pages > 1 else ""
         head = (f'<!doctype html><meta charset="utf-8"><title>Contact sheet {page}</title><style>{STYLE}</style>'
                 f"<h1>{len(standing.done)} pictures</h1><nav>{links}</nav><main>")
-        bad = _bad(standing, plan) if page == pages else ""
+        bad = _bad(standing, plan) if page == pages and standing.ended_badly else ""
         text = "\n".join([head, *itertools.islice(figures, PICTURES_A_PAGE), "</main>", bad])
         write_file(output / _name(page), text.encode())
     return output / _name(1)
@@ -52,8 +52,6 @@ def _figures(output: Path, standing: Standing) -> Iterator[str]:
 
 
 def _bad(standing: Standing, plan: Plan) -> str:
-    if not standing.ended_badly:
-        return ""
     items = [f"<li>{event}: {html.escape(plan.describe(job))}: {html.escape(message)}</li>"
              for job, event, message in standing.without_picture[:MOST_BAD]]
     return f"<h2>{len(standing.ended_badly)} jobs without a picture</h2><ul>\n" + "\n".join(items) + "\n</ul>\n"

@@ -32,9 +32,8 @@ class Dispatch:
                 return None
             owned = set(self._person.values())
             # a person whom no server has; else the one who has the most jobs left
-            person = next((person for person in self._groups if person not in owned), None)
-            if person is None:
-                person = max(self._groups, key=lambda person: len(self._groups[person]))
+            person = (next((person for person in self._groups if person not in owned), None)
+                      or max(self._groups, key=lambda person: len(self._groups[person])))
             self._person[server] = person
         job = self._groups[person].popleft()
         if not self._groups[person]:

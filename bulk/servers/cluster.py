@@ -30,24 +30,19 @@ async def connect(settings: Settings, *, processes: bool = True) -> AsyncIterato
         async with client:
             yield client
         return
+    if not settings.servers:
+        raise BulkError('There is no server: give servers = ["http://127.0.0.1:8188"], or a scheduler.')
+    # a scheduler and one worker for each server; its threads beyond `at_once` answer while jobs run
+    common = {"nthreads": settings.at_once + 1, "memory_limit": 0, "dashboard": False, "death_timeout": 60,
+              "silence_logs": logging.ERROR, "host": LOOPBACK, **({"preload": IGNORE_INTERRUPTS} if processes else {})}
+    workers = {url: {"cls": Nanny if processes else Worker, "options": {"name": url, **common}} for url in settings.servers}
+    options = {"host": LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": settings.dashboard}
     with dask.config.set(OWN_CLUSTER):
         try:
-            cluster = await own_cluster(settings, processes)
+            cluster = await SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True,
+                                        silence_logs=logging.ERROR, name="bulk")
         except (RuntimeError, OSError) as error:
             reason = error.__cause__.__cause__ if error.__cause__ and error.__cause__.__cause__ else error
             raise BulkError(f"Dask could not start on this machine: {reason}. Is the setting dashboard right?") from error
         async with cluster, Client(cluster, asynchronous=True, set_as_default=False) as client:
             yield client
-
-
-def own_cluster(settings: Settings, processes: bool) -> SpecCluster:
-    """A scheduler and one worker for each server, listening on this machine only."""
-    if not settings.servers:
-        raise BulkError('There is no server: give servers = ["http://127.0.0.1:8188"], or a scheduler.')
-    # the threads beyond `at_once` answer while jobs run
-    common = {"nthreads": settings.at_once + 1, "memory_limit": 0, "dashboard": False, "death_timeout": 60,
-              "silence_logs": logging.ERROR, "host": LOOPBACK, **({"preload": IGNORE_INTERRUPTS} if processes else {})}
-    workers = {url: {"cls": Nanny if processes else Worker, "options": {"name": url, **common}} for url in settings.servers}
-    options = {"host": LOOPBACK, "port": 0, "dashboard": True, "dashboard_address": settings.dashboard}
-    return SpecCluster(workers=workers, scheduler={"cls": Scheduler, "options": options}, asynchronous=True,
-                       silence_logs=logging.ERROR, name="bulk")

@@ -40,15 +40,18 @@ class Server:
         """(content, headers) of an answer. content: as aiohttp takes it. Raises ServerError."""
         try:
             async with self._session.request(method, self.url + path, allow_redirects=False, **content) as answer:
-                if answer.status >= 300:
-                    text = (await _read(answer, most)).decode(errors="replace")
-                    raise ServerError(f"{self.url} answered {answer.status}: {text[:500]}", answer.status, text)
-                found = await _read(answer, most)
+                try:
+                    found = await answer.content.readexactly(most + 1)
+                except asyncio.IncompleteReadError as whole:
+                    found = whole.partial
         except (aiohttp.ClientError, OSError, ValueError) as error:
             reason = isinstance(error, OSError) and error.strerror or error
             raise ServerError(f"{self.url} did not answer: {reason}") from error
         if len(found) > most:
             raise ServerError(f"{self.url} answered {path} with more than {most} bytes")
+        if answer.status >= 300:
+            text = found.decode(errors="replace")
+            raise ServerError(f"{self.url} answered {answer.status}: {text[:500]}", answer.status, text)
         return found, answer.headers
 
     async def json(self, method: str, path: str, **content: object) -> dict:
@@ -95,11 +98,3 @@ class Server:
         """A file that an output node wrote; description: {"filename", "subfolder", "type"}."""
         wanted = {key: str(description.get(key, "")) for key in ("filename", "subfolder", "type")}
         return (await self.request("GET", "/view", FILE_BYTES, params=wanted))[0]
-
-
-async def _read(answer: aiohttp.ClientResponse, most: int) -> bytes:
-    """An answer's content, or `most` bytes and one of it where it is longer."""
-    try:
-        return await answer.content.readexactly(most + 1)
-    except asyncio.IncompleteReadError as whole:
-        return whole.partial

@@ -64,6 +64,7 @@ def test_a_server_that_is_gone_is_set_aside_and_said_so(tmp_path):
     assert len(standing.done) == 100 and not standing.ended_badly and not standing.open
     assert standing.servers[bad.addresses[0]][2] >= 3 and standing.servers[good.addresses[0]][2] == 0
     assert f"{bad.addresses[0]} has failed 3 times in a row and is set aside" in said.getvalue()
+    assert f"failures: {bad.addresses[0]} {standing.servers[bad.addresses[0]][2]}" in said.getvalue()
 
 
 def test_workers_that_the_user_has_started(tmp_path):

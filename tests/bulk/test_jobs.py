@@ -84,7 +84,7 @@ def test_a_table_gives_the_kind_of_value_that_the_workflow_has(photos):
 
 @pytest.mark.parametrize("product", [{"seed": {"from": 1, "to": 10 ** 30}},
                                      {"seed": {"from": 1, "to": 10 ** 5}, "cfg": [1.0] * 11}])
-def test_more_jobs_than_can_be_meant_are_refused(photos, product):
+def test_more_than_a_million_jobs_are_refused(photos, product):
     with pytest.raises(BulkError, match="a plan may have at most 1,000,000"):
         plan(photos, product)
 
@@ -109,7 +109,7 @@ def test_numbers_outside_of_what_the_node_takes_are_refused(photos, cell):
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\na = 'x'", "there is no such folder"),
     ("workflow = ", "is not a TOML file"),
 ])
-def test_settings_that_cannot_be_meant(tmp_path, content, sentence):
+def test_wrong_settings_are_refused(tmp_path, content, sentence):
     path = tmp_path / "JOBS.toml"
     path.write_text(content)
     with pytest.raises(BulkError, match=sentence):
@@ -117,7 +117,7 @@ def test_settings_that_cannot_be_meant(tmp_path, content, sentence):
 
 
 @pytest.mark.parametrize("given", [[], {"from": 2, "to": 1}, {"folder": "nowhere"}, {"lines": "nothing.txt"}, 3, {"form": 1}])
-def test_values_of_a_product_that_cannot_be_meant(tmp_path, given):
+def test_wrong_values_of_a_product_are_refused(tmp_path, given):
     with pytest.raises(BulkError, match="photo"):
         sources.axis("photo", given, tmp_path, True)
 
