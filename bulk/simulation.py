@@ -109,11 +109,11 @@ class StandIns:
 
 
 def _serve(pipe: Connection, count: int, *properties: object) -> None:
-    """The process of StandIns."""
+    """The process of StandIns, which ends with the one that started it."""
     async def run() -> None:
         servers = [StandIn(*properties) for _ in range(count)]
         pipe.send([await server.start() for server in servers])
-        await asyncio.Event().wait()
+        await asyncio.to_thread(pipe.poll, None)
     asyncio.run(run())
 
 

@@ -59,10 +59,8 @@ def read(path: Path) -> Workflow:
     """The workflow of a file. Raises BulkError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BulkError(f"The workflow {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise BulkError(f"The workflow {path} is not JSON: {error}.") from error
+    except (OSError, ValueError) as error:
+        raise BulkError(f"The workflow {path} cannot be read as JSON: {error}.") from error
     nodes = content.get("prompt", content) if isinstance(content, dict) else None
     good = isinstance(nodes, dict) and nodes and all(
         isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
