@@ -52,7 +52,7 @@ class ServerState:
 
 def pause_after(failures: int) -> float:
     """Seconds to wait after so many failures in a row: 1, 2, 4, ..., at most a minute."""
-    return min(2.0 ** (failures - 1), LONGEST_PAUSE)
+    return min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE)     # no float is large enough for a server that is gone for days
 
 
 class Run:

@@ -3,19 +3,16 @@
 import hashlib
 import json
 
-import pytest
 from campaigns import Campaign
 
+from bulk.__main__ import main
 from bulk.simulation import WORKFLOW, StandIns
 
-PICTURES = {"outputs": {"9": {"images": [{"filename": "p.png", "subfolder": "", "type": "output"}]}}}
 NO_FACE = {"status": {"status_str": "error", "messages": [["execution_error", {
     "exception_message": "No face detected.", "node_type": "Apply", "node_id": "5"}]]}}
-TABLE = "table = 'jobs.csv'"
-PRODUCT = "[product]\nphoto = {folder = 'photos'}\nseed = [1, 2]"
 
 
-def write(folder, servers, jobs, settings=""):
+def write(folder, servers, settings=""):
     """A campaign over the photos a, b and c, each with two seeds."""
     (folder / "photos").mkdir(exist_ok=True)
     for name in "abc":
@@ -28,47 +25,49 @@ workflow = "workflow.json"
 output = "output"
 servers = {json.dumps(servers)}
 dashboard = "127.0.0.1:0"
+table = "jobs.csv"
 {settings}
-{jobs if jobs == TABLE else ""}
 [files]
 photo = "1.image"
 [inputs]
 seed = "3.seed"
-{jobs if jobs != TABLE else ""}
 """)
     return Campaign(folder)
 
 
-@pytest.mark.parametrize("jobs, name", [(TABLE, "row 3 of jobs.csv (photo photos/b.png)"), (PRODUCT, "photos/b.png, seed 1")])
-def test_a_replaced_photo_is_counted_as_the_present_plan_has_it(tmp_path, jobs, name):
+def test_a_replaced_photo_is_counted_as_the_present_plan_has_it(tmp_path, capsys):
     """The refusal names row and photo; when the photo was replaced, nothing of it is left in counts, exit code and sheet."""
+    def said_by(option):
+        assert main([str(tmp_path / "JOBS.toml"), option]) == 0
+        return capsys.readouterr().out
+
     sheet = tmp_path / "output" / "contact_sheet.html"
     with StandIns(1, 0.0, entries={hashlib.sha256(b"b").hexdigest(): NO_FACE}) as server:
-        found = write(tmp_path, server.addresses, jobs)
+        found = write(tmp_path, server.addresses)
         code, said = found.run()
         assert code == 2 and "6 jobs: 4 done, 2 refused, 0 given up, 0 left" in said
-        status = found.run("--status")[1]
+        status = said_by("--status")
         for text in (said, status, sheet.read_text()):
-            assert name in text and "Apply (node 5): No face detected." in text
+            assert "row 3 of jobs.csv (photo photos/b.png)" in text and "Apply (node 5): No face detected." in text
         (tmp_path / "photos" / "b.png").write_bytes(b"a better photo")
-        planned = found.run("--plan")[1]
+        planned = said_by("--plan")
         assert "6 jobs: 4 done, 0 refused, 0 given up, 2 left" in planned and "for the 2 jobs left" in planned
-        assert "4 done, 0 refused, 0 given up, 2 left" in found.run("--status")[1]
+        assert "4 done, 0 refused, 0 given up, 2 left" in said_by("--status")
         code, said = found.run()
         assert code == 0 and "6 jobs: 6 done, 0 refused, 0 given up, 0 left" in said
         assert sheet.read_text().count("<figure>") == 6 and "without a picture" not in sheet.read_text()
         # a picture that is deleted is a job that is left, and one picture of the sheet when it is there again
         found.pictures[0].unlink()
-        assert "6 jobs: 5 done, 0 refused, 0 given up, 1 left" in found.run("--plan")[1]
+        assert "6 jobs: 5 done, 0 refused, 0 given up, 1 left" in said_by("--plan")
         assert found.run()[0] == 0 and sheet.read_text().count("<figure>") == 6
 
 
-@pytest.mark.parametrize("entry", [
-    ["odd"], {"status": {"messages": [["x"]]}, **PICTURES}, {"outputs": {"9": {"images": [None]}}}])
-def test_an_answer_that_cannot_be_read_is_a_failed_attempt(tmp_path, entry):
-    with StandIns(2, 0.0, entries={hashlib.sha256(b"b").hexdigest(): entry}) as servers:
-        found = write(tmp_path, servers.addresses, PRODUCT, "attempts = 2")
+def test_an_answer_that_cannot_be_read_is_a_failed_attempt(tmp_path):
+    entries = {hashlib.sha256(b"a").hexdigest(): ["odd"],
+               hashlib.sha256(b"b").hexdigest(): {"outputs": {"9": {"images": [None]}}}}
+    with StandIns(2, 0.0, entries=entries) as servers:
+        found = write(tmp_path, servers.addresses, "attempts = 2")
         code, said = found.run()
-    assert code == 2 and "6 jobs: 4 done, 0 refused, 2 given up, 0 left" in said
-    assert len(found.events("failed")) == 4 and {line["reason"] for line in found.events("failed")} == {"unreadable answer"}
+    assert code == 2 and "6 jobs: 2 done, 0 refused, 4 given up, 0 left" in said
+    assert len(found.events("failed")) == 8 and {line["reason"] for line in found.events("failed")} == {"unreadable answer"}
     assert {line["attempt"] for line in found.events("failed")} == {1, 2}

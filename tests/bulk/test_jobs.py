@@ -28,7 +28,9 @@ def photos(tmp_path):
 
 def test_a_product_has_the_jobs_of_a_person_together(photos):
     made = plan(photos, {"seed": {"from": 1, "to": 4}, "photo": {"folder": "photos"}})
-    people = [found.person for found in made.jobs().values()]
+    jobs = list(made.jobs().values())
+    people = [found.person for found in jobs]
+    assert made.describe(jobs[0]) == "photo photos/a.png, seed 1"
     assert len(made.rows) == len(people) == 12
     assert [people[place] for place in (0, 4, 8)] == sorted(set(people), key=people.index)
 
