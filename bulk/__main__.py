@@ -3,6 +3,7 @@ import argparse
 import asyncio
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from bulk import BulkError
@@ -10,8 +11,9 @@ from bulk.jobs import checking, settings, workflow
 from bulk.jobs.plan import Plan
 from bulk.results import sheet, summary
 from bulk.results.ledger import Ledger, Standing, standing
-from bulk.running.progress import Progress
-from bulk.servers.http import Refused, Server, Unreachable
+from bulk.running.runner import Run
+from bulk.servers import cluster
+from bulk.servers.http import Server, ServerError
 
 DONE, FAILED, JOBS_FAILED, INTERRUPTED = 0, 1, 2, 130
 
@@ -20,127 +22,93 @@ def parse(arguments: list[str] | None) -> tuple[argparse.Namespace, dict]:
     """The options of this program, and those that stand for settings."""
     parser = argparse.ArgumentParser(prog="python -m bulk", description="Runs many ComfyUI jobs on many servers. It may be "
                                      "interrupted at any time: the same command goes on where it was.")
-    parser.add_argument("jobs", nargs="?", type=Path, metavar="JOBS.toml", help="the settings; options go over them")
+    parser.add_argument("jobs", type=Path, metavar="JOBS.toml", help="the settings; options go over them")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="check everything, show counts and an estimate, run nothing")
-    what.add_argument("--status", action="store_true", help="show how far the run is, from its ledger alone")
+    what.add_argument("--status", action="store_true", help="show how far the run is; needs no server")
     parser.add_argument("--retry-failed", action="store_true", help="try jobs again that were refused or given up")
     over = parser.add_argument_group("settings")
     for name in ("workflow", "output", "table", "picture", "scheduler"):
         over.add_argument(f"--{name}", metavar="NAME" if name == "picture" else name.upper())
     over.add_argument("--server", action="append", dest="servers", metavar="URL", help="may be given several times")
-    for name, option in (("files", "file"), ("inputs", "input")):
-        over.add_argument(f"--{option}", action="append", dest=name, metavar="COLUMN=NODE.INPUT",
-                          help="may be given several times")
     options = vars(parser.parse_args(arguments))
     own = argparse.Namespace(**{name: options.pop(name) for name in ("jobs", "plan", "status", "retry_failed")})
-    given = {name: value for name, value in options.items() if value is not None}
-    for name in {"files", "inputs"} & given.keys():
-        pairs = [text.partition("=") for text in given[name]]
-        if not all(column and equals and target for column, equals, target in pairs):
-            parser.error(f"--{name[:-1]} needs COLUMN=NODE.INPUT, such as prompt=\"Positive prompt.text\"")
-        given[name] = {column: target for column, _, target in pairs}
-    if own.jobs is None and not given:
-        parser.error("JOBS.toml is missing")
-    return own, given
+    return own, {name: value for name, value in options.items() if value is not None}
 
 
-def describe(wanted: settings.Settings, classes: list[str]) -> tuple[dict, list[str]]:
-    """/object_info of the first server that answers, and what the others said. ({}, []) where only Dask's workers can ask."""
-    said = []
+async def describe(wanted: settings.Settings, classes: list[str]) -> dict:
+    """/object_info of the first server that answers; {} where none does, or only Dask's workers can ask."""
     for url in wanted.servers:
         try:
-            with Server(url, timeout=30) as server:
-                return server.object_info(classes), said
-        except (Unreachable, Refused) as error:
-            said.append(str(error))
-    return {}, said
+            async with Server(url, seconds=30) as server:
+                return await server.object_info(classes)
+        except ServerError as error:
+            show(f"Attention: {error}.")
+    return {}
 
 
-def check(wanted: settings.Settings) -> tuple[Plan, bool]:
-    """The plan, checked as far as a server can be asked, and whether one was. Raises BulkError with all that is wrong."""
-    content = workflow.read(wanted.workflow)
-    info, said = describe(wanted, workflow.node_classes(content))
-    for sentence in said:
-        show(f"Attention: {sentence}.")
-    plan = Plan(wanted, workflow.open_workflow(content, info))
-    problems = checking.server_problems(plan, info) if info else []
-    problems += checking.row_problems(plan, info)
+def check(plan: Plan) -> bool:
+    """Checks a plan as far as a server can be asked; returns whether one was. Raises BulkError with all that is wrong."""
+    info = asyncio.run(describe(plan.settings, plan.workflow.classes))
+    problems = [*(checking.server_problems(plan, info) if info else []), *checking.row_problems(plan, info)]
     if problems:
-        raise BulkError("The jobs cannot run as they are:\n" + "\n".join(f"    {problem}" for problem in problems))
-    return plan, bool(info)
+        raise BulkError("\n    ".join(["The jobs cannot run as they are:", *problems]))
+    if plan.settings.servers and not info:
+        raise BulkError("None of the servers answers: start ComfyUI, or look at the addresses.")
+    return bool(info)
 
 
-def show(text: str) -> None:
-    print(text, flush=True)
+show = partial(print, flush=True)
 
 
 def show_plan(plan: Plan, found: Standing, asked: bool) -> None:
     """Counts and an estimate."""
-    columns = [f"{len(values)} {name}" for name, values in (plan.rows.axes or {}).items()]
-    show(summary.counts(plan.rows.count, found) + (f" ({' x '.join(columns)})" if columns else ""))
-    ended = found.done + len(found.ended_badly)
-    show(summary.estimate(max(0, plan.rows.count - ended), len(plan.settings.servers) or 1, found))
+    columns = [f"{len(values)} {name}" for name, values in plan.axes.items()]
+    show(summary.counts(found) + (f" ({' x '.join(columns)})" if columns else ""))
+    show(summary.estimate(len(plan.settings.servers) or 1, found))
     show("Inputs and files are checked." if asked else
          "Files are checked. The nodes' inputs will be checked when a server answers.")
 
 
-def show_status(wanted: settings.Settings) -> None:
-    """How far the run is, without any server."""
-    found = standing(wanted.ledger)
-    started = found.done + len(found.ended_badly) + len(found.open)
-    refused = sum(event == "refused" for event, _ in found.ended_badly.values())
-    show(f"{started} jobs were started: {found.done} done, {refused} refused, {len(found.ended_badly) - refused} given up, "
-         f"{len(found.open)} under way or interrupted")
-    show_details(found)
-
-
-def show_details(found: Standing) -> None:
+def show_details(plan: Plan, found: Standing) -> None:
     if found.servers:
         show(summary.table(found))
     if found.ended_badly:
-        show(summary.bad_ends(found))
+        show(summary.bad_ends(found, plan))
 
 
 async def run(plan: Plan, ledger: Ledger, retry_failed: bool) -> None:
     """Starts or finds the cluster, and runs what is left."""
-    from bulk.running.runner import Run
-    from bulk.servers import cluster
     async with cluster.connect(plan.settings) as client:
-        progress = Progress(plan.rows.count)
-        progress.say(f"Dask's dashboard: {client.dashboard_link}")
-        try:
-            await Run(plan, client, ledger, progress, retry_failed=retry_failed)()
-        finally:
-            progress.close()
+        show(f"Dask's dashboard: {client.dashboard_link}")
+        await Run(plan, client, ledger, retry_failed=retry_failed)()
 
 
 def main(arguments: list[str] | None = None) -> int:
     own, given = parse(arguments)
     try:
         wanted = settings.read(own.jobs, given)
+        plan = Plan(wanted, workflow.read(wanted.workflow))
         if own.status:
-            show_status(wanted)
+            found = standing(wanted.output, plan.jobs())
+            show(summary.counts(found))
+            show_details(plan, found)
             return DONE
-        plan, asked = check(wanted)
-        if wanted.servers and not asked:
-            raise BulkError("None of the servers answers: start ComfyUI, or look at the addresses.")
+        asked = check(plan)
         if own.plan:
-            show_plan(plan, standing(wanted.ledger), asked)
+            show_plan(plan, standing(wanted.output, plan.jobs()), asked)
             return DONE
-        with Ledger(wanted.ledger) as ledger:
+        with Ledger(wanted.output, plan.jobs()) as ledger:
             show_plan(plan, ledger.standing, asked)
             start = time.monotonic()
             try:
                 asyncio.run(run(plan, ledger, own.retry_failed))
             finally:
                 found = ledger.standing
-                from bulk.running.runner import RESULTS
-                show(f"\n{summary.counts(plan.rows.count, found)}, after {time.monotonic() - start:.0f} s")
-                show_details(found)
-                if found.done:
-                    show(f"Contact sheet: {sheet.write(wanted.output, RESULTS, found)}")
-        return JOBS_FAILED if found.ended_badly else DONE
+                show(f"\n{summary.counts(found)}, after {time.monotonic() - start:.0f} s")
+                show_details(plan, found)
+                show(f"Contact sheet: {sheet.write(wanted.output, found, plan)}")
+        return JOBS_FAILED if found.left or found.ended_badly else DONE
     except BulkError as error:
         print(f"\n{error}", file=sys.stderr)
         return FAILED

@@ -1,10 +1,11 @@
 """The settings of a run, from JOBS.toml and the command line. README.md explains each key."""
+import contextlib
 import tomllib
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from bulk import BulkError
+from yarl import URL
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,6 @@ class Settings:
     picture: str = ""                           # the output node whose pictures are kept; all of them where it is empty
     servers: tuple[str, ...] = ()
     scheduler: str = ""
-    tls: dict = field(default_factory=dict)
     dashboard: str = "127.0.0.1:8787"
     at_once: int = 2                            # jobs at a server: one computed, the others waiting in its queue
     attempts: int = 4
@@ -35,61 +35,54 @@ class Settings:
         """Every column and its node input."""
         return {**self.files, **self.inputs}
 
-    @property
-    def ledger(self) -> Path:
-        return self.output / "ledger.jsonl"
-
 
 KNOWN = {item.name for item in fields(Settings)} - {"folder"}
 PATHS = ("workflow", "output", "table")
-KINDS = {"files": dict, "inputs": dict, "folders": dict, "product": dict, "tls": dict, "servers": list, "person": (str, list),
+KINDS = {"files": dict, "inputs": dict, "folders": dict, "product": dict, "servers": list, "person": (str, list),
          "at_once": int, "attempts": int, "job_seconds": (int, float), "patience_seconds": (int, float)}
+NAMES = {str: "a text", list: "a list", dict: "a table of columns", int: "a whole number", float: "a number"}
+MOST = {"at_once": 100, "attempts": 1000, "job_seconds": 10_000_000, "patience_seconds": 10_000_000}
 
 
-def read(path: Path | None, options: dict) -> Settings:
+def read(path: Path, options: dict) -> Settings:
     """The settings of a file, with options of the command line over them. Raises BulkError."""
-    content, folder = {}, Path.cwd()
-    if path is not None:
-        folder = path.resolve().parent
-        try:
-            content = tomllib.loads(path.read_text(encoding="utf-8"))
-        except OSError as error:
-            raise BulkError(f"{path} cannot be read: {error.strerror}.") from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise BulkError(f"{path} is not a TOML file: {error}.") from error
+    folder = path.resolve().parent
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise BulkError(f"{path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise BulkError(f"{path} is not a TOML file: {error}.") from error
     unknown = sorted(set(content) - KNOWN)
     if unknown:
         raise BulkError(f"{path} has settings that do not exist: {', '.join(unknown)}. There are: {', '.join(sorted(KNOWN))}.")
-    for name in PATHS:
+    for name in PATHS:      # those of the command line are relative to the current folder
         if isinstance(content.get(name), str):
             content[name] = str(folder / content[name])
-    for name, value in options.items():         # paths of the command line are relative to the current folder
-        if isinstance(value, dict):
-            content[name] = {**content.get(name, {}), **value}
-        else:
-            content[name] = str(Path(value).resolve()) if name in PATHS else value
-    return _checked(content, folder)
+        if name in options:
+            options[name] = str(Path(options[name]).resolve())
+    return _checked({**content, **options}, folder)
 
 
 def _checked(content: dict, folder: Path) -> Settings:
     for name, value in content.items():
         kind = KINDS.get(name, str)
         if not isinstance(value, kind) or isinstance(value, bool):
-            wanted = kind.__name__ if isinstance(kind, type) else " or ".join(k.__name__ for k in kind)
-            raise BulkError(f"The setting {name} is {value!r}; it must be of the kind {wanted}.")
+            wanted = " or ".join(NAMES[one] for one in (kind if isinstance(kind, tuple) else (kind,)))
+            raise BulkError(f"The setting {name} is {value!r}; it must be {wanted}.")
     for name in ("workflow", "output"):
         if not content.get(name):
             raise BulkError(f"The setting {name} is missing.")
     if bool(content.get("table")) == bool(content.get("product")):
         raise BulkError("The jobs come either from a table or from [product]: give exactly one of the two.")
-    if not content.get("files") and not content.get("inputs"):
+    files, inputs = content.get("files", {}), content.get("inputs", {})
+    if not files and not inputs:
         raise BulkError("Neither [files] nor [inputs] says which column goes to which input of the workflow.")
-    both = set(content.get("files", {})) & set(content.get("inputs", {}))
-    if both:
+    if both := files.keys() & inputs.keys():
         raise BulkError(f"{', '.join(sorted(both))} stands in [files] and in [inputs]; it can be only one of the two.")
-    for name in ("at_once", "attempts"):
-        if content.get(name, 1) < 1:
-            raise BulkError(f"The setting {name} is {content[name]}; it must be at least 1.")
+    for name, most in MOST.items():
+        if not 1 <= content.get(name, 1) <= most:
+            raise BulkError(f"The setting {name} is {content[name]}; it must be a number from 1 to {most:,}.")
     for name in PATHS:
         if content.get(name):
             content[name] = Path(content[name])
@@ -99,8 +92,10 @@ def _checked(content: dict, folder: Path) -> Settings:
     if content["servers"] and content.get("scheduler"):
         raise BulkError("Give either servers, or a scheduler whose workers have their own servers.")
     content["folders"] = _folders(content, folder)
-    content["person"] = _person(content)
-    content["tls"] = {name: _tls(name, value, folder) for name, value in content.get("tls", {}).items()}
+    named = content.get("person", [])
+    content["person"] = (named,) if isinstance(named, str) else tuple(named) or (*files, *content["folders"])
+    if unknown := [str(name) for name in content["person"] if name not in [*files, *inputs]]:
+        raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
     return Settings(**content, folder=folder)
 
 
@@ -118,31 +113,10 @@ def _folders(content: dict, folder: Path) -> dict[str, Path]:
     return {name: folder / path for name, path in given.items()}
 
 
-def _person(content: dict) -> tuple[str, ...]:
-    """The columns that say whose job it is: the given ones, else all that stand for files."""
-    named = content.get("person", ())
-    named = (named,) if isinstance(named, str) else tuple(named)
-    columns = {**content.get("files", {}), **content.get("inputs", {})}
-    unknown = [name for name in named if name not in columns]
-    if unknown:
-        raise BulkError(f"The setting person names {', '.join(unknown)}, which is neither in [files] nor in [inputs].")
-    return named or (*content.get("files", {}), *content["folders"])
-
-
-def _tls(name: str, value: object, folder: Path) -> object:
-    """A TLS option of Dask; files as absolute paths."""
-    if not name.endswith(("_file", "_cert", "_key")):
-        return value
-    path = folder / str(value)
-    if not path.is_file():
-        raise BulkError(f"The setting tls: there is no file {path} for {name}.")
-    return str(path)
-
-
 def server_url(text: object) -> str:
     """A server's address as http://host:port, or https. Raises BulkError."""
-    address = text if isinstance(text, str) else ""
-    parts = urlsplit(address if "://" in address else f"http://{address}")
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise BulkError(f"{text!r} is not the address of a server. An example: http://127.0.0.1:8188")
-    return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    with contextlib.suppress(ValueError, TypeError):        # such as a port beyond 65535
+        url = URL(text if "://" in text else f"http://{text}")
+        if url.scheme in ("http", "https") and url.host and not url.query_string + url.fragment:
+            return str(url).rstrip("/")
+    raise BulkError(f"{text!r} is not the address of a server. An example: http://127.0.0.1:8188")

@@ -1,14 +1,12 @@
-"""A workflow in ComfyUI's API form: reading it, finding its inputs by node title or id, putting values in."""
+"""A workflow in ComfyUI's API form: reading it, finding its inputs by node title or id."""
 import json
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from bulk import BulkError
-from bulk.jobs import template
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """An input of a node. value: what the workflow itself has there, None where it has nothing."""
 
     node: str
@@ -51,49 +49,22 @@ class Workflow:
                             "or remove the connection.")
         return Target(key, name, value)
 
-    def with_values(self, values: list[tuple[Target, object]]) -> dict:
-        """The prompt with these values in it; the workflow itself stays as it is."""
-        nodes = dict(self.nodes)
-        for target, value in values:
-            node = nodes[target.node]
-            nodes[target.node] = {**node, "inputs": {**node["inputs"], target.input: value}}
-        return nodes
-
 
 def title(node: dict) -> str:
     """What the editor shows as the node's name."""
     return (node.get("_meta") or {}).get("title") or node["class_type"]
 
 
-def read(path: Path) -> dict:
-    """The JSON of a workflow file, in either form. Raises BulkError."""
+def read(path: Path) -> Workflow:
+    """The workflow of a file. Raises BulkError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BulkError(f"The workflow {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise BulkError(f"The workflow {path} is not JSON: {error}.") from error
-    if not isinstance(content, dict) or not content:
-        raise BulkError(f"{path} is not a workflow. In ComfyUI, use the menu File > Export (API).")
-    return content
-
-
-def node_classes(content: dict) -> list[str]:
-    """The classes of a workflow in either form."""
-    if template.is_template(content):
-        return sorted({str(node.get("type")) for node in content["nodes"] if node.get("type") not in template.VIRTUAL})
-    return open_workflow(content, {}).classes
-
-
-def open_workflow(content: dict, info: dict) -> Workflow:
-    """The workflow of a file's content. info: /object_info of its classes, needed for an exported template."""
-    if template.is_template(content):
-        content = template.to_api(content, info)
-    nodes = content.get("prompt", content)
+    except (OSError, ValueError) as error:
+        raise BulkError(f"The workflow {path} cannot be read as JSON: {error}.") from error
+    nodes = content.get("prompt", content) if isinstance(content, dict) else None
     good = isinstance(nodes, dict) and nodes and all(
         isinstance(node, dict) and isinstance(node.get("class_type"), str) and isinstance(node.get("inputs"), dict)
         for node in nodes.values())
     if not good:
-        raise BulkError("The file is neither a workflow in API form nor an exported template. In ComfyUI, use the menu "
-                        "File > Export (API).")
+        raise BulkError(f"{path} is not a workflow in API form. Open it in ComfyUI and use the menu File > Export (API).")
     return Workflow(nodes)

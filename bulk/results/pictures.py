@@ -3,37 +3,42 @@
 Each file is written under another name and then renamed, the first picture last. So a job's <id>.png is there exactly when
 all of its pictures are whole. It carries the job's line of the ledger in a text chunk named "bulk", beside ComfyUI's own.
 """
+import contextlib
+import io
 import json
 import os
-import struct
-import zlib
 from pathlib import Path
 
+from bulk import unwritable
+from PIL import Image, PngImagePlugin
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-KEYWORD = b"bulk"
-
-
-def path_of(folder: Path, job: str) -> Path:
-    """The picture whose presence says that the job is done."""
-    return folder / f"{job}.png"
+KEYWORD = "bulk"
+RESULTS = "results"         # the folder of pictures inside the output folder
 
 
 def save(folder: Path, job: str, pictures: list[bytes], content: dict) -> list[str]:
     """Writes a job's pictures; returns the names of the files. content: what the first picture carries, JSON values."""
-    names = [path_of(folder, job).name, *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
-    for name, picture in reversed(list(zip(names, pictures, strict=True))):
-        first = name == names[0]
-        _write(folder / name, with_text(picture, json.dumps({**content, "files": names})) if first else picture)
+    names = [f"{job}.png", *(f"{job}_{number}.png" for number in range(2, len(pictures) + 1))]
+    first = with_text(pictures[0], json.dumps({**content, "files": names}))
+    for name, picture in reversed(list(zip(names, [first, *pictures[1:]], strict=True))):
+        write(folder / name, picture)
     return names
 
 
-def _write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all. Raises BulkError."""
     part = path.with_suffix(".part")
-    with open(part, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    try:
+        with open(part, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            part.unlink()
+        raise unwritable(path, error) from error
 
 
 def is_png(content: bytes) -> bool:
@@ -42,24 +47,16 @@ def is_png(content: bytes) -> bool:
 
 
 def with_text(picture: bytes, text: str) -> bytes:
-    """A PNG with one more text chunk, before its end."""
-    body = b"iTXt" + KEYWORD + b"\0\0\0\0\0" + text.encode()
-    chunk = struct.pack(">I", len(body) - 4) + body + struct.pack(">I", zlib.crc32(body))
-    return picture[:-12] + chunk + picture[-12:]
+    """A PNG with one more text chunk before its end. Its pixels are not encoded again."""
+    info = PngImagePlugin.PngInfo()
+    info.add_itxt(KEYWORD, text)
+    end = io.BytesIO()
+    for kind, content, *_ in info.chunks:
+        PngImagePlugin.putchunk(end, kind, content)
+    return picture[:-12] + end.getvalue() + picture[-12:]
 
 
 def text_of(path: Path) -> dict:
-    """What `save` has put into a picture; {} where nothing is."""
-    with open(path, "rb") as file:
-        if file.read(8) != SIGNATURE:
-            return {}
-        while len(head := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", head)
-            if kind == b"iTXt" and length < 2 ** 24:
-                body = file.read(length)
-                if body.startswith(KEYWORD + b"\0"):
-                    return json.loads(body[len(KEYWORD) + 5:])
-                file.seek(4, os.SEEK_CUR)
-            else:
-                file.seek(length + 4, os.SEEK_CUR)
-    return {}
+    """The content that `save` has put into a picture; {} where there is none."""
+    with Image.open(path) as picture:
+        return json.loads(picture.text.get(KEYWORD, "{}"))

@@ -1,14 +1,18 @@
-"""A run: reads jobs, hands them to servers, and writes down what comes of each.
+"""A run: hands jobs to servers, and writes down what comes of each.
 
-Every server has `at_once` coroutines, each of which has one job at a time; that is the window of submitted jobs. What goes
-wrong on a server comes back as an outcome and not as an exception. The choice of the next server and the wait before it are
-made here: Dask's own `retries` and `Reschedule` give the job to a worker at once, without a wait, and to the same one where the
-job is bound to it, as all jobs of a person are.
+Every server has `at_once` coroutines, each of which has one job at a time. What goes wrong on a server comes back as an
+outcome and not as an exception. The choice of the next server and the wait before it are made here: Dask's own `retries` and
+`Reschedule` give the job to a worker at once, without a wait, and to the same one where the job is bound to it, as all jobs of
+a person are.
 """
 import asyncio
 import itertools
+import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TextIO
 
 from bulk import BulkError
 from bulk.jobs import checking
@@ -16,268 +20,231 @@ from bulk.jobs.plan import Job, Plan, bytes_of
 from bulk.results import pictures
 from bulk.results.ledger import Ledger
 from bulk.running.dispatch import Dispatch
-from bulk.running.progress import Progress
-from bulk.running.roster import ServerState, pause_after
-from bulk.servers import cluster, worker
-from bulk.servers.prompts import Outcome, Request
-from dask.utils import key_split
+from bulk.servers import worker
+from bulk.servers.prompts import UNREADABLE, Outcome, Request
 from distributed import Client, span
+from tqdm import tqdm
 
-LOOK_AHEAD = 2000           # jobs between the plan and the servers
-READ_AT_ONCE = 64
 WATCH_SECONDS = 1.0         # between two looks at the workers
 IDLE_SECONDS = 0.2          # of a coroutine that has nothing to do
-CHECK_SECONDS = 60.0        # for a worker's report
-WORKER_LOST, DASK = "worker lost", "dask"       # reasons of failures, beside those of servers/prompts.py
-MOST_TOLD = 20              # jobs that ended badly
-RESULTS = "results"         # the folder of pictures inside the output folder
+SET_ASIDE_AFTER = 3         # failures of a server in a row
+LONGEST_PAUSE = 60.0        # below patience_seconds: a server that is asked and answers is not given up
+HOME_SECONDS = 30.0         # a server that may still have a job gets so long to come back before another one takes it
+ELSEWHERE_SECONDS = 10.0    # other servers get so long to take what failed on one
+WORKER_LOST = "worker lost"
+MOST_TOLD = 20              # jobs that ended badly; all of them are told at the end
+LINE_SECONDS = 10.0         # between two states of the bar where the output is no terminal
+
+
+class WorkerLost(Exception):
+    """Dask has lost a worker. Its server may still have the job."""
+
+
+@dataclass
+class ServerState:
+    """A server and the Dask worker, by address, that reaches it. problem: the reason why it takes no jobs now."""
+
+    name: str
+    worker: str
+    problem: str = "its worker has not answered yet"
+    failures_in_row: int = 0
+
+
+def pause_after(failures: int) -> float:
+    """Seconds to wait after so many failures in a row: 1, 2, 4, ..., at most a minute."""
+    return min(2.0 ** min(failures - 1, 10), LONGEST_PAUSE)     # no float is large enough for a server that is gone for days
 
 
 class Run:
-    """One run of a plan on the workers of a Dask client."""
+    """One run of a plan on the workers of a Dask client. stream: where the progress is shown."""
 
-    def __init__(self, plan: Plan, client: Client, ledger: Ledger, progress: Progress, *, retry_failed: bool = False):
-        self.plan, self.client, self.ledger, self.progress = plan, client, ledger, progress
-        self.settings, self.retry_failed = plan.settings, retry_failed
-        self.folder = plan.settings.output / RESULTS
-        self.servers: dict[str, ServerState] = {}
-        self.dispatch = Dispatch(LOOK_AHEAD)
-        self.attempts: dict[str, int] = {}          # of jobs that have failed and not ended
-        self.active: set[str] = set()               # jobs that were read and have not ended
-        self.told = 0                               # jobs that ended badly and were told one by one
-        self.all_read = False
-        self.hopeless_since: float | None = time.monotonic()
-        # Dask's keys are (name, job, number): one name, since Dask never forgets a name; a number makes each key a new one
-        self._asked = itertools.count()
-        self._tasks: asyncio.TaskGroup | None = None
+    def __init__(self, plan: Plan, client: Client, ledger: Ledger, *, retry_failed: bool = False, stream: TextIO = sys.stderr):
+        self.plan, self.client, self.ledger = plan, client, ledger
+        self.settings, self.standing, self.folder = plan.settings, ledger.standing, plan.settings.output / pictures.RESULTS
+        self.servers: dict[str, ServerState] = {}   # by the address of the worker, as long as that is there
+        self.dispatch = Dispatch()
+        self.attempts: Counter[str] = Counter()     # failed ones of jobs that have not ended
+        self.left = 0                               # jobs that have not ended
+        self.hope = time.monotonic()                # when a server could last be used
+        for name, job in self.standing.jobs.items():
+            if name not in self.standing.done and (retry_failed or name not in self.standing.ended_badly):
+                self.left += 1
+                if name in self.standing.open:
+                    self._take_home(job, self.standing.open[name])
+                else:
+                    self.dispatch.add(job)
+        self.bar = tqdm(total=len(self.standing.jobs), initial=len(self.standing.jobs) - self.left, unit="job", file=stream,
+                        smoothing=0.05, mininterval=0.2 if stream.isatty() else LINE_SECONDS)
 
-    @property
-    def finished(self) -> bool:
-        return self.all_read and not self.active
+    def say(self, text: str) -> None:
+        """Shows a line that stays."""
+        self.bar.write(text, file=self.bar.fp)
 
     async def __call__(self) -> None:
         """Runs all jobs to their ends. Raises BulkError where no server is left."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        await self.client.register_plugin(cluster.ShortHistory())
-        await self.client.register_plugin(worker.ServerCheck())
+        for job in self.standing.open.keys() & self.standing.done:      # killed between the picture and the ledger's line
+            self.ledger.add(job, "done", **pictures.text_of(self.folder / f"{job}.png"))
         try:
             # one span for all: else Dask begins another one whenever it is idle, and keeps them all
-            with span("bulk"):
-                async with asyncio.TaskGroup() as self._tasks:
-                    self._tasks.create_task(self._read())
-                    self._tasks.create_task(self._watch())
-        except* (BulkError, OSError) as errors:      # a full disk, a Dask scheduler that is gone
+            with self.bar, span("bulk"):
+                async with asyncio.TaskGroup() as tasks:
+                    await self._watch(tasks)
+        except* (BulkError, OSError) as errors:      # such as a full disk, or a Dask scheduler that is gone
             raise BulkError(str(errors.exceptions[0])) from errors
 
-    # ---- reading ----
-
-    async def _read(self) -> None:
-        """Keeps the dispatch filled, in a thread: files are hashed, pictures looked for."""
-        jobs = self._left()
-        while True:
-            if not self.dispatch.room:
-                await asyncio.sleep(IDLE_SECONDS)
-                continue
-            batch = await asyncio.to_thread(lambda: list(itertools.islice(jobs, READ_AT_ONCE)))
-            fresh = []
-            for job in batch:
-                # the same job twice in the plan; it may have ended since `_left` looked
-                if job.id in self.active or pictures.path_of(self.folder, job.id).exists():
-                    self.progress.job_ended(skipped=True)
-                    continue
-                self.active.add(job.id)
-                server = self.ledger.standing.open.get(job.id)
-                if server:
-                    self.dispatch.take_home(job, server)
-                else:
-                    fresh.append(job)
-            self.dispatch.add(fresh)
-            if not batch:
-                self.all_read = True
-                return
-
-    def _left(self) -> Iterator[Job]:
-        """The plan's jobs that have not ended."""
-        standing = self.ledger.standing
-        for job in self.plan.jobs():
-            path = pictures.path_of(self.folder, job.id)
-            if path.exists():
-                if job.id in standing.open and job.id not in self.active:     # killed between the picture and the ledger's line
-                    self.ledger.add(job.id, "done", **pictures.text_of(path))
-            elif self.retry_failed or job.id not in standing.ended_badly:
-                yield job
-                continue
-            self.progress.job_ended(skipped=True)
+    def _take_home(self, job: Job, server: str) -> None:
+        """The job may be running on this server, or be done there: it goes there first."""
+        self.dispatch.add_again(job, server, here=0, elsewhere=time.monotonic() + HOME_SECONDS)
 
     # ---- servers ----
 
-    async def _watch(self) -> None:
-        """Notes which workers come and go, until all is done. Raises BulkError where there is no hope."""
-        reports: dict[str, asyncio.Task] = {}
-        while not self.finished:
-            identity = await self.client.scheduler.identity(n_workers=-1)
-            workers = {address for address, facts in identity["workers"].items() if worker.RESOURCE in facts["resources"]}
-            for address in workers - reports.keys():
-                reports[address] = self._tasks.create_task(self._welcome(address))
-            for address in reports.keys() - workers:
-                reports.pop(address).cancel()
-            for server in self.servers.values():
-                if server.worker is not None and server.worker not in workers:
-                    self.progress.say(f"The worker of {server.name} is lost.")
-                    server.disconnected()
-                    self.dispatch.leave(server.name)
-            self._despair()
-            self.progress.draw()
-            key_split.cache_clear()     # Dask keeps the last 100,000 keys there, tens of MB
+    async def _watch(self, tasks: asyncio.TaskGroup) -> None:
+        """Serves each worker from when it comes until it goes or all is done. Raises BulkError where there is no hope."""
+        serving = []
+        while self.left:
+            workers = (await self.client.scheduler.identity(n_workers=-1))["workers"].keys()
+            for address in self.servers.keys() - workers:
+                self.say(f"The worker of {self.servers.pop(address).name} is lost.")
+            for address in workers - self.servers.keys():
+                self.servers[address] = ServerState(address, address)
+                serving.append(tasks.create_task(self._serve(self.servers[address])))
+            if any(not server.problem for server in self.servers.values()):
+                self.hope = time.monotonic()
+            elif time.monotonic() - self.hope > self.settings.patience_seconds:
+                why = "\n".join(f"    {server.name}: {server.problem}" for server in self.servers.values())
+                raise BulkError(f"No server can take jobs:\n{why or '    no worker has come'}\n"
+                                "What is done stays done: the same command goes on from here.")
             await asyncio.sleep(WATCH_SECONDS)
-        for task in reports.values():
+        for task in serving:
             task.cancel()
 
-    def _despair(self) -> None:
-        if not all(server.hopeless for server in self.servers.values()):
-            self.hopeless_since = None
-            return
-        self.hopeless_since = self.hopeless_since or time.monotonic()
-        unfit = self.settings.servers and len(self.servers) == len(self.settings.servers) \
-            and all(server.unfit for server in self.servers.values())
-        if unfit or time.monotonic() - self.hopeless_since > self.settings.patience_seconds:
-            why = "\n".join(f"    {server.name}: {server.problem or 'set aside' if server.worker else 'its worker is gone'}"
-                            for server in self.servers.values()) or "    no worker has come"
-            raise BulkError(f"No server can take jobs:\n{why}\nWhat is done stays done: the same command goes on from here.")
-
-    async def _welcome(self, address: str) -> None:
-        """Asks a new worker for its server, until the server answers; then starts giving it jobs."""
-        for failures in itertools.count(1):
-            report = await self._report(address)
-            server = self._server(report.server) if report else None
-            if server and server.worker in (None, address):     # else it has another worker, which may be about to go
-                problems = [report.problem] if report.problem else checking.server_problems(self.plan, report.info)
-                problem = " ".join(problems)
-                if problem and problem != server.problem:
-                    self.progress.say(f"{server.name} cannot be used: {problem}")
-                server.problem, server.unfit, server.version = problem, bool(problem and report.info), report.version
-                server.connected(address)
-                if not problem:
-                    self.progress.say(f"{server.name} takes jobs (ComfyUI {server.version}).")
-                    return
-            await asyncio.sleep(pause_after(failures))
-
-    def _server(self, name: str) -> ServerState:
-        """The server's state; a server that is new gets its coroutines."""
-        if name not in self.servers:
-            self.servers[name] = ServerState(name)
-            for _ in range(self.settings.at_once):
-                self._tasks.create_task(self._serve(self.servers[name]))
-        return self.servers[name]
-
-    async def _report(self, address: str) -> worker.Report | None:
-        future = self.client.submit(worker.report, self.plan.workflow.classes, workers=[address],
-                                    key=("report", next(self._asked)), pure=False)
-        try:
-            return await asyncio.wait_for(future.result(), CHECK_SECONDS)
-        except Exception:       # the worker went away in the meantime, or is too old to have the plugin
-            return None
-        finally:
-            future.release()
-
-    # ---- jobs ----
+    def _there(self, server: ServerState) -> bool:
+        """Whether the server's worker is there."""
+        return self.servers.get(server.worker) is server
 
     async def _serve(self, server: ServerState) -> None:
+        """Gives jobs to the server of a new worker, until the worker is gone."""
+        await self._wait_for(server)
+        await asyncio.gather(*(self._place(server) for _ in range(self.settings.at_once)))
+        self.dispatch.leave(server.name)
+
+    async def _wait_for(self, server: ServerState) -> None:
+        """Asks a worker for its server from time to time, until that can be used."""
+        for failures in itertools.count(max(1, server.failures_in_row)):
+            name, info, problem = await self._report(server)
+            server.name = name or server.name
+            problem = problem or " ".join(checking.server_problems(self.plan, info))
+            if not problem or not self._there(server):
+                break
+            if problem != server.problem:
+                self.say(f"{server.name} cannot be used: {problem}")
+            server.problem = problem
+            await asyncio.sleep(pause_after(failures))
+        if server.problem and not problem:
+            self.say(f"{server.name} takes jobs.")
+            self.hope = time.monotonic()
+        server.problem = problem
+
+    async def _report(self, server: ServerState) -> tuple[str, dict, str]:
+        """What a worker finds at its server, as worker.report has it."""
+        try:
+            return await self._call(server, worker.report, self.plan.workflow.classes)
+        except Exception as error:      # such as a worker that is lost
+            return "", {}, f"its Dask worker does not answer ({type(error).__name__} {error})"
+
+    async def _call(self, server: ServerState, function: Callable, *arguments: object) -> object:
+        """The result of a function in a server's worker. Raises WorkerLost, and what Dask raises."""
+        future = self.client.submit(function, *arguments, workers=[server.worker], pure=False)
+        result = asyncio.ensure_future(future.result())
+        try:
+            while not (await asyncio.wait([result], timeout=WATCH_SECONDS))[0]:
+                if not self._there(server):
+                    raise WorkerLost(f"the worker of {server.name} was lost")
+            return result.result()
+        finally:
+            result.cancel()
+            future.release()
+
+    async def _place(self, server: ServerState) -> None:
         """One place at a server: one job after the other."""
-        while not self.finished:
-            if server.usable and server.set_aside and not await self._answers(server):
-                continue
-            job = self.dispatch.next(server.name) if server.usable else None
+        while self._there(server):
+            job = None if server.problem else self.dispatch.next(server.name)
             if job is None:
                 await asyncio.sleep(IDLE_SECONDS)
                 continue
             outcome = await self._ask(server, job)
             if outcome.kind == "failed":
                 self._failed(server, job, outcome)
+                await asyncio.sleep(pause_after(server.failures_in_row))
+                if server.problem:
+                    await self._wait_for(server)
             else:
+                server.failures_in_row = 0
                 await self._end(server, job, outcome)
 
-    async def _answers(self, server: ServerState) -> bool:
-        """Whether a server that was set aside answers again. If not, it rests longer."""
-        server.not_before = time.monotonic() + CHECK_SECONDS        # one coroutine asks for all
-        report = await self._report(server.worker)
-        if report and not report.problem:
-            server.not_before = 0.0
-            return True
-        server.failures_in_row += 1
-        server.not_before = time.monotonic() + pause_after(server.failures_in_row)
-        return False
+    # ---- a job ----
 
     async def _ask(self, server: ServerState, job: Job) -> Outcome:
         """The outcome of a job on a server, which gets the job's files if it lacks them."""
-        self.ledger.add(job.id, "submitted", server=server.name, attempt=self.attempts.get(job.id, 0) + 1)
-        content: dict[str, bytes] = {}
-        while True:
-            request = Request(job.id, self.plan.prompt(job), {file.name: file.size for file in job.files}, content,
-                              self.plan.picture, self.settings.job_seconds)
-            outcome = await self._outcome(server, request)
-            if outcome.kind != "needs files":
-                return outcome
-            if content:
-                return Outcome("failed", f"{server.name} does not keep the files it is sent", "server error")
-            try:
-                content = {file.name: await asyncio.to_thread(bytes_of, file) for file in job.files
-                           if file.name in outcome.missing}
-            except BulkError as error:
-                return Outcome("refused", str(error))
+        self.ledger.add(job.id, "submitted", server=server.name, attempt=self.attempts[job.id] + 1)
+        request = Request(job.id, self.plan.prompt(job), {file.name: file.size for file in job.files.values()},
+                          picture=self.plan.picture, seconds=self.settings.job_seconds)
+        outcome = await self._outcome(server, request)
+        if outcome.kind != "needs files":
+            return outcome
+        try:
+            content = {file.name: await asyncio.to_thread(bytes_of, file) for file in job.files.values()
+                       if file.name in outcome.missing}
+        except BulkError as error:
+            return Outcome("refused", str(error))
+        return await self._outcome(server, replace(request, content=content))
 
     async def _outcome(self, server: ServerState, request: Request) -> Outcome:
-        future = self.client.submit(worker.run, request, workers=[server.worker], key=("job", request.id, next(self._asked)),
-                                    resources={worker.RESOURCE: 1 / self.settings.at_once}, pure=False)
-        result, gone = asyncio.ensure_future(future.result()), asyncio.ensure_future(server.gone.wait())
         try:
-            await asyncio.wait((result, gone), return_when=asyncio.FIRST_COMPLETED)
-            return result.result() if result.done() else Outcome("failed", f"the worker of {server.name} was lost", WORKER_LOST)
+            return await self._call(server, worker.run, request)
+        except WorkerLost as error:
+            return Outcome("failed", str(error), WORKER_LOST)
         except Exception as error:      # Dask's own, such as a lost connection to the scheduler
-            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", DASK)
-        finally:
-            for task in (result, gone):
-                task.cancel()
-            future.release()
+            return Outcome("failed", f"the worker of {server.name}: {type(error).__name__}: {error}", "dask")
 
     async def _end(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job is done, or refused for good."""
-        server.succeeded()
-        if outcome.kind == "done":
-            server.done += 1
-            content = {"server": server.name, "person": job.person, "values": job.values, "seconds": outcome.seconds}
-            if outcome.likeness is not None:
-                content["likeness"] = outcome.likeness
-            if outcome.found:
-                content["found"] = True
-            names = await asyncio.to_thread(pictures.save, self.folder, job.id, outcome.pictures, content)
-            self._over(job, "done", **content, files=names)
-        else:
+        if outcome.kind == "refused":
             self._over(job, "refused", message=outcome.message, values=job.values, server=server.name)
+            return
+        content = {"server": server.name, "person": job.person, "values": job.values, "seconds": outcome.seconds,
+                   "likeness": outcome.likeness, "found": outcome.found}
+        content = {name: value for name, value in content.items() if value is not None}
+        names = await asyncio.to_thread(pictures.save, self.folder, job.id, outcome.pictures, content)
+        self._over(job, "done", **content, files=names)
 
     def _failed(self, server: ServerState, job: Job, outcome: Outcome) -> None:
         """The job goes elsewhere, or is given up after the last attempt. Where a worker was lost, its server may still have the
-        job: it goes back there when there is a new worker. Trouble inside Dask says nothing about the job."""
-        attempt = self.attempts[job.id] = self.attempts.get(job.id, 0) + (outcome.reason != DASK)
+        job: it goes back there when there is a new worker."""
+        attempt = self.attempts[job.id] = self.attempts[job.id] + 1
         self.ledger.add(job.id, "failed", server=server.name, reason=outcome.reason, message=outcome.message, attempt=attempt)
-        if outcome.reason != WORKER_LOST:
-            server.has_failed(outcome.message, self.progress)
-            if server.set_aside:
+        failed = [f"{name} {count}" for name, (_, _, count) in self.standing.servers.items() if count]
+        self.bar.set_postfix_str(f"failures: {', '.join(failed)}")
+        if outcome.reason not in (WORKER_LOST, UNREADABLE):     # neither tells that other jobs will fail on the server
+            server.failures_in_row += 1
+            if server.failures_in_row == SET_ASIDE_AFTER:
+                self.say(f"{server.name} has failed {SET_ASIDE_AFTER} times in a row and is set aside; it is asked again from "
+                         f"time to time. The last reason: {outcome.message}")
+            if server.failures_in_row >= SET_ASIDE_AFTER:
+                server.problem = f"set aside: {outcome.message}"
                 self.dispatch.leave(server.name)
-        if attempt < self.settings.attempts and outcome.reason in (WORKER_LOST, DASK):
-            self.dispatch.take_home(job, server.name)
-        elif attempt < self.settings.attempts:
-            self.dispatch.take_elsewhere(job, server.name, pause_after(attempt))
-        else:
+        due = time.monotonic() + pause_after(attempt)
+        if attempt >= self.settings.attempts:
             self._over(job, "given up", message=outcome.message, values=job.values)
+        elif outcome.reason == WORKER_LOST:
+            self._take_home(job, server.name)
+        else:
+            self.dispatch.add_again(job, server.name, here=due + ELSEWHERE_SECONDS, elsewhere=due)
 
     def _over(self, job: Job, event: str, **content: object) -> None:
         self.ledger.add(job.id, event, **content)
         self.attempts.pop(job.id, None)
-        self.active.discard(job.id)
-        if event != "done":
-            self.told += 1
-            if self.told <= MOST_TOLD:
-                self.progress.say(f"{event}: job {job.id}: {content['message']}"
-                                  + (" (Further ones are in the ledger only.)" if self.told == MOST_TOLD else ""))
-        self.progress.job_ended()
+        self.left -= 1
+        if event != "done" and len(self.standing.ended_badly) <= MOST_TOLD:
+            self.say(f"{event}: {self.plan.describe(job)}: {content['message']}")
+        self.bar.update()

@@ -3,61 +3,36 @@
 A worker whose name is an address (http://...) uses that server. Any other uses the server that Dask's configuration names as
 `bulk.server` (in the environment: DASK_BULK__SERVER), else the one on its own machine at ComfyUI's usual port.
 """
-import signal
 import socket
-from dataclasses import dataclass, field
 
 import dask
 from bulk.servers import prompts
-from bulk.servers.http import Refused, Server, Unreachable
-from distributed import Worker, WorkerPlugin, get_worker
+from bulk.servers.http import Server, ServerError
+from distributed import get_worker
 
-PLUGIN = "comfyui-server"
 DEFAULT = "http://127.0.0.1:8188"
-RESOURCE = "comfy"
 
 
-@dataclass
-class Report:
-    """What a worker found at its server.
-
-    server: its name in this run, which stays the same when the worker is started again. problem: why it cannot be used.
-    """
-
-    server: str
-    version: str = ""
-    info: dict = field(default_factory=dict)
-    problem: str = ""
+def own_server() -> tuple[str, str]:
+    """(address, name in the run) of the server of the worker that runs this. The name outlives the worker."""
+    name = str(get_worker().name)
+    if name.startswith(("http://", "https://")):
+        return name, name
+    url = dask.config.get("bulk.server", DEFAULT)
+    return url, f"{url} on {socket.gethostname()}"
 
 
-class ServerCheck(WorkerPlugin):
-    """Belongs to each worker: knows the worker's server, and says what it is and has."""
-
-    name = PLUGIN
-
-    def setup(self, worker: Worker) -> None:
-        if worker.nanny:        # a process of its own, which its nanny ends: Ctrl-C would only make it write a traceback
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
-        name = str(worker.name)
-        own = name.startswith(("http://", "https://"))
-        self.url = name if own else dask.config.get("bulk.server", DEFAULT)
-        self.title = name if own else f"{self.url} on {socket.gethostname()}"
-
-    def report(self, classes: list[str]) -> Report:
-        """classes: the node classes whose descriptions are wanted."""
-        try:
-            with Server(self.url) as server:
-                return Report(self.title, server.version(), server.object_info(classes))
-        except (Unreachable, Refused) as error:
-            return Report(self.title, problem=str(error))
+async def report(classes: list[str]) -> tuple[str, dict, str]:
+    """(name of the worker's server, its /object_info of these node classes, the reason why it has none)."""
+    url, name = own_server()
+    try:
+        async with Server(url) as server:
+            return name, await server.object_info(classes), ""
+    except ServerError as error:
+        return name, {}, str(error)
 
 
-def report(classes: list[str]) -> Report:
-    """The report of the worker that runs this."""
-    return get_worker().plugins[PLUGIN].report(classes)
-
-
-def run(request: prompts.Request) -> prompts.Outcome:
-    """A job on the server of the worker that runs this."""
-    with Server(get_worker().plugins[PLUGIN].url) as server:
-        return prompts.run(server, request)
+async def run(request: prompts.Request) -> prompts.Outcome:
+    """Runs a job on the worker's server."""
+    async with Server(own_server()[0]) as server:
+        return await prompts.run(server, request)
