@@ -5,9 +5,8 @@ Three stages, the most important first: `bits` compares pictures with the tests'
 which ComfyUI (0.30 or later) manages a GPU's memory, and is written to FILE. Called again with the same FILE, the command goes
 on with what is missing. The exit code is 0 where all was run and holds, 1 where something does not hold, else 2.
 
-The Python that runs it needs what ComfyUI and InsightFace need; packages that it lacks may lie in a folder as .whl files
-(--wheels). The face networks are those in .dev, made by dev/test.py. Nothing is downloaded. --device cpu runs everything on
-miniature models and a simulated device: it shows that the command works.
+It needs the face networks in .dev, made by dev/test.py, and what ComfyUI and InsightFace need: packages that are not installed
+may lie in a folder as .whl files (--wheels). --device cpu runs all on miniature models and a simulated device, as a trial.
 """
 
 import argparse
@@ -27,23 +26,19 @@ from pins import NEWEST_COMFYUI
 
 CHECKOUT = Path(__file__).resolve().parent.parent
 DEV = Path(os.environ.get("INSTANTID_DEV", CHECKOUT / ".dev"))
-DYNAMIC, ASYNC, NATIVE = "dynamic VRAM", "cudaMallocAsync", "native"
+WAYS = DYNAMIC, ASYNC, NATIVE = "dynamic VRAM", "cudaMallocAsync", "native"  # to manage a GPU's memory
 FLAGS = {DYNAMIC: ["--cuda-malloc", "--enable-dynamic-vram"], ASYNC: ["--cuda-malloc", "--disable-dynamic-vram"],
          NATIVE: ["--disable-cuda-malloc", "--disable-dynamic-vram"],
          "float16": ["--fp16-unet"], "bfloat16": ["--bf16-unet"], "float32": ["--fp32-unet"]}
-# the Runs, in their order: stage, memory, dtype, and of `times` pixels a side or backends of torch.compile
+# what is run, in its order: stage, way, dtype, and of `times` pixels a side or backends of torch.compile
 ON_CPU = [("bits", DYNAMIC, "float32"), ("memory", NATIVE, "float32"), ("times", NATIVE, "float32", "64", "eager")]
-ON_GPU = [*(("bits", memory, dtype) for memory in (DYNAMIC, ASYNC, NATIVE) for dtype in ("float16", "bfloat16", "float32")),
-          *(("memory", memory, "float16") for memory in (DYNAMIC, ASYNC, NATIVE)),
-          *(("times", memory, "float16", part) for part in ("1024", "512", "inductor", "cudagraphs")
-            for memory in (DYNAMIC, NATIVE))]
+ON_GPU = [*(("bits", way, dtype) for way in WAYS for dtype in ("float16", "bfloat16", "float32")),
+          *(("memory", way, "float16") for way in WAYS), *(("times", way, "float16", part) for part in (
+              "1024", "512", "inductor", "cudagraphs") for way in (DYNAMIC, NATIVE))]
 STAGES, DONE = ("bits", "memory", "times"), "done"
 MARKS = {True: "holds", False: "DOES NOT HOLD", None: "not told"}
 MOST_OFF_ON_CPU, MOST_OFF = 1e-4, 1e-2  # of the oracle's pictures, in standard deviations: a CPU has computed them
-MOST_OF_ADAPTER, MOST_LEFT = 100e6, 2**16  # bytes
-
-
-# ---- the command
+MOST_TAKEN, MOST_LEFT = 100e6, 2**16  # bytes
 
 
 def main():
@@ -70,8 +65,8 @@ def main():
         print("\nThis ran on a CPU, on a miniature: NOTHING WAS SHOWN ON A GPU.")
     found = [row["holds"] for row in content["verdict"]]
     complete = all(content["runs"].get(name, {}).get("status") == DONE for name in plan)
-    print("\n" + ", ".join(f"{found.count(holds)} {mark}" for holds, mark in MARKS.items())
-          + (". All was run." if complete else ". Call the command again to run what is missing."))
+    counts = ", ".join(f"{found.count(holds)} {mark}" for holds, mark in MARKS.items())
+    print(f"\n{counts}. {'All was run.' if complete else 'Call the command again to run what is missing.'}")
     return 1 if False in found else 0 if complete else 2
 
 
@@ -93,7 +88,7 @@ def parse():
 
 
 def run_apart(name, arguments, seconds):
-    """Returns what became of a Run: {"status", "seconds", "rows", "figures", "log"}. It is ended when the time is over."""
+    """Returns what became of a stage: {"status", "seconds", "rows", "figures", "log"}. It is ended when the time is over."""
     arguments.work.mkdir(parents=True, exist_ok=True)
     report, log = arguments.work / "stage.json", arguments.work / "log.txt"
     report.unlink(missing_ok=True)
@@ -111,7 +106,7 @@ def run_apart(name, arguments, seconds):
 
 
 def verdict(plan, results):
-    """Returns rows of what must hold, at least one for each Run: {"run", "must", "found", "holds"}."""
+    """Returns rows of what must hold, at least one for each stage: {"run", "must", "found", "holds"}."""
     rows = []
     for name in plan:
         result = results.get(name, {"status": "not run: no time was left", "rows": []})
@@ -128,64 +123,68 @@ def write(path, content):
     partial.replace(path)
 
 
-# ---- a stage's process; what it imports comes after ComfyUI's start
-
-
 def run_here(arguments):
+    """Runs a stage, in the process that is its own. What it imports comes after ComfyUI's start."""
     threading.Thread(target=lambda: (os.read(0, 1), os._exit(1)), daemon=True).start()  # ends when the command is killed
-    name, memory_kind, dtype, *parts = arguments.run.split(", ")
-    start_comfyui(memory_kind, dtype, arguments)
+    name, way, dtype, *parts = arguments.run.split(", ")
+    start_comfyui(way, dtype, arguments)
+    import runtime
     from stand_ins.traffic import simulated_device
+    folder = arguments.baseline or CHECKOUT / "benchmarks" / "original_way"  # a stand-in, for times
+    packs = [runtime.import_pack(*of).NODE_CLASS_MAPPINGS for of in ((), ("baseline", folder))]
     simulated = arguments.device == "cpu" and name != "times"
     with simulated_device() if simulated else contextlib.nullcontext((None, None)) as (_, watch):
-        stage = Stage(arguments, dtype, watch)
+        stage = Stage(arguments, dtype, *packs, watch)
         {"bits": bits, "memory": memory, "times": times}[name](stage, *parts)
-        if memory_kind == DYNAMIC:
+        if way == DYNAMIC:
             import comfy_aimdo.control
             paged = comfy_aimdo.control.get_total_vram_usage()
             stage.row("weights lie in dynamic VRAM", f"{paged / 1e6:.0f} MB", paged > 0)
-    return 0
 
 
-def start_comfyui(memory, dtype, arguments):
+def add_packages(wheels, folder):
+    """Unpacks a folder of wheels, to be imported where they are not installed."""
+    for wheel in wheels.glob("*.whl"):
+        zipfile.ZipFile(wheel).extractall(folder)
+    sys.path.append(str(folder))
+
+
+def start_comfyui(way, dtype, arguments):
     """Does what ComfyUI's main.py does, up to its server. On a CPU a stand-in takes the place of dynamic VRAM's library."""
-    site, on_cpu = arguments.work / "site", arguments.device == "cpu"
-    for wheel in arguments.wheels.glob("*.whl"):
-        zipfile.ZipFile(wheel).extractall(site)
+    on_cpu = arguments.device == "cpu"
+    add_packages(arguments.wheels, arguments.work / "site")
     sys.path.insert(1, str(CHECKOUT / "tests"))
-    sys.path += [str(site), str(CHECKOUT)]  # behind what is installed, and behind ComfyUI's own `utils`
-    if memory == DYNAMIC:
+    sys.path.append(str(CHECKOUT))  # behind ComfyUI, which has a `utils`, too
+    if way == DYNAMIC:
         if on_cpu:
             from stand_ins.aimdo import Library
             Library().install()
         import comfy_aimdo.control
         comfy_aimdo.control.init()  # before torch, and before ComfyUI's modules, which keep the library that they find
     import runtime
-    runtime.use_comfyui(arguments.comfyui, *FLAGS[memory], *FLAGS[dtype], "--disable-all-custom-nodes",
+    runtime.use_comfyui(arguments.comfyui, *FLAGS[way], *FLAGS[dtype], "--disable-all-custom-nodes",
                         *(("--cpu", "--disable-pinned-memory") if on_cpu else ()))
     import main  # noqa: F401  ComfyUI's
 
 
 class Stage:
     """The models of a stage and its report. world: a cases.World with random weights. ways: {"ours", "formula", "baseline": a
-    function with the arguments and results of Apply InstantID Advanced}. watch: counts bytes on the simulated device."""
+    function with the arguments and results of Apply InstantID Advanced}."""
 
-    def __init__(self, arguments, dtype, watch):
+    def __init__(self, arguments, dtype, nodes, theirs, watch):
         import comfy.model_management
-        import runtime
         import torch
 
         from benchmarks import common
         torch.backends.cudnn.allow_tf32 = False
         self.arguments, self.watch, self.gpu = arguments, watch, arguments.device == "cuda"
+        self.nodes, self.theirs = nodes, theirs
         self.cells, self.steps = (64, 4) if self.gpu else (8, 1)
         self.device, self.dtype = comfy.model_management.get_torch_device(), getattr(torch, dtype)
         self.report = {"rows": [], "figures": {**common.machine(), **common.versions()}}
         if self.gpu:
-            backend, native = torch.cuda.get_allocator_backend(), NATIVE in arguments.run
-            self.row("PyTorch's allocator is the one meant", backend, (backend == NATIVE) == native)
-        folder = arguments.baseline or CHECKOUT / "benchmarks" / "original_way"  # a stand-in, for times
-        self.nodes, self.theirs = (runtime.import_pack(*of).NODE_CLASS_MAPPINGS for of in ((), ("baseline", folder)))
+            backend = torch.cuda.get_allocator_backend()
+            self.row("PyTorch's allocator is the one meant", backend, (backend == NATIVE) == (NATIVE in arguments.run))
         self.load("full" if self.gpu else "miniature")
 
     def load(self, size):
@@ -193,18 +192,17 @@ class Stage:
         import folder_paths
         import torch
         from oracle import cases
-        from oracle import fixtures as fx
         from reference import reference_apply
 
         from benchmarks import models
         file, unfinished = self.arguments.work / f"ip-adapter-{size}.bin", self.arguments.work / "unfinished"
         if not file.exists():
-            torch.save(fx.instantid_checkpoint(channels=models.adapter_channels(size)), unfinished)
+            torch.save(cases.fx.instantid_checkpoint(channels=models.adapter_channels(size)), unfinished)
             unfinished.replace(file)
         folder_paths.add_model_folder_path("instantid", str(file.parent))
         parts = {"model": models.unet(size, self.device, self.dtype), "net": models.identity_net(size, self.device, self.dtype),
-                 "analysis": fx.face_analysis(DEV / "models" / "insightface"), "positive": fx.conditioning(11),
-                 "negative": fx.conditioning(12)}
+                 "analysis": cases.fx.face_analysis(DEV / "models" / "insightface"), "positive": cases.fx.conditioning(11),
+                 "negative": cases.fx.conditioning(12)}
 
         def world(nodes):
             return cases.World(instantid=cases.call(nodes, "InstantIDModelLoader", instantid_file=file.name)[0], **parts)
@@ -294,8 +292,8 @@ def memory(stage):
     with contextlib.nullcontext() if stage.gpu else stage.watch.count() as counted:
         ours(image=cases.faces("b"))
     taken = torch.cuda.max_memory_allocated() - before if stage.gpu else counted.most_bytes
-    stage.row("to project a person takes less than 100 MB of the device", f"{taken / 1e6:.1f} MB", taken < MOST_OF_ADAPTER)
-    for runs in (1, 50 if stage.gpu else 2):
+    stage.row("to project a person takes less than 100 MB of the device", f"{taken / 1e6:.1f} MB", taken < MOST_TAKEN)
+    for runs in (1, 50) if stage.gpu else (1,):
         for flow in flows[:runs]:  # what ComfyUI keeps of them is there before
             stage.sample(flow(ours))
         before = used()
