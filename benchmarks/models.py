@@ -1,5 +1,9 @@
 """SDXL, its IdentityNet and an adapter with random weights, at full size or as the tests' miniature."""
 
+import contextlib
+import sys
+from unittest import mock
+
 import comfy.cldm.cldm
 import comfy.controlnet
 import comfy.model_base
@@ -14,22 +18,33 @@ SIZES = {"full": {"model_channels": 320, "num_head_channels": 64}, "miniature": 
 
 
 def unet(size, device, dtype):
-    """ModelPatcher around an SDXL without trained weights."""
-    config = comfy.supported_models.SDXL({**fx.SDXL_MINI, **SIZES[size]})
-    config.set_inference_dtype(dtype, None)
-    model = comfy.model_base.SDXL(config, device=device)
-    _fill(model.diffusion_model)
-    return _patcher_class()(_placed(model.eval()), load_device=device, offload_device=torch.device("cpu"))
+    """ModelPatcher around an SDXL without trained weights; the miniature is the oracle's."""
+    def build(place):
+        config = comfy.supported_models.SDXL({**fx.SDXL_MINI, **SIZES[size]})
+        config.set_inference_dtype(dtype, None)
+        return comfy.model_base.SDXL(config, device=place)
+
+    with _filled_layers():
+        filled = fx.mini_sdxl(dtype=dtype).model if size == "miniature" else _fill(build(device))
+    model = build(torch.device("cpu"))
+    _load(model.diffusion_model, filled.diffusion_model)
+    return _patcher_class()(model.eval(), load_device=device, offload_device=torch.device("cpu"))
 
 
 def identity_net(size, device, dtype):
     """comfy.controlnet.ControlNet of the same shape."""
     config = {**{key: value for key, value in fx.SDXL_MINI.items() if key not in (
         "out_channels", "transformer_depth_output", "use_temporal_attention")}, **SIZES[size]}
-    net = comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=dtype, device=device,
-                                     operations=comfy.ops.disable_weight_init)
-    _fill(net)
-    return comfy.controlnet.ControlNet(_placed(net.eval()), load_device=device, manual_cast_dtype=None)
+
+    def build(place):
+        return comfy.cldm.cldm.ControlNet(**config, hint_channels=3, dtype=dtype, device=place,
+                                          operations=comfy.ops.disable_weight_init)
+
+    with _filled_layers():
+        filled = fx.mini_identity_net(dtype=dtype).control_model if size == "miniature" else _fill(build(device))
+    net = build(torch.device("cpu"))
+    _load(net, filled)
+    return comfy.controlnet.ControlNet(net.eval(), load_device=device, manual_cast_dtype=None)
 
 
 def _patcher_class():
@@ -37,9 +52,16 @@ def _patcher_class():
     return getattr(comfy.model_patcher, "CoreModelPatcher", comfy.model_patcher.ModelPatcher)
 
 
-def _placed(module):
-    """A module where ComfyUI wants it before it loads it: dynamic VRAM copies weights from the CPU's memory."""
-    return module if _patcher_class() is comfy.model_patcher.ModelPatcher else module.to("cpu")
+def _filled_layers():
+    """A context in which layers have weights as soon as they are made. Under dynamic VRAM they get them from a state dict."""
+    memory = sys.modules.get("comfy.memory_management")  # older versions of ComfyUI have none
+    return mock.patch.object(memory, "aimdo_enabled", False) if memory else contextlib.nullcontext()
+
+
+def _load(module, filled):
+    """Gives a module the weights of another one of its kind, as ComfyUI gives it a file's."""
+    module.load_state_dict({name: weight.cpu() for name, weight in filled.state_dict().items()}, assign=True)
+    module.requires_grad_(False)
 
 
 def adapter_channels(size):
@@ -55,3 +77,4 @@ def _fill(module):
             parameter.normal_(std=0.7 / parameter[0].numel() ** 0.5)
         else:
             parameter.fill_(float(name.endswith("weight")))
+    return module

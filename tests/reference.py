@@ -27,8 +27,8 @@ def reference_model(model, adapter, tokens, weight, start_at=0.0, end_at=1.0, bl
     return patch_model(model, projections, cond, uncond, weight, start_at, end_at, mask)
 
 
-def identity_tokens(world, images, dtype, noise, combine):
-    """cond and uncond [N, 16, 2048] of the photos' faces, in dtype."""
+def identity_tokens(world, images, device, dtype, noise, combine):
+    """cond and uncond [N, 16, 2048] of the photos' faces, on a device, in dtype."""
     embedding = faces.embeddings(world.analysis, images)
     if len(embedding) > 1 and combine != "concat":
         if combine == "norm average":
@@ -39,8 +39,8 @@ def identity_tokens(world, images, dtype, noise, combine):
         generator = torch.Generator().manual_seed(int(torch.sum(embedding).item()) % 1000000007)
         counterpart = noise * torch.rand(embedding.shape, generator=generator)
     with torch.no_grad():
-        resampler = copy.deepcopy(world.instantid.module.image_proj).to(dtype)
-        return tuple(resampler(vector.to(dtype)) for vector in (embedding, counterpart))
+        resampler = copy.deepcopy(world.instantid.module.image_proj).to(device, dtype)
+        return tuple(resampler(vector.to(device, dtype)) for vector in (embedding, counterpart))
 
 
 def planar(picture):
@@ -64,7 +64,7 @@ def reference_apply(world, image, *, model=None, net=None, positive=None, negati
                     start_at=0.0, end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None):
     """What Apply InstantID Advanced returns: a model, positive and negative."""
     model, net = model or world.model, net or world.net
-    tokens = identity_tokens(world, image, attention_dtype(model.model), noise, combine_embeds)
+    tokens = identity_tokens(world, image, model.load_device, attention_dtype(model.model), noise, combine_embeds)
     patched = reference_model(model, world.instantid, tokens, ip_weight, start_at, end_at, SIXTY, mask)
     return patched, *by_hand(
         net, positive or world.positive, negative or world.negative, hint=keypoint_hint(world, image, image_kps),

@@ -1,1 +1,2 @@
-"""What stands in for things that a test machine does not have: CUDA graphs, a device, another pack, an old insightface."""
+"""What stands in for things that a test machine does not have: a device, the library of dynamic VRAM, another pack, an old
+insightface."""

@@ -31,10 +31,10 @@ class Traffic:
     def __init__(self, kind):
         self.kind = kind
         self.counts = Counter()
-        self.most_bytes, self._bytes_before = 0, _memory.bytes
+        self.most_bytes, self._bytes_before = 0, memory.bytes
 
-    def see_memory(self):
-        self.most_bytes = max(self.most_bytes, _memory.bytes - self._bytes_before)
+    def seememory(self):
+        self.most_bytes = max(self.most_bytes, memory.bytes - self._bytes_before)
 
     def see(self, operator, args, result):
         by_mask = operator is aten.index and any(index is not None and index.dtype == torch.bool for index in args[1])
@@ -103,7 +103,7 @@ class Memory:
         self._users[address] += 1
         weakref.finalize(tensor, self._remove, address, size)
         for traffic in _active[-1].counting if _active else ():
-            traffic.see_memory()
+            traffic.seememory()
 
     def _remove(self, address, size):
         self._users[address] -= 1
@@ -112,7 +112,7 @@ class Memory:
             self.bytes -= size
 
 
-_memory = Memory()
+memory = Memory()
 
 
 class SimulatedTensor(torch.Tensor):
@@ -125,7 +125,7 @@ class SimulatedTensor(torch.Tensor):
 
     def __init__(self, host):
         self.host = host
-        _memory.add(self)
+        memory.add(self)
 
     def __repr__(self):
         return f"SimulatedTensor({self.host!r})"
@@ -158,6 +158,8 @@ class SimulatedDevice(Watch):
         hosts, options = [host(value) for value in args], {name: host(value) for name, value in kwargs.items()}
         if operator.overloadpacket is aten.copy_:
             on_device = isinstance(args[0], SimulatedTensor)
+        elif operator is aten._has_compatible_shallow_copy_type.default:
+            return not mixed  # Module.to asks before it replaces its parameters
         elif on_device and mixed:
             raise RuntimeError(f"{operator}: expected all tensors to be on the same device.")
         if kwargs.get("device") is not None:
@@ -212,7 +214,7 @@ def simulated_device():
     device, plenty = torch.device("simulated:0"), 1 << 40
     over = {  # DirectML's is the way for a device whose memory torch cannot tell
         "directml_enabled": True, "directml_device": device,
-        "get_free_memory": lambda device=None, torch_free_too=False: (plenty, plenty) if torch_free_too else plenty}
+        "get_freememory": lambda device=None, torch_free_too=False: (plenty, plenty) if torch_free_too else plenty}
     before = {name: getattr(management, name, None) for name in over}
     try:
         for name, value in over.items():

@@ -1,18 +1,33 @@
-"""`python dev/gpu.py` on a CPU: the file that it writes, its verdict, and that it goes on where it was ended."""
+"""`python dev/gpu.py` on a CPU, as a user starts it: its verdict, and that it goes on where it was killed.
 
+There it runs on a simulated device, with a stand-in for the library of dynamic VRAM that lets weights go at random.
+"""
+
+import importlib
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
+import zipfile
+from types import SimpleNamespace
+from unittest import mock
 
+import comfy.model_management
+import gpu
+import instantid_swift
+import psutil
 import pytest
+import torch
 from conftest import CHECKOUT
+from stand_ins.traffic import simulated_device
+
+from benchmarks import models
 
 pytestmark = pytest.mark.newest
 COMFYUI = os.environ["INSTANTID_COMFYUI"]
-PATIENCE = 300  # seconds
+BITS, MEMORY, TIMES = (", ".join(run) for run in gpu.ON_CPU)
+KEPT = {"status": "done", "seconds": 1, "figures": {}, "log": "",
+        "rows": [{"must": "be kept", "found": "kept", "holds": True}]}
 
 
 def command(output, *arguments):
@@ -21,89 +36,104 @@ def command(output, *arguments):
 
 
 def run(output, *arguments):
-    """(exit code, what was said, content of the file)."""
+    """(exit code, what was said, content of the file)"""
     done = subprocess.run(command(output, *arguments), capture_output=True, text=True)
     return done.returncode, done.stdout + done.stderr, json.loads(output.read_text())
 
 
+@pytest.fixture
+def wheels(tmp_path_factory):
+    """A folder with a wheel."""
+    folder = tmp_path_factory.mktemp("wheels")
+    with zipfile.ZipFile(folder / "only_in_a_wheel-1-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("only_in_a_wheel.py", "")
+    return folder
+
+
 @pytest.fixture(scope="module")
-def begun(tmp_path_factory):
-    """What a call without any time for stages gives: (exit code, what was said, content of the file)."""
-    return run(tmp_path_factory.mktemp("gpu") / "found.json", "--minutes", "0")
+def content(tmp_path_factory):
+    """What stands in the file of a command that was killed in the first stage, called again; it knew the second already."""
+    output, only = tmp_path_factory.mktemp("gpu") / "found.json", ("--only", "bits", "memory")
+    code, said, begun = run(output, "--minutes", "0", *only)
+    assert code == 2 and "0 holds" in said and [row["holds"] for row in begun["verdict"]] == [None, None]
+    output.write_text(json.dumps({**begun, "runs": {MEMORY: KEPT}}))
+
+    killed = psutil.Popen(command(output, *only), stdout=subprocess.PIPE)
+    while not (stages := killed.children()):
+        assert killed.poll() is None
+    killed.kill()
+    killed.wait()
+    psutil.wait_procs(stages, timeout=60)
+    assert not any(stage.is_running() for stage in stages)
+    assert json.loads(output.read_text())["runs"] == {MEMORY: KEPT}
+
+    code, said, content = run(output, *only)
+    assert code == 0 and "All was run" in said, said + str(content)
+    return content
 
 
-def test_without_time_nothing_is_lost_and_nothing_is_claimed(begun):
-    code, said, content = begun
-    assert code == 2 and not content["complete"] and "Call the command again" in said
-    assert {row["holds"] for row in content["verdict"]} == {None} and len(content["verdict"]) == 7
+def test_killed_it_goes_on_with_what_is_missing(content):
+    assert content["runs"][MEMORY] == KEPT and content["runs"][BITS]["status"] == "done"
+    assert {row["holds"] for row in content["verdict"]} == {True} and COMFYUI not in json.dumps(content)
 
 
-def test_it_goes_on_with_what_is_missing(begun, tmp_path):
-    """What was done is not run again, and stands in the verdict."""
-    output = tmp_path / "found.json"
-    done = {"status": "done", "seconds": 1, "figures": {}, "log": "",
-            "rows": [{"must": "be kept", "found": "kept", "holds": True}]}
-    output.write_text(json.dumps({**begun[2], "stages": {"adapter": done}}))
-    code, said, content = run(output, "--only", "faces", "adapter")
-    assert code == 0 and "adapter: be kept: kept" in said, said
-    assert content["stages"]["adapter"] == done and content["stages"]["faces"]["status"] == "done"
-    assert content["complete"] and {row["stage"] for row in content["verdict"]} == {"adapter", "faces"}
-    assert COMFYUI not in json.dumps(content)
+def test_dynamic_vram_is_started_before_comfyui_looks_for_its_library(content):
+    found, = (row["found"] for row in content["runs"][BITS]["rows"] if row["must"] == "weights lie in dynamic VRAM")
+    assert float(found.partition(" ")[0]) > 100
+
+
+def test_packages_that_are_not_installed_come_from_wheels(wheels, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    gpu.add_packages(wheels, tmp_path)
+    assert importlib.import_module("only_in_a_wheel").__file__ == str(tmp_path / "only_in_a_wheel.py")
+
+
+def test_under_dynamic_vram_models_have_all_weights():
+    import comfy.memory_management
+    with mock.patch.object(comfy.memory_management, "aimdo_enabled", True):
+        unet = models.unet("miniature", torch.device("cpu"), torch.float32).model.diffusion_model
+        net = models.identity_net("miniature", torch.device("cpu"), torch.float32).control_model
+    layers = [layer for model in (unet, net) for layer in model.modules() if isinstance(layer, torch.nn.Linear)]
+    assert len(layers) > 1000 and all(layer.weight is not None for layer in layers)
+
+
+def test_memory_is_counted_on_the_device_that_comfyui_names(tmp_path):
+    """And unloading reaches the stage's models."""
+    arguments = SimpleNamespace(device="cpu", work=tmp_path, run=MEMORY, baseline=None)
+    with simulated_device() as (device, watch):
+        stage = gpu.Stage(arguments, "float32", instantid_swift.NODE_CLASS_MAPPINGS, None, watch)
+        gpu.memory(stage)
+        model = stage.world.model
+        assert model.load_device == device and model.loaded_size() > 0
+        comfy.model_management.unload_all_models()
+        assert model.loaded_size() == 0 and not comfy.model_management.current_loaded_models
+    assert [row["holds"] for row in stage.report["rows"]] == [True, True]
 
 
 def test_a_stage_that_crashes_does_not_hold(tmp_path):
     comfyui = tmp_path / "ComfyUI-0"
     (comfyui / "comfy").mkdir(parents=True)
-    (comfyui / "comfy" / "options.py").write_text("")
+    for name in ("main.py", "comfy/options.py"):
+        (comfyui / name).write_text("")
     (comfyui / "comfy" / "__init__.py").write_text("raise OSError('broken')")
-    code, _, content = run(tmp_path / "found.json", "--only", "faces", "--comfyui", str(comfyui))
-    assert code == 1 and "OSError: broken" in content["stages"]["faces"]["log"]
-    assert content["verdict"][0]["holds"] is False and content["verdict"][0]["found"] == "ended with exit code 1"
+    code, _, content = run(tmp_path / "found.json", "--only", "memory", "--comfyui", str(comfyui))
+    assert code == 1 and "OSError: broken" in content["runs"][MEMORY]["log"]
+    assert [row["holds"] for row in content["verdict"]] == [False]
 
 
-def test_another_machines_file_is_left_alone(begun, tmp_path):
+def test_a_file_of_other_options_is_left_alone(content, tmp_path):
     output = tmp_path / "found.json"
-    output.write_text(json.dumps({**begun[2], "machine": {**begun[2]["machine"], "gpu": "another"}}))
-    before = output.read_text()
-    done = subprocess.run(command(output), capture_output=True, text=True)
-    assert done.returncode == 1 and "choose another --output" in done.stderr and output.read_text() == before
+    output.write_text(json.dumps(content))
+    done = subprocess.run(command(output, "--baseline", "another pack"), capture_output=True, text=True)
+    assert done.returncode == 1 and "choose another --output" in done.stderr and json.loads(output.read_text()) == content
 
 
 @pytest.mark.long
-def test_ended_half_way_it_goes_on(tmp_path):
-    """Killed in the second stage: the first is not run again, and the verdict is complete."""
-    output, stages = tmp_path / "found.json", ("--only", "faces", "adapter")
-    process = subprocess.Popen(command(output, *stages), stdout=subprocess.DEVNULL)
-    give_up = time.monotonic() + PATIENCE
-    while not output.exists() and time.monotonic() < give_up:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    first = json.loads(output.read_text())
-    assert list(first["stages"]) == ["adapter"] and not first["complete"]
-    code, said, content = run(output, *stages)
-    assert code == 0, said
-    assert content["stages"]["adapter"] == first["stages"]["adapter"] and content["stages"]["faces"]["status"] == "done"
-    assert content["complete"] and {row["stage"] for row in content["verdict"]} == {"adapter", "faces"}
-    assert "An identity has the bits of the adapter loaded on the device: torch.float16: the same bits" in said
-    assert COMFYUI not in json.dumps(content)
-
-
-@pytest.mark.long
-def test_every_stage_on_the_miniature(tmp_path):
-    code, said, content = run(tmp_path / "found.json", "--minutes", "30")
-    assert code == 0 and content["complete"], said
-    assert len(content["stages"]) == 7
-
-
-@pytest.mark.long
-def test_the_bundle_runs_by_itself(tmp_path):
-    """Without the development environment's folder; on the CPU, one stage."""
-    bundle = tmp_path / "bundle"
-    made = subprocess.run([sys.executable, str(CHECKOUT / "dev" / "gpu.py"), "--bundle", str(bundle)], capture_output=True,
-                          text=True)
-    assert made.returncode == 0, made.stdout + made.stderr
-    variables = {name: value for name, value in os.environ.items() if not name.startswith("INSTANTID_")}
-    done = subprocess.run([sys.executable, str(bundle / "dev" / "gpu.py"), "--device", "cpu", "--only", "oracle", "--output",
-                           str(tmp_path / "found.json")], capture_output=True, text=True, env=variables)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_all_stages_with_a_baseline_that_needs_a_wheel(tmp_path, wheels):
+    baseline = tmp_path / "baseline"
+    baseline.mkdir()
+    (baseline / "__init__.py").write_text("import only_in_a_wheel\nfrom benchmarks.original_way import NODE_CLASS_MAPPINGS\n")
+    code, said, content = run(tmp_path / "found.json", "--minutes", "5", "--baseline", str(baseline), "--wheels", str(wheels))
+    assert code == 0 and list(content["runs"]) == [BITS, MEMORY, TIMES], said
+    assert said.count("ours has the bits of the baseline") == 2
+    assert "compiled by eager" in content["runs"][TIMES]["figures"]
