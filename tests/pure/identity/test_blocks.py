@@ -30,16 +30,12 @@ def test_depths_are_those_of_sdxl():
     assert depth["middle", 0] == SDXL_MINI["transformer_depth_middle"]
 
 
-def test_the_original_left_the_middle_alone():
+def test_named_selections():
+    """The original left the middle alone."""
     as_original = factors_of_blocks("as original")
     assert len(as_original) == 60 and not any(block.section == "middle" for block in as_original)
-    assert set(factors_of_blocks("all 70")) == set(SDXL_BLOCKS)
-    assert set(factors_of_blocks("all 70").values()) == {1.0}
-
-
-@pytest.mark.parametrize("selection, count", [("input only", 24), ("output only", 36), ("middle only", 10)])
-def test_named_selections(selection, count):
-    assert len(factors_of_blocks(selection)) == count
+    assert factors_of_blocks("all 70") == dict.fromkeys(SDXL_BLOCKS, 1.0)
+    assert [len(factors_of_blocks(f"{section} only")) for section in ("input", "output", "middle")] == [24, 36, 10]
 
 
 def test_weights_by_section_block_and_transformer_block():
@@ -55,18 +51,6 @@ def test_what_names_no_block_is_refused(text):
         factors_of_blocks("all 70", f"output: 1, {text}")
 
 
-@pytest.mark.parametrize("text", ["input 4: " + "9" * 20_000, "9" * 20_000, "input 4: 0.5," * 3000, "input " + "4" * 9000])
-def test_a_long_text_of_block_weights_is_refused(text):
-    """A pattern of quadratic time froze the server for seconds at 20,000 digits. Messages quote 80 characters."""
-    with pytest.raises(InstantIDError, match="more than 10,000 are not read|cannot be read") as error:
-        factors_of_blocks("all 70", text)
-    assert len(str(error.value)) < 400
-
-
-def test_block_weights_are_finite_numbers():
-    for number in ("9" * 60, "-1001"):
-        with pytest.raises(InstantIDError, match="is too large: write a number from -1000 to 1000"):
-            factors_of_blocks("all 70", f"input 4: {number}")
-    for number in ("1e999", "nan", "inf", "\u0663", "1_0"):
-        with pytest.raises(InstantIDError, match="cannot be read"):
-            factors_of_blocks("all 70", f"input 4: {number}")
+def test_a_block_weight_that_is_too_large_is_refused():
+    with pytest.raises(InstantIDError, match="is too large: write a number from -1000 to 1000"):
+        factors_of_blocks("all 70", "input 4: -1001")
