@@ -81,10 +81,3 @@ def test_choices_begin_as_they_were(info, node, widget):
     wanted = CHOICES[node, widget]
     assert choices[:len(wanted)] == wanted
     assert options.get("default", choices[0]) == wanted[0]
-
-
-@pytest.mark.parametrize("node", NODES)
-def test_every_node_and_input_is_described(info, node):
-    assert info[node]["description"]
-    inputs = {**info[node]["input"]["required"], **info[node]["input"].get("optional", {})}
-    assert all(announced[1]["tooltip"] for announced in inputs.values())

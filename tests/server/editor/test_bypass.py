@@ -1,11 +1,10 @@
 """Nodes bypassed with Ctrl+B in the graph editor: what of the workflow is sent to the server."""
 
 import pytest
-from chromium import ON_EVERY_EDITOR
 from serving import miniature
 from serving.demo_workflow import node
 
-pytestmark = ON_EVERY_EDITOR
+pytestmark = pytest.mark.newest
 
 # Bypasses the nodes of a type as Ctrl+B does, and gives the prompt, the mode in the saved workflow and that in the editor.
 BYPASS = """async ([workflow, type]) => {
@@ -19,7 +18,6 @@ BYPASS = """async ([workflow, type]) => {
 BYPASSED = 4
 
 
-@pytest.fixture(scope="module")
 def workflows():
     """Of each kind of node that passes conditioning on: a workflow with one before the sampler."""
     links = {"control_net": ["2", 0], "positive": ["5", 0], "negative": ["6", 0]}
@@ -55,15 +53,10 @@ def workflows():
     }
 
 
-@pytest.mark.parametrize("vue", [False, True], ids=["classic canvas", "Nodes 2.0"])
-def test_a_bypassed_node_hands_on_each_prompt_to_its_own_side(client, editor, workflows, vue):
-    editor.open(client, **{"Comfy.VueNodes.Enabled": vue})
-    try:
-        for kind, nodes in workflows.items():
-            prompt, saved, shown = editor.evaluate(BYPASS, [nodes, kind])
-            sampler = prompt["12"]["inputs"]
-            assert [sampler[name] for name in ("model", "positive", "negative")] == [["1", 0], ["5", 0], ["6", 0]], kind
-            assert "10" not in prompt, kind
-            assert saved == shown == BYPASSED, kind
-    finally:
-        client.post("/settings/Comfy.VueNodes.Enabled", False)
+def test_a_bypassed_node_hands_on_each_prompt_to_its_own_side(canvas):
+    for kind, nodes in workflows().items():
+        prompt, saved, shown = canvas.evaluate(BYPASS, [nodes, kind])
+        sampler = prompt["12"]["inputs"]
+        assert [sampler[name] for name in ("model", "positive", "negative")] == [["1", 0], ["5", 0], ["6", 0]], kind
+        assert "10" not in prompt, kind
+        assert saved == shown == BYPASSED, kind
