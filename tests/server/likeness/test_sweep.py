@@ -77,15 +77,6 @@ def test_a_value_more_samples_that_value_only(client, workflow):
         0, 2, 0, 0]
 
 
-@pytest.mark.long
-def test_the_old_cache_keeps_what_the_last_sweep_held(started, workflow):
-    """ComfyUI with --cache-classic."""
-    old = started(None, "classic cache", arguments=("--cache-classic",)).client
-    runs = [swept(old, changed(workflow, "sweep", values=values, seeds="1"))[0]
-            for values in ("0.4, 0.6", "0.4, 0.6, 0.8", "0.4, 0.6, 0.8", "0.6", "0.6", "0.4, 0.6")]
-    assert list(map(len, runs)) == [2, 1, 0, 0, 0, 0]
-
-
 def test_an_interrupted_sweep_goes_on_where_it_was(client, workflow):
     again = changed(workflow, "sweep", seeds="11, 12")
 
