@@ -16,22 +16,19 @@ def workflow(photo):
     return {name: nodes[name] for name in nodes if name not in ("numbered", "save_faces", "keypoints", "save_keypoints")}
 
 
-def misses(client):
-    return {name: of["misses"] for name, of in caches(client).items()}
-
-
-def caches(client):
-    """The caches that keep what nobody else holds."""
-    return {name: of for name, of in client.get("/instantid_swift/caches").items() if name in ("pictures", "identities")}
+def counts(client, what):
+    """{cache: its entries or misses}, of the caches that keep what nobody else holds."""
+    caches = client.get("/instantid_swift/caches")
+    return {name: caches[name][what] for name in ("pictures", "identities")}
 
 
 def test_without_comfyuis_cache_a_photo_is_looked_at_once(forgetful, workflow):
     client = forgetful.client
     client.post("/free", {"free_memory": True})
-    before = misses(client)
+    before = counts(client, "misses")
     for _, variant in demo_workflow.variants(workflow):
         assert not client.queue(variant).cached
-    after = misses(client)
+    after = counts(client, "misses")
     assert {name: after[name] - before[name] for name in after} == dict.fromkeys(after, 1)
 
 
@@ -39,12 +36,12 @@ def test_a_request_to_free_memory_empties_the_caches(forgetful, workflow):
     client = forgetful.client
     client.queue(workflow)
     client.post("/free", {"unload_models": True})
-    assert all(of["entries"] for of in caches(client).values())
+    assert all(counts(client, "entries").values())
     client.post("/api/free", {"unload_models": True, "free_memory": True})  # as the editor's button does
-    assert not any(of["entries"] for of in caches(client).values())
-    before = misses(client)
+    assert not any(counts(client, "entries").values())
+    before = counts(client, "misses")
     client.queue(workflow)
-    assert all(after > before[name] for name, after in misses(client).items())
+    assert all(after > before[name] for name, after in counts(client, "misses").items())
 
 
 def test_a_replaced_adapter_is_noticed(client, photo):

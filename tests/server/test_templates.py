@@ -23,7 +23,6 @@ pytestmark = pytest.mark.newest
 in_the_editor = pytest.mark.parametrize("canvas", CLASSIC[:1], indirect=True, ids=describe)
 SMALLER = 4     # sizes of pictures are divided by it
 SIZES = ("width", "height", "left", "right", "x", "y")
-TALL = 1500     # pixels, of a preview that makes its node grow
 
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
@@ -52,9 +51,9 @@ LOAD = """async (workflow) => {
 
 
 def tall_picture():
-    """A data URL."""
+    """A data URL of a preview that makes its node grow."""
     buffer = io.BytesIO()
-    Image.new("RGB", (TALL // 2, TALL)).save(buffer, "png")
+    Image.new("RGB", (750, 1500)).save(buffer, "png")
     return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -30,28 +30,18 @@ def workflow(photo):
     }
 
 
-class Watched:
-    """What ComfyUI has executed in a run: ids of nodes."""
-
-    def __init__(self, act=None):
-        self.nodes, self.act = [], act
+class Samplings(list):
+    """Ids of the nodes that sample in a run, as they begin."""
 
     def __call__(self, kind, data):
-        if kind == "executing" and data["node"]:
-            self.nodes.append(data["node"])
-            if self.act:
-                self.act(self)
-
-    @property
-    def sampled(self):
-        return [node for node in self.nodes if ".sample " in node]
+        if kind == "executing" and ".sample " in (data["node"] or ""):
+            self.append(data["node"])
 
 
 def swept(client, workflow):
-    """(ids of the samplings, the Run)"""
-    watched = Watched()
-    run = client.queue(workflow, watched)
-    return watched.sampled, run
+    """(Samplings, the Run)"""
+    sampled = Samplings()
+    return sampled, client.queue(workflow, sampled)
 
 
 def test_a_value_more_samples_that_value_only(client, workflow):
@@ -78,19 +68,21 @@ def test_a_value_more_samples_that_value_only(client, workflow):
 
 
 def test_an_interrupted_sweep_goes_on_where_it_was(client, workflow):
-    again = changed(workflow, "sweep", seeds="11, 12")
+    again = changed(workflow, "sweep", values="0.4 to 1.0 step 0.2", seeds="11, 12")
+    interrupted = Samplings()
 
-    def stop(watched):
-        if len(watched.sampled) == 2 and watched.nodes[-1] == watched.sampled[-1]:
+    def stop(kind, data):
+        before = len(interrupted)
+        interrupted(kind, data)
+        if before == 1 and len(interrupted) == 2:
             client.post("/interrupt", {})
-    interrupted = Watched(stop)
     with pytest.raises(PromptError, match="interrupted"):
-        client.queue(again, interrupted)
+        client.queue(again, stop)
     rest, run = swept(client, again)
-    assert 2 <= len(interrupted.sampled) < 4
-    assert len(set(interrupted.sampled) | set(rest)) == 4
-    assert len(set(interrupted.sampled) & set(rest)) <= 1, "the one that was interrupted"
-    assert len(run.outputs["save"]["images"]) == 4
+    assert 2 <= len(interrupted) < 8
+    assert len(set(interrupted) | set(rest)) == 8
+    assert len(set(interrupted) & set(rest)) <= 1, "the one that was interrupted"
+    assert len(run.outputs["save"]["images"]) == 8
 
 
 @pytest.mark.parametrize("setting, values", [("step reuse", "1, 2"), ("blocks", "as original, all 70")])
@@ -129,7 +121,7 @@ def test_what_cannot_be_swept_is_refused_before_anything_runs(client, workflow, 
 
 def test_a_photo_without_a_face_is_refused_before_the_sampling(client, workflow):
     blank = {**workflow, "photo": node("EmptyImage", width=300, height=200, batch_size=1, color=0)}
-    watched = Watched()
+    sampled = Samplings()
     with pytest.raises(PromptError, match="No face detected") as error:
-        client.queue(blank, watched)
-    assert error.value.node_type == "InstantIDSweep" and watched.sampled == []
+        client.queue(blank, sampled)
+    assert error.value.node_type == "InstantIDSweep" and not sampled
