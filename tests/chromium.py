@@ -1,12 +1,12 @@
 """ComfyUI's editor in headless Chromium, for the tests of the server ring."""
 
+import contextlib
 import shutil
 import subprocess
 from concurrent.futures import ThreadPoolExecutor
 
 import environment
 import pins
-import pytest
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
@@ -15,9 +15,17 @@ FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "-
 # It begins with a workflow of its own, behind a mask that takes every click until it has faded.
 READY = "() => globalThis.app?.graph?.nodes.length > 0 && !document.querySelector('.p-blockui-mask')"
 PATIENCE = 120_000      # milliseconds
-# What tests of the editor are marked with: they run on its two versions, with the newest ComfyUI. None: that ComfyUI's own.
-ON_EVERY_EDITOR = [pytest.mark.newest, pytest.mark.parametrize(
-    "server", [None, environment.NEWEST_FRONTEND], indirect=True, ids=["own editor", f"editor {pins.NEWEST_FRONTEND.version}"])]
+VUE = "Comfy.VueNodes.Enabled"      # the setting that turns Nodes 2.0 on
+# (folder of a graph editor, whether nodes are drawn as in Nodes 2.0); no folder is ComfyUI's own editor
+CANVASES = [(None, False), (environment.NEWEST_FRONTEND, False), (None, True), (environment.NEWEST_FRONTEND, True)]
+CLASSIC = CANVASES[:2]
+
+
+def describe(canvas):
+    """Returns the name of one of CANVASES."""
+    frontend, vue = canvas
+    return ", ".join((f"editor {pins.NEWEST_FRONTEND.version}" if frontend else "own editor",
+                      "Nodes 2.0" if vue else "classic canvas"))
 
 
 def find_browser():
@@ -30,12 +38,16 @@ def find_browser():
 
 
 class Editor:
-    """One browser with one page. Playwright has a thread of its own: it keeps an event loop, and so does the tests' client."""
+    """One browser with one page. Playwright has a thread of its own: it keeps an event loop, and so does the tests' client.
+
+    client: of the server whose editor is open. vue: whether it draws nodes as in Nodes 2.0. errors: what pages have thrown
+    since this was emptied.
+    """
 
     def __init__(self, browser, profile):
         """browser: the program. profile: a folder that the browser may write to."""
         self._thread = ThreadPoolExecutor(1)
-        self.errors = []    # what the page has thrown since this was emptied
+        self.client, self.vue, self.errors = None, False, []
         self._in_thread(self._start, browser, profile)
 
     def _start(self, browser, profile):
@@ -43,20 +55,34 @@ class Editor:
         self._playwright = sync_playwright().start()
         self._context = self._playwright.chromium.launch_persistent_context(
             profile, executable_path=browser, headless=True, args=FLAGS, viewport={"width": 1600, "height": 1000})
+        self._context.set_default_timeout(PATIENCE)
+        self._context.on("weberror", lambda event: self.errors.append(str(event.error)))
         self._page = self._context.pages[0]
-        self._page.set_default_timeout(PATIENCE)
-        self._page.on("pageerror", lambda error: self.errors.append(str(error)))
 
     def _in_thread(self, function, *arguments):
         return self._thread.submit(function, *arguments).result()
 
-    def open(self, client, **settings):
-        """Opens the editor of a server, with the user's settings that are given, by their ids."""
+    def open(self, client, vue=False, locale="en"):
+        """Opens the editor of a server."""
+        self.client, self.vue = client, vue
         # no dialog of templates over the first graph
-        for name, value in {"Comfy.TutorialCompleted": True, **settings}.items():
+        for name, value in {"Comfy.TutorialCompleted": True, VUE: vue, "Comfy.Locale": locale}.items():
             client.post(f"/settings/{name}", value)
         self._in_thread(self._page.goto, f"http://{client.address}/")
         self.wait_for(READY)
+
+    @contextlib.contextmanager
+    def second_page(self, client, **settings):
+        """Another page in front of the one that is open, which is left as it is."""
+        first = self._page, self.client, self.vue
+        self._page = self._in_thread(self._context.new_page)
+        try:
+            self.open(client, **settings)
+            yield
+        finally:
+            self._in_thread(self._page.close)
+            self._page, self.client, self.vue = first
+            self._in_thread(self._page.bring_to_front)
 
     def evaluate(self, script, argument=None):
         """What a JavaScript function of the page returns for an argument."""

@@ -25,42 +25,25 @@ def test_sticks_are_dimmed_and_end_at_the_nose():
     assert not drawing[30, 30].any()
 
 
-def test_points_outside_of_the_picture():
-    assert draw_keypoints(40, 30, [[-50, 20], [500, 10], [15, 20], [-3, 60], [29, 39]]).shape == (40, 30, 3)
-
-
 def test_image_to_bgr_turns_clamps_and_truncates():
     image = torch.tensor([[[0.999, 0.5, 0.0], [2.0, -1.0, float("nan")]]])
     assert image_to_bgr(image).tolist() == [[[0, 127, 254], [0, 0, 255]]]
 
 
-@pytest.mark.parametrize("channels, dtype", [(1, torch.float32), (3, torch.float16), (4, torch.bfloat16)])
-def test_other_channels_and_precisions(channels, dtype):
-    picture = image_to_bgr(torch.ones(5, 7, channels, dtype=dtype))
+@pytest.mark.parametrize("channels", [1, 4])
+def test_pictures_of_one_and_of_four_channels(channels):
+    picture = image_to_bgr(torch.ones(5, 7, channels))
     assert picture.shape == (5, 7, 3) and picture.min() == 255 and picture.flags.c_contiguous
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.int32, torch.int64],
-                         ids=str)
-def test_every_grey_level_in_six_precisions_is_converted_as_the_original_does(dtype):
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32], ids=str)
+def test_every_grey_level_is_converted_as_the_original_does(dtype):
     """image * 255, clamped and cut off, in the image's own precision: in float32, 131 levels of float16 came out one lower."""
     image = (torch.arange(256).repeat(3, 1, 1).movedim(0, -1) / 255).to(dtype)
     original = (image * 255).clamp(0, 255).to(torch.uint8)
     assert image_to_bgr(image).tolist() == original.tolist()
     if dtype == torch.float16:
         assert original[0, :, 0].tolist() == list(range(256))
-
-
-def test_the_users_image_is_not_changed():
-    image = torch.full((4, 4, 3), 1.7)
-    image_to_bgr(image)[:] = 0
-    assert (image == 1.7).all()
-
-
-def test_pictures_to_image():
-    image = pictures_to_image([np.full((2, 3, 3), level, np.uint8) for level in (0, 255)])
-    assert image.shape == (2, 2, 3, 3) and image.dtype == torch.float32
-    assert image[0].max() == 0 and image[1].min() == 1
 
 
 def test_a_drawing_lies_in_planar_memory():

@@ -14,8 +14,7 @@ def attention():
 def test_attention_is_softmax_of_scaled_products(attention):
     embeddings, latents = torch.randn(2, 3, 1280, dtype=torch.float64), torch.randn(2, 16, 1280, dtype=torch.float64)
     x, z = attention.norm1(embeddings), attention.norm2(latents)
-    keys, values = torch.cat((x, z), dim=1) @ attention.to_kv.weight.T[:, :1280], \
-        torch.cat((x, z), dim=1) @ attention.to_kv.weight.T[:, 1280:]
+    keys, values = (torch.cat((x, z), dim=1) @ attention.to_kv.weight.T).chunk(2, dim=-1)
     queries = z @ attention.to_q.weight.T
     out = torch.empty_like(queries)
     for head in range(20):
@@ -25,15 +24,10 @@ def test_attention_is_softmax_of_scaled_products(attention):
     torch.testing.assert_close(attention(embeddings, latents), out @ attention.to_out.weight.T, rtol=1e-5, atol=1e-6)
 
 
-def test_sixteen_tokens_for_each_reference():
-    with torch.device("meta"):
-        resampler = Resampler()
-        assert resampler(torch.empty(3, 1, 512)).shape == (3, 16, 2048)
-
-
 def test_parameters_are_those_of_the_checkpoint():
     with torch.device("meta"):
         resampler = Resampler()
+        assert resampler(torch.empty(3, 1, 512)).shape == (3, 16, 2048)
     assert round(sum(p.numel() for p in resampler.parameters()) / 1e6) == 82
     assert set(resampler.state_dict()) == {
         "latents", "proj_in.weight", "proj_in.bias", "proj_out.weight", "proj_out.bias", "norm_out.weight", "norm_out.bias",

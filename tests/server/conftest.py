@@ -1,57 +1,70 @@
-"""One real ComfyUI server for the ring, the pack in its custom_nodes, a miniature SDXL served by the demo's loader nodes."""
+"""Real ComfyUI servers for the ring, the pack in their custom_nodes, a miniature SDXL served by the demo's loader nodes."""
 
 import os
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from chromium import BROWSERS, Editor, find_browser
-from conftest import DEV
+from chromium import BROWSERS, CANVASES, Editor, describe, find_browser
+from conftest import CHECKOUT, DEV
 from oracle import fixtures as fx
 from photos import write_image
 from serving import miniature
 from serving.server import Server
 
-COMFYUI = os.environ.get("INSTANTID_COMFYUI")
+COMFYUI = Path(os.environ.get("INSTANTID_COMFYUI", ""))
 
 
 @pytest.fixture(scope="session")
-def started(tmp_path_factory):
+def photo():
+    """Name of a portrait in the input folder of each server."""
+    return "portrait.png"
+
+
+@pytest.fixture(scope="session")
+def started(photo, tmp_path_factory):
     """A function of a graph editor's folder that gives a server with it, started once. None: ComfyUI's own editor."""
     miniature.write_adapter(DEV / "models" / "instantid")
+    portrait = write_image(tmp_path_factory.mktemp("photos") / photo, fx.portrait("a"))
     servers = {}
     with ExitStack() as running:
-        def server_with(frontend):
-            if frontend not in servers:
-                arguments = ("--front-end-root", str(frontend)) if frontend else ()
-                servers[frontend] = running.enter_context(Server(
-                    Path(COMFYUI), cpu=True, arguments=arguments, log=tmp_path_factory.mktemp("server") / "log"))
-            return servers[frontend]
+        def server_with(frontend, name="server", **more):
+            if (frontend, name) not in servers:
+                arguments = (*more.pop("arguments", ()), *(("--front-end-root", str(frontend)) if frontend else ()))
+                servers[frontend, name] = running.enter_context(Server(
+                    COMFYUI, cpu=True, arguments=arguments, log=tmp_path_factory.mktemp("server") / "log", **more))
+                servers[frontend, name].client.upload_image(portrait)
+            return servers[frontend, name]
         yield server_with
 
 
 @pytest.fixture(scope="session")
-def server(started, request):
-    return started(getattr(request, "param", None))
+def client(started):
+    return started(None).client
 
 
 @pytest.fixture(scope="session")
-def client(server):
-    return server.client
-
-
-@pytest.fixture(scope="session")
-def photo(client, tmp_path_factory):
-    """Name of a portrait in the server's input folder."""
-    return client.upload_image(write_image(tmp_path_factory.mktemp("photos") / "portrait.png", fx.portrait("a")))
+def forgetful(started):
+    """A server that keeps no node's output, and has two more packs with an id of ours each: one that ComfyUI imports before
+    ours, and one after it."""
+    before, after = (CHECKOUT / "tests" / "stand_ins" / f"twin_imported_{when}" for when in ("before", "after"))
+    return started(None, "forgetful", arguments=("--cache-none",), before=(before,), after=(after,))
 
 
 @pytest.fixture(scope="session")
 def editor(tmp_path_factory):
-    """A browser for all tests of the graph editor, each of which opens the page that it needs. Skipped without a Chromium."""
+    """A browser for all tests of the graph editor. Skipped without a Chromium."""
     browser = find_browser()
     if not browser:
         pytest.skip(f"no Chromium on the PATH ({', '.join(BROWSERS)}): the graph editor cannot be opened")
     editor = Editor(browser, tmp_path_factory.mktemp("browser"))
     yield editor
     editor.close()
+
+
+@pytest.fixture(scope="session", params=CANVASES, ids=describe)
+def canvas(request, started, editor):
+    """The graph editor, of each version and with each canvas. It is opened once, and each test loads a graph of its own."""
+    frontend, vue = request.param
+    editor.open(started(frontend).client, vue)
+    return editor

@@ -1,66 +1,47 @@
 """What the pack keeps, and ComfyUI's own ways to keep less: --cache-none, and the request to free memory."""
 
 import os
-import re
 import shutil
-from pathlib import Path
 
 import pytest
 from conftest import DEV
-from oracle import fixtures as fx
-from photos import write_image
 from serving import demo_workflow, miniature
 from serving.demo_workflow import changed
-from serving.server import Server
 
 
 @pytest.fixture(scope="module")
-def forgetful(tmp_path_factory):
-    """A server that keeps no node's output, and folders of models that this module may change."""
-    models = tmp_path_factory.mktemp("models")
-    shutil.copytree(DEV / "models" / "insightface", models / "insightface")
-    (models / "instantid").mkdir()
-    shutil.copyfile(miniature.write_adapter(DEV / "models" / "instantid"), models / "instantid" / miniature.ADAPTER)
-    with Server(Path(os.environ["INSTANTID_COMFYUI"]), models=models, cpu=True, arguments=("--cache-none",),
-                log=tmp_path_factory.mktemp("server") / "log") as server:
-        yield server, models
+def workflow(photo):
+    """The demo's, without what shows the faces."""
+    nodes = demo_workflow.build(photo, miniature.ADAPTER, None, None, size=128, steps=1)
+    return {name: nodes[name] for name in nodes if name not in ("numbered", "save_faces", "keypoints", "save_keypoints")}
 
 
-@pytest.fixture(scope="module")
-def workflow(forgetful, tmp_path_factory):
-    photo = forgetful[0].client.upload_image(write_image(tmp_path_factory.mktemp("photos") / "a.png", fx.portrait("a")))
-    return demo_workflow.build(photo, miniature.ADAPTER, None, None, size=128, steps=1)
-
-
-def misses(client):
-    return {name: of["misses"] for name, of in caches(client).items()}
-
-
-def caches(client):
-    """The caches that keep what nobody else holds."""
-    return {name: of for name, of in client.get("/instantid_swift/caches").items() if name in ("pictures", "identities")}
+def counts(client, what):
+    """{cache: its entries or misses}, of the caches that keep what nobody else holds."""
+    caches = client.get("/instantid_swift/caches")
+    return {name: caches[name][what] for name in ("pictures", "identities")}
 
 
 def test_without_comfyuis_cache_a_photo_is_looked_at_once(forgetful, workflow):
-    client = forgetful[0].client
+    client = forgetful.client
     client.post("/free", {"free_memory": True})
-    before = misses(client)
+    before = counts(client, "misses")
     for _, variant in demo_workflow.variants(workflow):
         assert not client.queue(variant).cached
-    after = misses(client)
+    after = counts(client, "misses")
     assert {name: after[name] - before[name] for name in after} == dict.fromkeys(after, 1)
 
 
 def test_a_request_to_free_memory_empties_the_caches(forgetful, workflow):
-    client = forgetful[0].client
+    client = forgetful.client
     client.queue(workflow)
     client.post("/free", {"unload_models": True})
-    assert all(of["entries"] for of in caches(client).values())
+    assert all(counts(client, "entries").values())
     client.post("/api/free", {"unload_models": True, "free_memory": True})  # as the editor's button does
-    assert not any(of["entries"] for of in caches(client).values())
-    before = misses(client)
+    assert not any(counts(client, "entries").values())
+    before = counts(client, "misses")
     client.queue(workflow)
-    assert all(after > before[name] for name, after in misses(client).items())
+    assert all(after > before[name] for name, after in counts(client, "misses").items())
 
 
 def test_a_replaced_adapter_is_noticed(client, photo):
@@ -77,18 +58,3 @@ def test_a_replaced_adapter_is_noticed(client, photo):
         assert "adapter" not in client.queue(changed(workflow, "sample", seed=3)).cached
     finally:
         own.unlink(missing_ok=True)
-
-
-def test_the_performance_report_of_a_workflow(client, photo):
-    """With everything forgotten first, and with only the weight changed."""
-    workflow = demo_workflow.build(photo, miniature.ADAPTER, None, None, size=128, steps=2)
-    workflow["cache"] = demo_workflow.node("InstantIDCache", clear=True, anything=["photo", 0])
-    workflow["apply"]["inputs"]["image"] = ["cache", 0]
-    workflow["report"] = demo_workflow.node("InstantIDPerformanceReport", anything=["sample", 0])
-    workflow["decode"]["inputs"]["samples"] = ["report", 0]
-    for clear, result in ((True, "miss"), (False, "hit")):
-        run = client.queue(changed(workflow, "cache", clear=clear))
-        table = {cells[0]: cells for cells in (re.split(" {2,}", line)
-                                               for line in run.outputs["report"]["text"][0].splitlines())}
-        assert {"apply", "hash", "detect", "embed", "project", "UNet call"} <= set(table)
-        assert table["project"][-1] == result and table["UNet call"][1] == "2"

@@ -1,33 +1,24 @@
-"""Workflows over HTTP, as a user queues them."""
+"""Workflows over HTTP, as a user queues them: what runs again after each move, and what is refused."""
 
 import pytest
 import safetensors.torch
 import torch
+from oracle import fixtures as fx
 from serving import miniature
 from serving.client import PromptError
 from serving.demo_workflow import changed, node
 
+from benchmarks.stages.rerun import MOVES, play
+from benchmarks.stages.rerun import workflow as with_photo
+
+AGAIN = {"same again": set(), "new seed": {"sample", "save"}, "new weight": {"apply", "sample", "save"},
+         "new window": {"apply", "sample", "save"}, "new photo": {"photo", "apply", "sample", "save"}}
+
 
 @pytest.fixture(scope="module")
 def workflow(photo):
-    """Loaders, Apply InstantID, two sampling steps, the latent saved."""
-    return {
-        "checkpoint": node("InstantIDDemoCheckpoint"),
-        "net": node("InstantIDDemoControlNet"),
-        "adapter": node("InstantIDModelLoader", instantid_file=miniature.ADAPTER),
-        "analysis": node("InstantIDFaceAnalysis", provider="CPU"),
-        "photo": node("LoadImage", image=photo),
-        "positive": node("CLIPTextEncode", clip=["checkpoint", 1], text="a portrait"),
-        "negative": node("CLIPTextEncode", clip=["checkpoint", 1], text="blurry"),
-        "apply": node("ApplyInstantID", instantid=["adapter", 0], insightface=["analysis", 0], control_net=["net", 0],
-                      image=["photo", 0], model=["checkpoint", 0], positive=["positive", 0], negative=["negative", 0],
-                      weight=0.8, start_at=0.0, end_at=1.0),
-        "latent": node("EmptyLatentImage", width=192, height=192, batch_size=1),
-        "sample": node("KSampler", model=["apply", 0], positive=["apply", 1], negative=["apply", 2],
-                       latent_image=["latent", 0], seed=7, steps=2, cfg=4.5, sampler_name="euler", scheduler="normal",
-                       denoise=1.0),
-        "save": node("SaveLatent", samples=["sample", 0], filename_prefix="latent"),
-    }
+    """Loaders, Apply InstantID, one sampling step, the latent saved."""
+    return with_photo(photo, miniature.ADAPTER)
 
 
 def latent(client, workflow):
@@ -37,45 +28,40 @@ def latent(client, workflow):
     return safetensors.torch.load(client.file(saved))["latent_tensor"], set(run.cached)
 
 
+def test_nodes_that_a_move_has_run_again(client, workflow):
+    runs = play(client, workflow, 0, fx.portrait("b"))
+    assert set(MOVES) <= set(runs)
+    assert {move: set(runs[move].seconds) for move in AGAIN} == AGAIN
+    assert "apply" in runs["photo back"].seconds and "apply" in runs["another workflow and back"].seconds
+    assert "apply" not in runs["another workflow"].seconds
+
+
 def test_a_slider_is_moved_and_moved_back(client, workflow):
     """ComfyUI keeps the loaders' outputs; ours must not have been changed by the runs in between."""
     first, _ = latent(client, changed(workflow, "sample", seed=1))
     other, cached = latent(client, changed(changed(workflow, "sample", seed=1), "apply", weight=1.3))
     again, _ = latent(client, changed(workflow, "sample", seed=1))
-    assert {"checkpoint", "net", "adapter", "analysis", "photo"} <= cached and "apply" not in cached
+    assert {"checkpoint", "controlnet", "adapter", "analysis", "photo"} <= cached and "apply" not in cached
     assert not torch.equal(first, other)
     assert torch.equal(first, again)
 
 
 @pytest.mark.newest
-def test_a_moved_slider_costs_no_second_look_at_the_photo(client, workflow):
-    latent(client, workflow)
-    before = client.get("/instantid_swift/caches")
-    latent(client, changed(workflow, "apply", weight=0.3))
-    after = client.get("/instantid_swift/caches")
-    for name in ("pictures", "identities"):
-        assert after[name]["hits"] > before[name]["hits"] and after[name]["misses"] == before[name]["misses"], name
-
-
-@pytest.mark.newest
-def test_two_people_with_the_split_nodes(client, workflow):
-    """All the other nodes in one workflow: keypoints, patch, ControlNet, Advanced."""
-    split = {
-        **workflow,
-        "keypoints": node("FaceKeypointsPreprocessor", faceanalysis=["analysis", 0], image=["photo", 0]),
-        "patch": node("InstantIDAttentionPatch", instantid=["adapter", 0], insightface=["analysis", 0], image=["photo", 0],
-                      model=["checkpoint", 0], weight=1.0, start_at=0.0, end_at=0.9, noise=0.2),
-        "control": node("ApplyInstantIDControlNet", face_embeds=["patch", 1], control_net=["net", 0],
-                        image_kps=["keypoints", 0], positive=["positive", 0], negative=["negative", 0], strength=0.8,
-                        start_at=0.0, end_at=1.0),
-        "apply": node("ApplyInstantIDAdvanced", instantid=["adapter", 0], insightface=["analysis", 0], control_net=["net", 0],
-                      image=["photo", 0], model=["patch", 0], positive=["control", 0], negative=["control", 1],
-                      ip_weight=0.5, cn_strength=0.5, start_at=0.1, end_at=1.0, noise=0.0, combine_embeds="average",
-                      image_kps=["keypoints", 0]),
-    }
-    one, _ = latent(client, workflow)
-    two, _ = latent(client, split)
-    assert two.isfinite().all() and not torch.equal(one, two)
+def test_widgets_that_are_links_do_not_run_the_workflow_again(client, photo, workflow):
+    """An exception in IS_CHANGED, which gets None for a link, counts as a change: everything ran again."""
+    person = {"analysis": node("InstantIDFaceAnalysis", provider="CPU"), "photo": node("LoadImage", image=photo),
+              "person": node("InstantIDPerson", insightface=["analysis", 0], image=["photo", 0]),
+              "save": node("InstantIDSavePerson", person=["person", 0], name="linked", keep_crops=False, if_exists="replace")}
+    client.queue(person)
+    linked = dict(workflow)
+    for name, inputs, kind, file in (("adapter", "instantid_file", "InstantIDModelLoader", miniature.ADAPTER),
+                                     ("loaded", "person", "InstantIDLoadPerson", "linked.safetensors"),
+                                     ("analysis", "provider", "InstantIDFaceAnalysis", "CPU")):
+        linked[f"{name} name"] = node("ComfySwitchNode", switch=True, on_true=file, on_false="")
+        linked[name] = node(kind, **{inputs: [f"{name} name", 0]})
+    linked["shown"] = node("PreviewAny", source=["loaded", 0])
+    client.queue(linked)
+    assert not client.queue(linked).seconds
 
 
 def test_no_face_is_told_before_the_sampling(client, workflow):
@@ -84,3 +70,10 @@ def test_no_face_is_told_before_the_sampling(client, workflow):
         client.queue(blank)
     assert error.value.node_type == "ApplyInstantID"
     assert error.value.message.startswith("Reference Image: No face detected. The image (300x200 pixels)")
+
+
+def test_unreadable_block_weights_are_refused_when_queued(client, workflow):
+    options = node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass", small_faces=False,
+                   blocks="as original", block_weights="outer 3: 1")
+    with pytest.raises(PromptError, match="'outer 3: 1' cannot be read"):
+        client.queue(changed({**workflow, "options": options}, "apply", options=["options", 0]))

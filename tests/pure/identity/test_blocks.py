@@ -30,16 +30,12 @@ def test_depths_are_those_of_sdxl():
     assert depth["middle", 0] == SDXL_MINI["transformer_depth_middle"]
 
 
-def test_the_original_left_the_middle_alone():
+def test_named_selections():
+    """The original left the middle alone."""
     as_original = factors_of_blocks("as original")
     assert len(as_original) == 60 and not any(block.section == "middle" for block in as_original)
-    assert set(factors_of_blocks("all 70")) == set(SDXL_BLOCKS)
-    assert set(factors_of_blocks("all 70").values()) == {1.0}
-
-
-@pytest.mark.parametrize("selection, count", [("input only", 24), ("output only", 36), ("middle only", 10)])
-def test_named_selections(selection, count):
-    assert len(factors_of_blocks(selection)) == count
+    assert factors_of_blocks("all 70") == dict.fromkeys(SDXL_BLOCKS, 1.0)
+    assert [len(factors_of_blocks(f"{section} only")) for section in ("input", "output", "middle")] == [24, 36, 10]
 
 
 def test_weights_by_section_block_and_transformer_block():

@@ -60,22 +60,16 @@ def test_the_box_is_about_the_detectors(detected):
         assert (bottom - top) == pytest.approx(face.box[3] - face.box[1], rel=0.2)
 
 
-def test_turning_by_nothing_changes_nothing(detected):
-    for face in detected:
-        keypoints = Keypoints(1000, 800, (KeypointFace(face.points),))
-        turned = head.turn(keypoints, 0, 0, 0).faces[0]
-        assert np.abs(turned.points - face.points).max() < 1e-3
-        assert turned.opacities == KeypointFace(face.points).opacities
-
-
-def test_roll_is_rotation_in_the_plane(detected):
+def test_turning_by_nothing_changes_nothing_and_roll_is_rotation_in_the_plane(detected):
+    angle = np.radians(30)
+    rotation = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     for face in detected:
         keypoints = Keypoints(1000, 800, (KeypointFace(face.points.astype(np.float64)),))
-        rolled = head.turn(keypoints, 0, 0, 30).faces[0].points
+        turned = head.turn(keypoints, 0, 0, 0).faces[0]
+        assert np.abs(turned.points - face.points).max() < 1e-3 and turned.opacities == keypoints.faces[0].opacities
         _, _, origin = head.pose_of(face.points)
-        angle = np.radians(30)
-        expected = (face.points - origin) @ np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]) + origin
-        assert np.abs(rolled - expected).max() < 1e-3
+        rolled = head.turn(keypoints, 0, 0, 30).faces[0].points
+        assert np.abs(rolled - (face.points - origin) @ rotation - origin).max() < 1e-3
 
 
 @pytest.mark.parametrize("yaw, pitch, roll", [(30, 0, 0), (50, 15, -20), (85, -10, 5)])

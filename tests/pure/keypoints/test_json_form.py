@@ -16,6 +16,8 @@ def test_one_face_is_read_and_written_as_nosius():
     assert (keypoints.width, keypoints.height) == (640, 480)
     assert keypoints.faces[0].points.tolist() == ONE["array"] and list(keypoints.faces[0].opacities) == ONE["opacities"]
     assert json.loads(to_json(keypoints)) == ONE
+    del (without := dict(ONE))["opacities"]
+    assert from_json(json.dumps(without)).faces[0].opacities == (1, 1, 1, 1, 1)
 
 
 def test_several_faces_are_a_list():
@@ -27,38 +29,27 @@ def test_several_faces_are_a_list():
     assert to_json(again) == to_json(both)
 
 
-def test_opacities_may_be_missing():
-    assert from_json(json.dumps({**ONE, "opacities": [1] * 5})).faces[0].opacities == from_json(
-        json.dumps({key: value for key, value in ONE.items() if key != "opacities"})).faces[0].opacities
-
-
 REFUSED = {
-    **dict.fromkeys(["", "{", "[" * 5000, "7", "[[1]]"], "cannot be read"),
-    **{json.dumps({**ONE, **changed}): "cannot be read" for changed in (
-        {"width": "x"}, {"array": ONE["array"][:4]}, {"array": [[1, 2, 3]] * 5}, {"array": "abcde"})},
-    **{json.dumps({**ONE, **changed}): "whole numbers from 1 to 16384" for changed in (
-        {"width": 0}, {"height": 1.5}, {"height": 10**30}, {"width": float("nan")})},
-    **{json.dumps({**ONE, **changed}): "opacities five numbers from 0 to 1" for changed in (
-        {"opacities": [1, 1]}, {"opacities": [2] * 5}, {"opacities": [float("nan")] * 5})},
-    **{json.dumps({**ONE, "array": [[far, 1]] * 5}): "away from the picture" for far in (float("nan"), float("inf"), 640 * 12)},
-    "[]": "cannot be used", json.dumps([ONE] * 65): "hold 65 faces", json.dumps([ONE, {**ONE, "width": 99}]): "different sizes",
+    "{": "cannot be read", "[]": "cannot be used",
+    json.dumps({**ONE, "array": ONE["array"][:4]}): "cannot be read",
+    json.dumps({**ONE, "width": 0}): "whole numbers from 1 to 16384",
+    json.dumps({**ONE, "opacities": [1, 1]}): "opacities five numbers from 0 to 1",
+    json.dumps({**ONE, "array": [[640 * 12, 1]] * 5}): "away from the picture",
+    json.dumps([ONE] * 65): "hold 65 faces", json.dumps([ONE, {**ONE, "width": 99}]): "different sizes",
 }
 
 
 @pytest.mark.parametrize("text, message", REFUSED.items(), ids=[f"{i}" for i in range(len(REFUSED))])
 def test_a_bad_text_is_refused_in_a_sentence(text, message):
-    with pytest.raises(InstantIDError, match=message) as error:
+    with pytest.raises(InstantIDError, match=message):
         from_json(text)
-    assert len(str(error.value)) < 600 and str(error.value).startswith(("The keypoints", "The point", "The faces"))
 
 
 FACE = from_json(json.dumps(ONE))
 
 
 @pytest.mark.parametrize("given, message", [
-    ("a text", "Keypoints were expected, and this is 'a text'"), (None, "Keypoints were expected, and this is None"),
-    (FACE._replace(faces=()), "hold 0 faces"), (FACE._replace(faces=FACE.faces * 10000), "hold 10000 faces"),
-    (place.moved(FACE, float("nan"), 0), "The point"), (place.scaled(FACE, 1e30), "The point"),
+    ("a text", "Keypoints were expected, and this is 'a text'"), (FACE._replace(faces=()), "hold 0 faces"),
     (place.moved(FACE, 640 * 11, 0), "more than 10 pictures away from the picture of 640x480 pixels"),
     (FACE._replace(faces=(*FACE.faces, *place.moved(FACE, 0, -480 * 11).faces)), "of face 1 is more than")])
 def test_keypoints_that_cannot_be_drawn_are_refused_in_a_sentence(given, message):

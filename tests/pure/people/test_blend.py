@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from instantid_swift.people.blend import AVERAGE, METHODS, ROBUST, SPHERICAL, blend, outliers
+from instantid_swift.people.blend import AVERAGE, METHODS, ROBUST, SPHERICAL, blend
 from instantid_swift.people.person import Person
 from instantid_swift.utils import InstantIDError
 
@@ -27,6 +27,7 @@ A, B, C = (person(photos_of(seed, count)) for seed, count in ((1, 3), (2, 1), (3
 def test_weights_1_and_0_give_the_first_person_to_the_bit(method):
     assert blend([A, B], [1, 0], method) == (A, ())
     assert blend([A, B, C], [0, 0.3, 0], method) == (B, ())
+    assert blend([A], [0.2], method) == (A, ())
 
 
 def test_average_is_the_weighted_mean_of_the_people():
@@ -59,19 +60,11 @@ def test_robust_average_leaves_out_the_photo_of_somebody_else_and_says_which():
     assert two.left_out == ((1, 4),) and two.person.photos == 1
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(3))
 def test_robust_average_of_photos_alike_leaves_out_none(seed):
     for count in (1, 2, 3, 5, 12):
         one = person(photos_of(seed, count))
         assert blend([one], [1], ROBUST) == (one, ())
-
-
-def test_outliers_of_two_photos_are_none():
-    assert outliers(torch.cat([photos_of(1, 1), photos_of(2, 1)])) == ()
-
-
-def test_a_lone_person_stays():
-    assert blend([A], [0.2], AVERAGE) == (A, ())
 
 
 @pytest.mark.parametrize("people, weights, method, words", [

@@ -1,12 +1,11 @@
 """Where people are in a picture: boxes, strips, drawings."""
 
-import numpy as np
 import pytest
 import torch
 from instantid_swift.keypoints import KeypointFace, Keypoints, draw, drawing
 from instantid_swift.people.person import Person
 from instantid_swift.people.places import PersonInPicture, Settings, face_in_box, hint_of_one, noses_in, place_people, strips
-from instantid_swift.utils import InstantIDError, draw_keypoints, pictures_to_image
+from instantid_swift.utils import InstantIDError, pictures_to_image
 
 FACE = torch.tensor([[60.0, 80.0], [100.0, 79.0], [82.0, 100.0], [66.0, 121.0], [97.0, 120.0]])
 
@@ -78,24 +77,11 @@ def test_a_given_drawing_is_used_as_it_is_and_its_noses_tell_the_places(caplog):
     assert [columns(mask) for mask in masks] == [(0, 213), (213, 427), (427, 640)]
 
 
-def test_noses_of_the_drawing():
-    picture = draw_keypoints(200, 320, FACE.numpy())
-    assert noses_in(torch.from_numpy(picture) / 255) == pytest.approx([82], abs=1)
-    assert noses_in(torch.from_numpy(np.zeros_like(picture))) == []
-
-
-@pytest.mark.parametrize("person, size", [
-    (one(mask=torch.ones(1, 1, 5000)), (512, 2048)), (one(mask=torch.ones(1, 5000, 1)), (2048, 512)),
-    (one(mask=torch.ones(1, 4096, 8192)), (1024, 2048)), (one(keypoints=keypoints(0, width=16384, height=8192)), (1024, 2048)),
-    (one(keypoints=keypoints(0, width=16384, height=1)), (1, 2048))])
-def test_a_drawing_of_people_is_bounded_whatever_tells_its_size(person, size):
-    hint, _ = place_people([person, one(mask=torch.zeros(1, 64, 64))], 8192, 16384)
-    assert hint.shape == (1, *size, 3)
-
-
 def test_drawings_of_large_pictures_are_shrunk():
-    assert drawing(keypoints(0, width=16384, height=8192)).shape == (1, 1024, 2048, 3)
-    assert hint_of_one(one(keypoints=keypoints(0, width=16384, height=8192))).shape == (1, 1024, 2048, 3)
+    large = one(keypoints=keypoints(0, width=16384, height=8192))
+    assert drawing(large.keypoints).shape == hint_of_one(large).shape == (1, 1024, 2048, 3)
+    for person in (large, one(mask=torch.ones(1, 4096, 8192))):
+        assert place_people([person, one(mask=torch.zeros(1, 64, 64))], 8192, 16384)[0].shape == (1, 1024, 2048, 3)
 
     def of_a_photo(width, height):
         person = one().person._replace(sizes=torch.tensor([[width, height]]))

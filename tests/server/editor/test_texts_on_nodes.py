@@ -1,12 +1,10 @@
 """What a node says of itself in the graph editor: shown whole, and gone when there is no more reason for it."""
 
 import pytest
-from chromium import ON_EVERY_EDITOR
 from PIL import Image
-from serving import miniature
-from serving.demo_workflow import node
+from serving import demo_workflow, miniature
 
-pytestmark = ON_EVERY_EDITOR
+pytestmark = pytest.mark.newest
 
 LOAD = """async ([workflow, inside]) => {
     await app.loadApiJson(workflow, "test")
@@ -39,50 +37,47 @@ SHOWN = """(words) => {
     return box.getBoundingClientRect().bottom <= node
         && { saved: [...apply.serialize().size], size: [...apply.size], values: apply.serialize().widgets_values }
 }"""
+REPORT = """(stage) => {
+    const report = (app.rootGraph ?? app.graph).nodes.find((node) => node.type === "InstantIDPerformanceReport")
+    const text = report.widgets?.find(({ name }) => name === "report_text")?.value
+    return text?.includes(stage) && text
+}"""
 GONE = """() => !apply.widgets.some(({ name }) => ["instantid_text", "$$node-text-preview"].includes(name))
     && [...apply.size]"""
 
 
-@pytest.fixture(scope="module")
-def blank(client, tmp_path_factory):
+@pytest.fixture
+def blank(canvas, tmp_path):
     """Name of a picture without a face in the server's input folder."""
-    path = tmp_path_factory.mktemp("blank") / "blank.png"
-    Image.new("RGB", (64, 64)).save(path)
-    return client.upload_image(path)
+    Image.new("RGB", (64, 64)).save(tmp_path / "blank.png")
+    return canvas.client.upload_image(tmp_path / "blank.png")
 
 
-@pytest.fixture(scope="module")
-def workflow(blank):
-    """Apply InstantID, which says so where the photo shows no face. The ids are names."""
+def workflow(photo):
+    """Apply InstantID, which says so where the photo shows no face, and a report. The ids are names."""
+    nodes = demo_workflow.build(photo, miniature.ADAPTER, None, None, size=64, steps=1)
+    kept = {name: nodes[name] for name in ("checkpoint", "controlnet", "adapter", "analysis", "photo", "positive", "negative")}
     return {
-        "checkpoint": node("InstantIDDemoCheckpoint"), "net": node("InstantIDDemoControlNet"),
-        "adapter": node("InstantIDModelLoader", instantid_file=miniature.ADAPTER),
-        "analysis": node("InstantIDFaceAnalysis", provider="CPU"),
-        "photo": node("LoadImage", image=blank),
-        "prompt": node("CLIPTextEncode", clip=["checkpoint", 1], text="a portrait"),
-        "options": node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass", small_faces=False,
-                        blocks="as original", block_weights=""),
-        "apply": node("ApplyInstantID", instantid=["adapter", 0], insightface=["analysis", 0], control_net=["net", 0],
-                      image=["photo", 0], model=["checkpoint", 0], positive=["prompt", 0], negative=["prompt", 0], weight=0.8,
-                      start_at=0.0, end_at=0.5, options=["options", 0]),
-        "report": node("InstantIDPerformanceReport", anything=["apply", 0]),
+        **kept, "options": demo_workflow.node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass",
+                                              small_faces=False, blocks="as original", block_weights=""),
+        "apply": demo_workflow.changed(nodes, "apply", options=["options", 0], end_at=0.5)["apply"],
+        "report": demo_workflow.node("InstantIDPerformanceReport", anything=["apply", 0]),
     }
 
 
-@pytest.mark.parametrize("vue", [False, True], ids=["classic canvas", "Nodes 2.0"])
 @pytest.mark.parametrize("inside", [False, True], ids=["ids that are names", "open subgraph"])
-def test_a_text_is_shown_whole_and_goes_with_its_reason(client, editor, workflow, photo, blank, vue, inside):
-    editor.open(client, **{"Comfy.VueNodes.Enabled": vue})
-    try:
-        editor.evaluate(LOAD, [workflow, inside])
-        sizes = []
-        for _ in range(2):                  # Nodes 2.0 itself makes room for a badge when a node changes its size first
-            editor.evaluate(RUN, blank)
-            shown = editor.wait_for(SHOWN, "InstantID: Bypassed: this node changes nothing.")
-            editor.evaluate(RUN, photo)
-            sizes.append(editor.wait_for(GONE))
-        assert sizes[0] == sizes[1] == shown["saved"] != shown["size"]
-        assert shown["values"] == [0.8, 0.0, 0.5]
-        assert vue or sizes[0][1] == editor.evaluate("() => apply.computeSize()[1]")
-    finally:
-        client.post("/settings/Comfy.VueNodes.Enabled", False)
+def test_a_text_is_shown_whole_and_goes_with_its_reason(canvas, photo, blank, inside):
+    """A bypass stands on the node until it runs without one; the report shows its table."""
+    canvas.evaluate(LOAD, [workflow(blank), inside])
+    sizes = []
+    for _ in range(2):                  # Nodes 2.0 itself makes room for a badge when a node changes its size first
+        canvas.evaluate(RUN, blank)
+        shown = canvas.wait_for(SHOWN, "InstantID: Bypassed: this node changes nothing. Reference Image: No face detected.")
+        assert canvas.wait_for(REPORT, "apply").split()[:2] == ["stage", "calls"]
+        canvas.evaluate(RUN, photo)
+        sizes.append(canvas.wait_for(GONE))
+        assert canvas.wait_for(REPORT, "embed")
+    assert sizes[0] == sizes[1] == shown["saved"] != shown["size"]
+    assert shown["values"] == [0.8, 0.0, 0.5]
+    assert canvas.vue or sizes[0][1] == canvas.evaluate("() => apply.computeSize()[1]")
+    canvas.evaluate("() => app.canvas.setGraph(app.rootGraph ?? app.graph)")

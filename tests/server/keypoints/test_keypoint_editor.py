@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from chromium import ON_EVERY_EDITOR
 
-pytestmark = ON_EVERY_EDITOR
+pytestmark = pytest.mark.newest
 
 ADD_NODE = """async () => {
     app.graph.clear()
@@ -49,13 +48,10 @@ PRESS_D_TWICE = """() => [1, 2].forEach(() => document.activeElement.dispatchEve
 NOSE = 2
 
 
-@pytest.fixture(params=[False, True], ids=["classic canvas", "Nodes 2.0"])
-def canvas(request, editor, client):
-    """The editor with one InstantID Edit Keypoints, on one of the two canvases; gives the places in it."""
-    editor.open(client, **{"Comfy.VueNodes.Enabled": request.param})
-    editor.evaluate(ADD_NODE)
-    yield editor.wait_for(PLACES)
-    client.post("/settings/Comfy.VueNodes.Enabled", False)
+def with_node(canvas):
+    """The graph editor with one InstantID Edit Keypoints, and the places in it."""
+    canvas.evaluate(ADD_NODE)
+    return canvas, settled(canvas)
 
 
 def settled(editor):
@@ -80,8 +76,8 @@ def nose(faces, face=0):
     return faces[face]["points"][NOSE]
 
 
-def test_editing(canvas, editor, client):
-    places = settled(editor)
+def test_editing(canvas):
+    editor, places = with_node(canvas)
     assert editor.evaluate(STATE) == ""
     begun = editor.evaluate(FACES)
 
@@ -111,7 +107,7 @@ def test_editing(canvas, editor, client):
     asked = {"state": editor.evaluate(STATE), "face": 0, "yaw": 10, "pitch": 0, "roll": 0}
     editor.evaluate(PRESS_D_TWICE)                      # 5 degrees each, by the server
     editor.wait_for("(turned) => app.graph.nodes[0].widgets.find(({ name }) => name === 'state').value === turned",
-                    client.post("/instantid_swift/keypoints", asked)["state"])
+                    editor.client.post("/instantid_swift/keypoints", asked)["state"])
 
     editor.drive(lambda page: page.keyboard.press("f"))
     editor.wait_for("() => app.graph.nodes[0].instantidEditor.faces().length === 2")
@@ -129,8 +125,8 @@ def test_editing(canvas, editor, client):
     assert editor.evaluate(STATE) != ""
 
 
-def test_the_handle_turns_the_head(canvas, editor):
-    places = settled(editor)
+def test_the_handle_turns_the_head(canvas):
+    editor, places = with_node(canvas)
     before = nose(editor.evaluate(FACES))
     drag(editor, places["turn"], (50, 0))
     editor.wait_for("(before) => app.graph.nodes[0].instantidEditor.faces()[0].points[2][0] > before + 10", before[0])
