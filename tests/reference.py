@@ -5,6 +5,7 @@ is, one photo after the other. IdentityNet is ComfyUI's own ControlNet, wired by
 """
 
 import copy
+import functools
 
 import torch
 from control_nets import by_hand
@@ -39,8 +40,14 @@ def identity_tokens(world, images, dtype, noise, combine):
         generator = torch.Generator().manual_seed(int(torch.sum(embedding).item()) % 1000000007)
         counterpart = noise * torch.rand(embedding.shape, generator=generator)
     with torch.no_grad():
-        resampler = copy.deepcopy(world.instantid.module.image_proj).to(dtype)
+        resampler = in_dtype(world.instantid.module.image_proj, dtype)
         return tuple(resampler(vector.to(dtype)) for vector in (embedding, counterpart))
+
+
+@functools.cache
+def in_dtype(module, dtype):
+    """A copy of a module."""
+    return copy.deepcopy(module).to(dtype)
 
 
 def planar(picture):

@@ -14,7 +14,7 @@ from oracle import cases
 from oracle import fixtures as fx
 from wiring.people import apply_people, people_of
 
-STEPS = {"steps": 2, "size": (8, 8)}
+STEPS = {"steps": 1, "size": (8, 8)}
 EACH = Options(each_latent=True)
 
 
