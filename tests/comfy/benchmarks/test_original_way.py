@@ -11,7 +11,6 @@ from oracle.cases import World
 from benchmarks import original_way
 from benchmarks.original_way.faces import open_analysis
 
-
 pytestmark = pytest.mark.newest
 
 

@@ -82,8 +82,8 @@ def test_a_close_up_goes_through_apply(nodes, world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("face, size", [(110, 1024), (60, 1536)])
-def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size):
+def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch):
+    face = 110
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(face_root)], set()))
     image = torch.full((1, 2000, 2400, 3), 0.4)
     image[0, 1500:1500 + face, 700:700 + face] = read_image(fx.portrait("a")[0], (face, face))[0]
@@ -91,7 +91,7 @@ def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch, face, size
     with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
         faces.Photos(analysis, image).references()
     (found,), = faces.Photos(analysis, image, small_faces=True).found
-    assert found.size == size
+    assert found.size == 1024
     assert 700 < found.points[:, 0].min() and found.points[:, 0].max() < 700 + face
     assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
 
@@ -208,9 +208,9 @@ def test_the_user_can_stop_it(counted, stop):
 
 @pytest.mark.parametrize("network, runs", [(0, (1, 0)), (1, (0, 1))])
 def test_the_user_can_stop_it_between_calls(face_root, stop, monkeypatch, network, runs):
-    """40 pictures are three calls of the detector and 40 of the embedder."""
-    images = fx.portrait("a").repeat(40, 1, 1, 1)
-    images[:, 0, 0, 0] = torch.arange(40) / 256  # forty different ones
+    """17 pictures are two calls of the detector and 17 of the embedder."""
+    images = fx.portrait("a").repeat(17, 1, 1, 1)
+    images[:, 0, 0, 0] = torch.arange(17) / 256  # different ones
     analysis = open_face_analysis([str(face_root)], "CPU")
     if network == 1:
         assert faces.Photos(analysis, images).found

@@ -16,7 +16,6 @@ from stand_ins.counting import counted_operations
 from stand_ins.foreign import KEYS, WithoutAdd, apply_foreign
 
 
-
 def patches(model):
     return model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
 

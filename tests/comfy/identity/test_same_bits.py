@@ -42,7 +42,7 @@ def precision(dtype, *values):
     return pytest.param(*values, dtype, marks=[] if dtype == torch.float32 else pytest.mark.newest)
 
 
-@pytest.mark.parametrize("dtype", map(precision, EVERY))
+@pytest.mark.parametrize("dtype", [precision(dtype) for dtype in EVERY])
 def test_at_all_blocks(nodes, full_world, full_loaded, dtype):
     person = {"ip_weight": 1.1, "cn_strength": 0.3, "noise": 0.35}
     ours, reference = both(nodes, full_world, *full_loaded(dtype), person, steps=2)
