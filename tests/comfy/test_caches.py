@@ -9,8 +9,6 @@ import onnx
 import pytest
 import torch
 from instantid_swift import caches, faces
-from instantid_swift.faces.analysis import open_face_analysis
-from instantid_swift.identity.adapter import load_adapter
 from instantid_swift.identity.bank import Identity
 from onnx import numpy_helper
 from oracle import cases
@@ -53,20 +51,6 @@ def test_a_picture_edited_in_place(world, counted):
     assert detector.runs == before + 1
 
 
-@pytest.mark.newest
-def test_pictures_freed_and_reallocated(ours):
-    """Keyed by address, 38 of 50 pictures got another person's face."""
-    expected = {name: faces.Photos(ours, fx.portrait(name)).references() for name in "ab"}
-    addresses = set()
-    for number in range(30):
-        name = "ab"[number % 2]
-        image = fx.portrait(name).clone()
-        addresses.add(image.data_ptr())
-        assert torch.equal(faces.Photos(ours, image).references(), expected[name])
-        del image
-    assert len(addresses) < 30, "no address was used twice: this test shows nothing"
-
-
 @pytest.fixture(scope="module")
 def other_adapter(adapter_path, tmp_path_factory):
     """Another adapter's file, with the keys negated."""
@@ -80,12 +64,6 @@ def keys_of(nodes, world, adapter):
     model, _ = cases.patch(nodes, world, instantid=adapter)
     patches = model.model_options["transformer_options"]["patches_replace"]["attn2"]
     return patches["input", 4, 0].terms[0].identity.keys[0]
-
-
-@pytest.mark.newest
-def test_two_adapters_alternating(nodes, world, other_adapter):
-    found = [keys_of(nodes, world, adapter) for adapter in (world.instantid, load_adapter(str(other_adapter))) * 2]
-    assert all(torch.equal(found[number], found[0] * (-1) ** number) for number in range(4))
 
 
 @pytest.mark.newest
@@ -114,14 +92,6 @@ def other_networks(face_root, tmp_path):
     weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
     onnx.save(network, path)
     return tmp_path / "insightface"
-
-
-@pytest.mark.newest
-def test_two_face_models_alternating(face_root, other_networks):
-    roots = (str(face_root), str(other_networks))
-    found = [faces.Photos(open_face_analysis([roots[number % 2]], "CPU"), fx.portrait("a")).references()
-             for number in range(4)]
-    assert all(torch.equal(found[number], found[number % 2]) for number in range(4)) and not torch.allclose(*found[:2])
 
 
 @pytest.mark.newest

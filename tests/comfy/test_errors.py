@@ -202,26 +202,6 @@ def test_a_file_that_is_no_adapter(tmp_path, kind, form):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("size, found", [
-    (0, "not downloaded completely"), (5, "damaged"), (0.5, "not downloaded completely"), (0.99, "not downloaded completely"),
-])
-@pytest.mark.parametrize("form", ["pickle", "safetensors"])
-def test_a_truncated_file(tmp_path, size, found, form):
-    whole, tensor = tmp_path / "whole", torch.rand(1000)
-    if form == "safetensors":
-        safetensors.torch.save_file({"image_proj.x": tensor}, whole)
-    else:
-        torch.save({"image_proj": {"x": tensor}}, whole)
-    length = int(whole.stat().st_size * size) if isinstance(size, float) else size
-    path = tmp_path / "cut.bin"
-    with open(whole, "rb") as file:
-        path.write_bytes(file.read(length))
-    with pytest.raises(InstantIDError) as error:
-        adapter.load_adapter(str(path))
-    assert found in one_sentence_of_advice(error)
-
-
-@pytest.mark.newest
 def test_both_forms_of_the_file_hold_the_same(tmp_path, adapter_path, world):
     checkpoint = torch.load(adapter_path, mmap=True)
     flat = {f"{top}.{key}": value for top, half in checkpoint.items() for key, value in half.items()}
@@ -260,31 +240,3 @@ def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_
 def test_a_file_that_has_gone(nodes):
     with pytest.raises(FileNotFoundError, match="The adapter gone.bin was not found. .*ip-adapter.bin.*Looked in: .*instantid"):
         cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
-
-
-# ---- masks
-
-
-@pytest.mark.newest
-def test_a_mask_that_is_an_image(nodes, world):
-    with pytest.raises(ValueError, match=r"A mask must be \[masks, height, width\]; this one is \[1, 320, 320, 3\]"):
-        cases.apply(nodes, world, mask=fx.portrait("a"))
-
-
-# ---- names
-
-
-def exceptions():
-    """The exception classes of the pack."""
-    modules = [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "instantid_swift"]
-    return {kind for module in modules for kind in vars(module).values()
-            if isinstance(kind, type) and issubclass(kind, Exception) and kind.__name__ in vars(module)
-            and (kind.__module__ == module.__name__ or kind.__module__ == "InstantID")}
-
-
-@pytest.mark.newest
-def test_exceptions_have_short_names():
-    """The editor shows the module before the class, and ComfyUI's name of a pack's module is its whole path."""
-    assert len(exceptions()) > 1
-    long = [kind.__name__ for kind in exceptions() if kind.__module__ != "InstantID" and not kind.__name__.startswith("_")]
-    assert long == [], 'write __module__ = "InstantID" into these classes'

@@ -1,6 +1,5 @@
 """IdentityNet in the conditionings: the bits of ComfyUI's own ControlNet, with what is constant in a run computed once."""
 
-import copy
 
 import comfy.cldm.cldm
 import comfy.context_windows
@@ -10,14 +9,12 @@ import comfy.utils
 import pytest
 import torch
 from control_nets import (
-    PROJECTIONS,
     PROMPT_TOKENS,
     STEPS,
     Calls,
     apply,
     by_hand,
     drawing,
-    evaluate,
     long_negative,
     net_config,
     randn,
@@ -176,14 +173,6 @@ def test_strength_0_does_not_run_it(world, wiring, chained):
     assert ("mask" in conditionings[0][0][1]) == ("mask" in wiring)
 
 
-@pytest.mark.newest
-def test_strength_0_of_the_nodes(nodes, world):
-    model, positive, negative = cases.advanced(nodes, world, cn_strength=0.0)
-    _, calls = sampled(world, positive, negative, model)
-    assert calls == Calls(0, 0, 0)
-    assert not any("control" in options for _, options in positive + negative)
-
-
 # ---- what is not ours
 
 
@@ -262,23 +251,3 @@ def test_other_kinds_stay_as_they_are(world, kind):
            "control lora": lambda: comfy.controlnet.ControlLora({})}[kind]()
     before = dict(vars(net))
     assert with_cached_constants(net) is net and vars(net) == before
-
-
-@pytest.mark.newest
-def test_a_copy_and_a_deep_copy_of_the_control(world):
-    """As several GPUs have it, in newer versions of ComfyUI: the model is copied with its weights, and nothing else."""
-    conditionings = apply(world.net, *texts(world))
-    expected = fx.sample(world.model, *conditionings, **STEPS)
-    control = conditionings[0][0][1]["control"]
-    control.cond_hint = torch.zeros(1, 3, 128, 128)
-    with torch.inference_mode():
-        evaluate(control.control_model, control.cond_hint, randn(61, 2, 16, fx.CONTEXT))
-    assert remembered(control) == 1 + PROJECTIONS
-    twin = control.copy()
-    twin.control_model = copy.deepcopy(twin.control_model)
-    assert remembered(twin) == 0 and not set(twin.control_model.parameters()) & set(world.net.control_model.parameters())
-    for other, calls in ((control.copy(), Calls(1, 1, 2)), (twin, Calls(0, 0, 0))):
-        control.cleanup()
-        assert sampled(world, *with_control(conditionings, other))[1] == calls
-        assert torch.equal(fx.sample(world.model, *with_control(conditionings, other), **STEPS), expected)
-        assert remembered(other) == 0

@@ -120,16 +120,3 @@ def test_a_union_control_net(world):
             inputs = {"x": randn(51, 1, 4, 8, 8), "timesteps": torch.tensor([step]), "y": randn(52, 1, 2816), "hint": hint,
                       "context": context.clone(), "control_type": [1]}
             assert same(ours(**inputs), model(**inputs))
-
-
-@pytest.mark.newest
-def test_what_is_kept_at_the_real_size():
-    """As the class says, in fp16."""
-    with torch.device("meta"):
-        model = comfy.cldm.cldm.ControlNet(**net_config(fx.SDXL_MINI, model_channels=320, num_head_channels=64,
-                                                        dtype=torch.float16))
-        features = model.input_hint_block(torch.empty(1, 3, 1024, 1024, dtype=torch.float16), None, None)
-        context = torch.empty(2, 16, 2048, dtype=torch.float16)
-        projections = [layer(context) for name, layer in model.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))]
-    assert len(projections) == 68
-    assert features.nbytes == 10_485_760 and sum(result.nbytes for result in projections) == 5_242_880

@@ -86,12 +86,6 @@ def test_the_order_of_the_people_does_not_matter(block):
 
 
 @pytest.mark.newest
-def test_equal_people_equal_one_person(block):
-    assert torch.equal(read(block, (LEFT, RIGHT), (A, A)), alone(block, A))
-    torch.testing.assert_close(read(block, (soft(1), soft(2), soft(3)), (A, A, A)), alone(block, A))
-
-
-@pytest.mark.newest
 def test_in_half_precision_a_person_apart_keeps_its_bits(block):
     half = copy.deepcopy(block).to(torch.bfloat16)
     x, context = randn(3, 2, 64, 128).bfloat16(), torch.cat((A, B), dim=1).bfloat16()
@@ -199,14 +193,6 @@ def test_masks_add_no_host_read_to_a_step():
 def test_step_reuse_leaves_out_steps(world):
     _, calls = sampled(world, *with_step_reuse(*several(world, strengths=(0.5, 1.0)), every=2), steps=4)
     assert calls == Calls(1, 2, 3)
-
-
-@pytest.mark.newest
-def test_a_later_apply_whose_tokens_replace_those_of_the_people(world):
-    """As with any ControlNet, the last one's tokens reach all: then everybody is that person."""
-    chained = apply(world.net, *several(world))
-    latents, calls = sampled(world, *chained)
-    assert latents.isfinite().all() and calls.evaluations == 4
 
 
 @pytest.mark.newest

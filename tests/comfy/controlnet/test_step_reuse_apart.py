@@ -139,15 +139,3 @@ def test_heuns_first_correction_is_evaluated(world, sampler):
                                        torch.zeros_like(noise), disable_pbar=True, seed=7)
     exact = latents(*apply(world.net, *texts(world)))
     assert torch.equal(latents(*with_step_reuse(*apply(world.net, *texts(world)), every=3)), exact)
-
-
-def test_tiles_with_hints_of_their_own_are_each_reused(world):
-    """As the node says; each tile gets what it gave."""
-    net = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2)).control_model
-    tiles = [drawing(seed=seed).movedim(-1, 1)[:, :, :64, :64] for seed in (21, 22)]
-    context = randn(61, 1, 16, fx.CONTEXT)
-    with counted(world.net) as counts:
-        results = [[step(net, number, hint=tile, context=context, level=level) for number, tile in enumerate(tiles)]
-                   for level in (600.0, 500.0, 400.0)]
-        assert counts().evaluations == 4
-    assert all(map(same, results[1], results[2])) and not same(*results[2])

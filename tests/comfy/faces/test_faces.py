@@ -7,7 +7,7 @@ import folder_paths
 import pytest
 import torch
 from conftest import count_runs
-from instantid_swift import caches, faces
+from instantid_swift import faces
 from instantid_swift.faces.analysis import open_face_analysis
 from instantid_swift.faces.photos import FaceChoice
 from oracle import cases
@@ -77,10 +77,6 @@ def test_a_face_that_fills_its_picture_is_found(analysis, picture, size):
     assert faces.Photos(analysis, picture()).references().shape == (1, 1, 512)
 
 
-def test_a_close_up_goes_through_apply(nodes, world):
-    assert len(cases.apply(nodes, world, image=close_up())) == 3
-
-
 @pytest.mark.newest
 def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch):
     face = 110
@@ -128,24 +124,7 @@ def test_no_face_is_said_with_size_and_sizes_tried(analysis):
         faces.Photos(analysis, blank.repeat(3, 1, 1, 1)).references()
 
 
-@pytest.mark.newest
-def test_keypoints_where_nobody_is(nodes, world):
-    image = torch.rand(2, 64, 48, 3, generator=torch.Generator().manual_seed(0))
-    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=image)
-    assert drawn.shape == image.shape and not drawn.any()
-
-
 # ---- what is kept
-
-
-@pytest.mark.newest
-def test_a_photo_edited_in_place_is_looked_at_again(counted):
-    analysis, detector, _ = counted
-    image = fx.photo()
-    first = faces.Photos(analysis, image).references()
-    image[0, :, :640] = 0
-    second = faces.Photos(analysis, image).references()
-    assert detector.runs == 2 and not torch.equal(first, second)
 
 
 @pytest.mark.newest
@@ -155,16 +134,6 @@ def test_what_is_handed_out_cannot_change_what_is_kept(ours):
     face = faces.Photos(ours, fx.portrait("a")).found[0][0]
     with pytest.raises(ValueError, match="read-only"):
         face.points[:] = 0
-
-
-@pytest.mark.newest
-def test_the_embeddings_of_a_batch_are_the_same_every_time(face_root):
-    runs = []
-    for _ in range(2):
-        analysis = open_face_analysis([str(face_root)], "CPU")
-        runs.append(faces.Photos(analysis, mixed()).references())
-        caches.clear()
-    assert torch.equal(*runs)
 
 
 # ---- progress and stopping

@@ -119,13 +119,6 @@ def test_windows_of_animatediff_have_their_frames_keys(world):
     assert torch.equal(laid_out[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
 
 
-@pytest.mark.newest
-def test_one_sampling_lays_out_each_batch_once(world):
-    one, first = EachLatent([identity(world, 1)]), call()
-    assert one.laid_out(first) is one.laid_out(first)
-    assert one.laid_out(first)[0][0].shape == (6, 16, 64)
-
-
 # ---- in IdentityNet
 
 

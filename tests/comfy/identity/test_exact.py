@@ -2,8 +2,6 @@
 
 import pytest
 import torch
-from instantid_swift import caches
-from instantid_swift.identity.bank import Identity
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
@@ -71,22 +69,3 @@ def test_the_counting_sees_what_it_counts(nodes, world):
     _, identity = ours(nodes, world, world.model)
     reference = count(reference_model(world.model, world.instantid, identity.tokens(CPU), 1.0), world, world.instantid)
     assert reference[0] - plain[0] == 2 * 70 and reference[1] - plain[1] == 2 * 280
-
-
-def test_projections_are_done_once_per_identity(nodes, world):
-    caches.clear()
-    module, runs = world.instantid.module, []
-    hooks = [layer.register_forward_hook(lambda *args: runs.append(1)) for layer in (*module.to_k, *module.to_v)]
-    for weight in (0.5, 0.6, 0.7):
-        cases.apply(nodes, world, weight=weight)
-    cases.patch(nodes, world, noise=0.35)
-    for hook in hooks:
-        hook.remove()
-    assert len(runs) == 280
-
-
-def test_a_bank_of_real_size():
-    """K and V of both passes for all 70 blocks in fp16: under 12 MB."""
-    tokens, bank = (torch.zeros(1, 16, 2048, dtype=torch.float16),
-                    [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS])
-    assert 10_000_000 < Identity(tokens, tokens, bank, bank).bytes < 12_000_000

@@ -1,6 +1,5 @@
 """One person: what the nodes make of photos and files gives the latents of the photos, to the bit."""
 
-import logging
 import os
 import shutil
 import sys
@@ -205,13 +204,3 @@ def test_a_blend_of_1_and_0_gives_the_first_persons_latents(nodes, world):
         return latents(apply_person(nodes, world, person))
     assert torch.equal(blended(1.0, 0.0), latents(cases.advanced(nodes, world, image=fx.portrait("a"))))
     assert not torch.equal(blended(1.0, 0.0), blended(0.5, 0.5))
-
-
-@pytest.mark.newest
-def test_a_robust_average_says_what_it_leaves_out(nodes, world, caplog):
-    person = person_of(nodes, world, "a", "a", "b", "a", "a")
-    with caplog.at_level(logging.WARNING):
-        robust, = cases.call(nodes, "InstantIDBlendPeople", person_a=person, weight_a=1.0, weight_b=1.0,
-                             method="robust average")
-    assert robust.photos == 4
-    assert "Left out, because the face is too different from the others: photo 3 of person_a." in caplog.text
