@@ -97,7 +97,9 @@ def count_runs(analysis):
 
 @pytest.fixture
 def counted(face_root):
-    """(analysis, detector, embedder), newly opened."""
+    """(analysis, detector, embedder), newly opened, and nothing known of any picture."""
+    from instantid_swift import caches
     from instantid_swift.faces.analysis import open_face_analysis
+    caches.clear()
     analysis = open_face_analysis([str(face_root)], "CPU")
     return analysis, *count_runs(analysis)

@@ -11,6 +11,7 @@ from oracle import fixtures as fx
 
 STEPS = {"steps": 2, "size": (8, 8)}
 SIX = {"steps": 6, "size": (8, 8)}
+PROJECTIONS = 2 * 5  # to_k and to_v of the cross-attention blocks of the shallow miniature's IdentityNet
 PROMPT_TOKENS = 8  # keys and values of 77 are half of what the miniature computes
 
 
@@ -56,7 +57,7 @@ def by_hand(net, positive, negative, *, hint=None, identity=None, strength=0.8, 
 
 class Calls(NamedTuple):
     hint: int         # of the hint block
-    projections: int  # of each of the 68 to_k and to_v
+    projections: int  # of each to_k and to_v
     evaluations: int  # of the whole
 
 
@@ -67,7 +68,7 @@ def counted(net):
     layers = {"hint": [layer for layer in model.input_hint_block if isinstance(layer, torch.nn.Conv2d)],
               "projections": [layer for name, layer in model.named_modules() if name.endswith(("attn2.to_k", "attn2.to_v"))],
               "evaluations": [model.input_blocks[0][0]]}
-    assert [len(group) for group in layers.values()] == [8, 68, 1]
+    assert [len(group) for group in layers.values()] == [8, PROJECTIONS, 1]
     calls = {layer: 0 for group in layers.values() for layer in group}
 
     def count(layer, arguments, result):
@@ -120,8 +121,8 @@ def with_control(conditionings, control):
     return [[[text, {**options, "control": control}] for text, options in entries] for entries in conditionings]
 
 
-def net_config(**over):
-    kept = {key: value for key, value in fx.SDXL_MINI.items()
+def net_config(shape=fx.SHALLOW, **over):
+    kept = {key: value for key, value in shape.items()
             if key not in ("out_channels", "transformer_depth_output", "use_temporal_attention")}
     return {**kept, "hint_channels": 3, "dtype": torch.float32, "operations": comfy.ops.disable_weight_init, **over}
 

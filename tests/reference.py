@@ -5,6 +5,7 @@ is, one photo after the other. IdentityNet is ComfyUI's own ControlNet, wired by
 """
 
 import copy
+import functools
 
 import torch
 from control_nets import by_hand
@@ -39,8 +40,14 @@ def identity_tokens(world, images, device, dtype, noise, combine):
         generator = torch.Generator().manual_seed(int(torch.sum(embedding).item()) % 1000000007)
         counterpart = noise * torch.rand(embedding.shape, generator=generator)
     with torch.no_grad():
-        resampler = copy.deepcopy(world.instantid.module.image_proj).to(device, dtype)
+        resampler = copied_to(world.instantid.module.image_proj, device, dtype)
         return tuple(resampler(vector.to(device, dtype)) for vector in (embedding, counterpart))
+
+
+@functools.cache
+def copied_to(module, device, dtype):
+    """Returns a copy of a module."""
+    return copy.deepcopy(module).to(device, dtype)
 
 
 def planar(picture):

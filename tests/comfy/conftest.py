@@ -1,14 +1,23 @@
-"""A loaded workflow: the oracle's miniature SDXL, its IdentityNet, an adapter file, the face networks."""
+"""A loaded workflow: a miniature SDXL, its IdentityNet, an adapter file, the face networks."""
 
 import functools
+import hashlib
 
 import instantid_swift
 import pytest
 import safetensors.torch
 import torch
 from control_nets import prompt
+from instantid_swift import caches
+from instantid_swift.identity.adapter import load_adapter
 from oracle import fixtures as fx
 from oracle.cases import World
+
+
+@pytest.fixture(scope="module", autouse=True)
+def empty_caches():
+    """No file of tests gets what another one has computed. Tests that count begin with caches.clear()."""
+    caches.clear()
 
 
 @pytest.fixture(scope="session")
@@ -24,28 +33,64 @@ def adapter_path(tmp_path_factory):
     return path
 
 
-@pytest.fixture
-def checkpoint(adapter_path):
-    """What is in the adapter's file: two dictionaries of tensors."""
-    return torch.load(adapter_path, mmap=True)
+class Remembering:
+    """A network that runs once for each input, as the same few photos are looked at in hundreds of tests."""
+
+    def __init__(self, session):
+        self.session, self.results = session, {}
+
+    def __getattr__(self, name):
+        return getattr(self.session, name)
+
+    def run(self, names, feed, *options):
+        key = tuple(names or ()), *((value.shape, hashlib.sha1(value.tobytes()).digest()) for value in feed.values())
+        if key not in self.results:
+            self.results[key] = self.session.run(names, feed, *options)
+        return [result.copy() for result in self.results[key]]
 
 
-@pytest.fixture(scope="session")
-def loaded(world):
-    """loaded(dtype): the miniature model and IdentityNet in a precision."""
+def loader(shape):
+    """load(dtype): a miniature model and its IdentityNet, once for each precision."""
     @functools.cache
-    def of(dtype):
-        if dtype == torch.float32:
-            return world.model, world.net
-        return fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
-    return of
+    def load(dtype):
+        return fx.mini_sdxl(dtype=dtype, shape=shape), fx.mini_identity_net(dtype=dtype, shape=shape)
+    return load
 
 
 @pytest.fixture(scope="session")
-def world(adapter_path, face_root):
-    from instantid_swift.identity.adapter import load_adapter
-    return World(model=fx.mini_sdxl(), net=fx.mini_identity_net(), instantid=load_adapter(str(adapter_path)),
-                 analysis=fx.face_analysis(face_root), positive=prompt(11), negative=prompt(12))
+def loaded():
+    return loader(fx.SHALLOW)
+
+
+@pytest.fixture(scope="session")
+def full_loaded():
+    """With all 70 blocks."""
+    return loader(fx.SDXL_MINI)
+
+
+@pytest.fixture(scope="session")
+def world_with(adapter_path, face_root):
+    """world_with((model, net)): a World."""
+    analysis = fx.face_analysis(face_root)
+    for network in (analysis.det_model, analysis.models["recognition"]):
+        network.session = Remembering(network.session)
+    instantid = load_adapter(str(adapter_path))
+
+    def make(loaded):
+        model, net = loaded
+        return World(model=model, net=net, instantid=instantid, analysis=analysis, positive=prompt(11), negative=prompt(12))
+    return make
+
+
+@pytest.fixture(scope="session")
+def world(world_with, loaded):
+    return world_with(loaded(torch.float32))
+
+
+@pytest.fixture(scope="session")
+def full_world(world_with, full_loaded):
+    """With all 70 blocks."""
+    return world_with(full_loaded(torch.float32))
 
 
 @pytest.fixture(scope="session")

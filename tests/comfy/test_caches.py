@@ -9,8 +9,6 @@ import onnx
 import pytest
 import torch
 from instantid_swift import caches, faces
-from instantid_swift.faces.analysis import open_face_analysis
-from instantid_swift.identity.adapter import load_adapter
 from instantid_swift.identity.bank import Identity
 from onnx import numpy_helper
 from oracle import cases
@@ -53,20 +51,6 @@ def test_a_picture_edited_in_place(world, counted):
     assert detector.runs == before + 1
 
 
-@pytest.mark.newest
-def test_pictures_freed_and_reallocated(ours):
-    """Keyed by address, 38 of 50 pictures got another person's face."""
-    expected = {name: faces.Photos(ours, fx.portrait(name)).references() for name in "ab"}
-    addresses = set()
-    for number in range(30):
-        name = "ab"[number % 2]
-        image = fx.portrait(name).clone()
-        addresses.add(image.data_ptr())
-        assert torch.equal(faces.Photos(ours, image).references(), expected[name])
-        del image
-    assert len(addresses) < 30, "no address was used twice: this test shows nothing"
-
-
 @pytest.fixture(scope="module")
 def other_adapter(adapter_path, tmp_path_factory):
     """Another adapter's file, with the keys negated."""
@@ -80,12 +64,6 @@ def keys_of(nodes, world, adapter):
     model, _ = cases.patch(nodes, world, instantid=adapter)
     patches = model.model_options["transformer_options"]["patches_replace"]["attn2"]
     return patches["input", 4, 0].terms[0].identity.keys[0]
-
-
-@pytest.mark.newest
-def test_two_adapters_alternating(nodes, world, other_adapter):
-    found = [keys_of(nodes, world, adapter) for adapter in (world.instantid, load_adapter(str(other_adapter))) * 3]
-    assert all(torch.equal(found[number], found[0] * (-1) ** number) for number in range(6))
 
 
 @pytest.mark.newest
@@ -114,14 +92,6 @@ def other_networks(face_root, tmp_path):
     weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
     onnx.save(network, path)
     return tmp_path / "insightface"
-
-
-@pytest.mark.newest
-def test_two_face_models_alternating(face_root, other_networks):
-    roots = (str(face_root), str(other_networks))
-    found = [faces.Photos(open_face_analysis([roots[number % 2]], "CPU"), fx.portrait("a")).references()
-             for number in range(6)]
-    assert all(torch.equal(found[number], found[number % 2]) for number in range(6)) and not torch.allclose(*found[:2])
 
 
 @pytest.mark.newest
@@ -164,14 +134,14 @@ def test_no_more_identities_than_the_budget_holds(world, monkeypatch):
     def identity(number):
         return world.instantid.identity(torch.full((1, 1, 512), float(number)), torch.zeros(1, 1, 512), torch.float32)
 
-    small = caches.Cache("identities", lambda identity: identity.bytes, 5 * identity(0).bytes)
+    small = caches.Cache("identities", lambda identity: identity.bytes, 3 * identity(0).bytes)
     monkeypatch.setattr(caches, "identities", small)
     before = sum(isinstance(thing, Identity) for thing in gc.get_objects())
-    for number in range(14):
+    for number in range(10):
         identity(number // 2)
     gc.collect()
-    assert sum(isinstance(thing, Identity) for thing in gc.get_objects()) - before == small.statistics()["entries"] == 5
-    assert small.statistics()["hits"] == small.statistics()["misses"] == 7
+    assert sum(isinstance(thing, Identity) for thing in gc.get_objects()) - before == small.statistics()["entries"] == 3
+    assert small.statistics()["hits"] == small.statistics()["misses"] == 5
 
 
 @pytest.mark.newest
@@ -186,12 +156,12 @@ def test_a_sixth_photo_is_the_only_one_that_is_looked_at(counted):
     assert torch.equal(faces.Photos(analysis, six_portraits()).references(), together), "the same as all at once"
 
 
-@pytest.mark.parametrize("times", [8, pytest.param(20, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_repetitions_take_no_more_memory(nodes, world, ours, times):
-    """A workflow several times, sampled at every fourth: what is allocated stays the same."""
+    """A workflow several times, sampled at every other one: what is allocated stays the same."""
     def run(number):
         wired = cases.apply(nodes, world, insightface=ours, weight=0.5 + number % 2)
-        if number % 4 == 0:
+        if number % 2 == 0:
             fx.sample(*wired, steps=1, size=(8, 8))
         del wired
         gc.collect()
@@ -229,7 +199,7 @@ def test_nothing_of_a_sampling_outlives_it(nodes, world):
     from comfy.patcher_extension import WrappersMP
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "test", look)
-    fx.sample(model, world.positive, world.negative, steps=2, batch=2)
+    fx.sample(model, world.positive, world.negative, steps=2, batch=2, size=(16, 16))
     (of_run,) = kept
     assert len(of_run) == 5, "a layout, the mask, two grids, and whether another pack has compiled the model"
     import weakref

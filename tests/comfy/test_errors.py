@@ -1,6 +1,7 @@
 """What fails, fails before the sampling, in a sentence that says what was found and what to do."""
 
 import copy
+import os
 import re
 import sys
 import types
@@ -49,13 +50,14 @@ NARROW_SDXL = dict(fx.SDXL_MINI, model_channels=64)
     ("Flux", FLUX, "The model is Flux, which has none of SDXL's cross-attention blocks"),
     ("SDXL", NARROW_SDXL, "is 128 wide where the InstantID adapter needs 64"),
 ])
-@pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
-def test_a_model_that_is_not_sdxl(nodes, world, kind, config, found, node):
+def test_a_model_that_is_not_sdxl(nodes, world, kind, config, found):
     """Unchecked, SD 1.5 crashes in the sampler, and Flux gives a picture without the person."""
-    with pytest.raises(InstantIDError) as error:
-        node(nodes, world, model=a_model(kind, **config))
-    text = one_sentence_of_advice(error)
-    assert found in text and "SDXL checkpoints only: connect one" in text
+    model = a_model(kind, **config)
+    for node in (cases.apply, cases.advanced, cases.patch):
+        with pytest.raises(InstantIDError) as error:
+            node(nodes, world, model=model)
+        text = one_sentence_of_advice(error)
+        assert found in text and "SDXL checkpoints only: connect one" in text
 
 
 # ---- ControlNets
@@ -119,7 +121,7 @@ def test_attention_modules_of_other_packs_pass_the_check_of_the_model(nodes, wor
     inside = comfy.utils.get_attr(model.model, ATTENTION + part)
     model.add_object_patch(ATTENTION + part, OfAnotherPack(inside))
     try:
-        plain, first, second = (fx.sample(*cases.apply(nodes, world, model=each), steps=1)
+        plain, first, second = (fx.sample(*cases.apply(nodes, world, model=each), steps=1, size=(8, 8))
                                 for each in (world.model, model, model))
     finally:
         model.unpatch_model()
@@ -192,7 +194,7 @@ def test_a_file_that_is_no_adapter(tmp_path, kind, form):
         torch.save(nested(tensors), path)
     else:
         safetensors.torch.save_file({key: value.clone() for key, value in tensors.items()}, path)
-    with pytest.raises(adapter.InstantIDError) as error:
+    with pytest.raises(InstantIDError) as error:
         adapter.load_adapter(str(path))
     text = one_sentence_of_advice(error)
     assert re.match(f"wrong.bin cannot be used as an InstantID adapter. .*{found}", text)
@@ -200,27 +202,8 @@ def test_a_file_that_is_no_adapter(tmp_path, kind, form):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("size, found", [
-    (0, "not downloaded completely"), (5, "damaged"), (0.5, "not downloaded completely"), (0.99, "not downloaded completely"),
-])
-@pytest.mark.parametrize("form", ["pickle", "safetensors"])
-def test_a_truncated_file(tmp_path, size, found, form):
-    whole, tensor = tmp_path / "whole", torch.rand(1000)
-    if form == "safetensors":
-        safetensors.torch.save_file({"image_proj.x": tensor}, whole)
-    else:
-        torch.save({"image_proj": {"x": tensor}}, whole)
-    length = int(whole.stat().st_size * size) if isinstance(size, float) else size
-    path = tmp_path / "cut.bin"
-    with open(whole, "rb") as file:
-        path.write_bytes(file.read(length))
-    with pytest.raises(adapter.InstantIDError) as error:
-        adapter.load_adapter(str(path))
-    assert found in one_sentence_of_advice(error)
-
-
-@pytest.mark.newest
-def test_both_forms_of_the_file_hold_the_same(tmp_path, checkpoint, world):
+def test_both_forms_of_the_file_hold_the_same(tmp_path, adapter_path, world):
+    checkpoint = torch.load(adapter_path, mmap=True)
     flat = {f"{top}.{key}": value for top, half in checkpoint.items() for key, value in half.items()}
     path = tmp_path / "ip-adapter.safetensors"
     safetensors.torch.save_file(flat, path)
@@ -230,42 +213,26 @@ def test_both_forms_of_the_file_hold_the_same(tmp_path, checkpoint, world):
 
 @pytest.mark.newest
 def test_a_pickle_that_runs_code_is_refused(tmp_path):
-    import pickle
-
     class Bomb:
         def __reduce__(self):
-            return print, ("code was run",)
+            return os.mkdir, (str(tmp_path / "executed"),)
     path = tmp_path / "ip-adapter.bin"
-    path.write_bytes(pickle.dumps({"image_proj": Bomb()}))
-    with pytest.raises(adapter.InstantIDError):
-        adapter.load_adapter(str(path))
+    for zipped in (True, False):
+        torch.save({"image_proj": Bomb()}, path, _use_new_zipfile_serialization=zipped)
+        with pytest.raises(InstantIDError):
+            adapter.load_adapter(str(path))
+    assert os.listdir(tmp_path) == ["ip-adapter.bin"]
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("changed, found", [
-    ({"ip_adapter.1.to_k_ip.weight": None}, r'Missing key\(s\) in state_dict: "ip_adapter.1.to_k_ip.weight"'),
-    ({"ip_adapter.1.to_v_ip.weight": torch.zeros(7, 2048)}, r"size mismatch for ip_adapter.1.to_v_ip.weight: .*\[7, 2048\]"),
-    ({"ip_adapter.141.to_k_ip.weight": torch.zeros(7, 2048)}, r'Unexpected key\(s\) .*"ip_adapter.141.to_k_ip.weight"'),
-], ids=["missing", "misshapen", "superfluous"])
-def test_an_adapter_with_one_wrong_tensor(tmp_path, world, changed, found):
-    tensors = {**world.instantid.module.state_dict(), **changed}
-    safetensors.torch.save_file({key: value for key, value in tensors.items() if value is not None}, tmp_path / "other.bin")
-    with pytest.raises(adapter.InstantIDError) as error:
-        adapter.load_adapter(str(tmp_path / "other.bin"))
-    text = one_sentence_of_advice(error)
-    assert re.match(f"other.bin cannot be used as an InstantID adapter. Its tensors do not fit InstantID's: {found}", text)
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("node", [cases.apply, cases.advanced, cases.patch])
-def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_path, monkeypatch, node):
+def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_path, monkeypatch):
     """Its loader may have registered the id of ours, and is then the one that runs."""
     module = types.ModuleType("other")
     module.__file__ = str(tmp_path / "custom_nodes" / "ComfyUI_Other" / "__init__.py")
     monkeypatch.setitem(sys.modules, "other", module)
     theirs = type("Theirs", (), {"__module__": "other"})()
-    with pytest.raises(adapter.InstantIDError) as error:
-        node(nodes, world, instantid=theirs)
+    with pytest.raises(InstantIDError) as error:
+        cases.apply(nodes, world, instantid=theirs)
     text = one_sentence_of_advice(error)
     assert "a Theirs of ComfyUI_Other, which InstantID Swift cannot use" in text and "Connect InstantID Swift's" in text
 
@@ -273,31 +240,3 @@ def test_the_adapter_of_another_pack_is_refused_with_its_name(nodes, world, tmp_
 def test_a_file_that_has_gone(nodes):
     with pytest.raises(FileNotFoundError, match="gone.bin"):
         cases.call(nodes, "InstantIDModelLoader", instantid_file="gone.bin")
-
-
-# ---- masks
-
-
-@pytest.mark.newest
-def test_a_mask_that_is_an_image(nodes, world):
-    with pytest.raises(ValueError, match=r"A mask must be \[masks, height, width\]; this one is \[1, 320, 320, 3\]"):
-        cases.apply(nodes, world, mask=fx.portrait("a"))
-
-
-# ---- names
-
-
-def exceptions():
-    """The exception classes of the pack."""
-    modules = [module for name, module in sorted(sys.modules.items()) if name.split(".")[0] == "instantid_swift"]
-    return {kind for module in modules for kind in vars(module).values()
-            if isinstance(kind, type) and issubclass(kind, Exception) and kind.__name__ in vars(module)
-            and (kind.__module__ == module.__name__ or kind.__module__ == "InstantID")}
-
-
-@pytest.mark.newest
-def test_exceptions_have_short_names():
-    """The editor shows the module before the class, and ComfyUI's name of a pack's module is its whole path."""
-    assert len(exceptions()) > 1
-    long = [kind.__name__ for kind in exceptions() if kind.__module__ != "InstantID" and not kind.__name__.startswith("_")]
-    assert long == [], 'write __module__ = "InstantID" into these classes'

@@ -9,9 +9,9 @@ from oracle import fixtures as fx
 
 
 @pytest.fixture(scope="module")
-def world(world):
+def world(full_world):
     """With texts as long as real ones, which the expected pictures were made of."""
-    return cases.World(**{**vars(world), "positive": fx.conditioning(11), "negative": fx.conditioning(12)})
+    return cases.World(**{**vars(full_world), "positive": fx.conditioning(11), "negative": fx.conditioning(12)})
 
 
 @pytest.fixture(scope="module")

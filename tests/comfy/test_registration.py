@@ -18,40 +18,43 @@ from runtime import import_pack
 
 HEAVY = ("insightface", "onnxruntime", "cv2", "skimage", "onnx", "matplotlib", "triton")
 
-IMPORT_PACK = f"""
-import sys
+IMPORTS = f"""
+import importlib, sys, types
 sys.path.insert(0, {str(CHECKOUT / "dev")!r})
 import runtime
+computing = sys.modules["computing"] = types.ModuleType("computing")
+computing.__path__ = [{str(CHECKOUT)!r}]
+for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "performance",
+             "likeness.measure", "likeness.report", "likeness.sweep"):
+    importlib.import_module("computing." + name)
+assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
 runtime.use_comfyui({COMFYUI!r})
 import nodes, server, execution, comfy.samplers, comfy.sd
 before = set(sys.modules)
-import importlib.util
-spec = importlib.util.spec_from_file_location("pack", {str(CHECKOUT / "__init__.py")!r},
-                                              submodule_search_locations=[{str(CHECKOUT)!r}])
-sys.modules["pack"] = pack = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(pack)
+runtime.import_pack("pack")
 print(*{{name.split(".")[0] for name in set(sys.modules) - before}})
 """
 
 
 @pytest.mark.newest
-def test_importing_the_pack_imports_nothing_heavy():
-    """In a ComfyUI that has its own modules: what is new is ours, and two small libraries."""
-    done = subprocess.run([sys.executable, "-c", IMPORT_PACK], capture_output=True, text=True, check=True)
+def test_the_pack_imports_nothing_heavy():
+    """The computing modules need no ComfyUI. In one that has its own modules, what is new is ours, and two small libraries."""
+    done = subprocess.run([sys.executable, "-c", IMPORTS], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
     new = set(done.stdout.splitlines()[-1].split())
     assert not new & set(HEAVY)
-    assert new <= {"pack", "cachetools", "xxhash", "_xxhash"}
+    assert "pack" in new <= {"pack", "cachetools", "xxhash", "_xxhash"}
 
 
 NOT_PUBLISHED = shutil.ignore_patterns(".*", "__pycache__", "tests", "dev", "benchmarks", "bulk", "docs")
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("name", ["instantid-swift", "InstantID Swift (1)", "Gesichter-ÄÖ-脸"])
-def test_comfyui_loads_the_pack_from_a_folder_of_any_name(nodes, world, face_root, tmp_path, monkeypatch, name):
+def test_comfyui_loads_the_pack_from_a_folder_of_any_name(nodes, world, face_root, tmp_path, monkeypatch):
     """And from a path with letters that are not ASCII. Its nodes work there, with face networks on such a path, too."""
     for registry in ("NODE_CLASS_MAPPINGS", "NODE_DISPLAY_NAME_MAPPINGS", "EXTENSION_WEB_DIRS", "LOADED_MODULE_DIRS"):
         monkeypatch.setattr(comfyui_nodes, registry, {})
+    name = "Gesichter-ÄÖ-脸 (1)"
     folder, networks = tmp_path / "Übung-测试" / "custom_nodes" / name, tmp_path / "Übung-测试" / "insightface"
     shutil.copytree(CHECKOUT, folder, ignore=NOT_PUBLISHED)
     shutil.copytree(face_root, networks)
@@ -117,22 +120,6 @@ def test_no_warning_without_one(caplog):
     assert warning_of_twins(OURS, dict(OURS), OURS) == "", "imported once more"
     import_pack("third_import")
     assert not caplog.records
-
-
-@pytest.mark.newest
-def test_the_computing_modules_need_no_comfyui():
-    script = f"""
-import importlib, sys, types
-package = types.ModuleType("pack")
-package.__path__ = [{str(CHECKOUT)!r}]
-sys.modules["pack"] = package
-for name in ("utils", "resampler", "caches", "faces", "identity", "CrossAttentionPatch", "controlnet", "performance",
-             "likeness.measure", "likeness.report", "likeness.sweep"):
-    importlib.import_module("pack." + name)
-assert not set({HEAVY!r}) & set(sys.modules) and "comfy" not in sys.modules
-"""
-    subprocess.run([sys.executable, "-c", script], check=True)
-
 
 
 INHERITED = ("ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet")

@@ -7,7 +7,7 @@ there, in the clone of the model that it was given.
 import torch
 from comfy.ldm.modules.attention import optimized_attention
 
-KEYS = [("input", 4, 0), ("output", 1, 3), ("middle", 0, 2)]
+KEYS = [("input", 4, 0), ("output", 1, 0), ("middle", 0, 0)]
 
 
 class ForeignPatch:

@@ -1,52 +1,49 @@
-"""The benchmarks' command line, and with its figures the rules of what may cross between host and device.
+"""The benchmark of transfers, and with its figures the rules of what may cross between host and device.
 
 The device is simulated (tests/stand_ins/traffic.py); torch's profiler, which knows nothing of it, counts host reads once more.
 """
 
 import json
 import os
-import subprocess
-import sys
 
+import comfy.model_management
+import instantid_swift
 import pytest
+import runtime
 import torch
-from instantid_swift.options.nodes import Options
-from oracle import cases
 from oracle import fixtures as fx
-from reference import reference_model
 
-from benchmarks import CHECKOUT
-from benchmarks.stages.transfers import profiled
+from benchmarks.__main__ import parser, run_stage
 
 pytestmark = pytest.mark.newest
 COMFYUI = os.environ["INSTANTID_COMFYUI"]
+BLOCKS = 10  # with cross-attention, of the input and output sides of the shallow UNet
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    """(what the command said, the file that it wrote)"""
+def written(tmp_path_factory):
+    """The file of `python -m benchmarks transfers`, run in this process, with a shallow UNet."""
     output = tmp_path_factory.mktemp("benchmarks") / "figures.json"
-    done = subprocess.run(
-        [sys.executable, "-m", "benchmarks", "imports", "transfers", "--quick", "--iterations", "1",
-         "--comfyui", COMFYUI, "--output", str(output)],
-        cwd=CHECKOUT, env={"OMP_NUM_THREADS": "1", **os.environ}, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout, json.loads(output.read_text())
+    with pytest.MonkeyPatch.context() as patch:
+        for name, depth in fx.SHALLOW.items():
+            patch.setitem(fx.SDXL_MINI, name, depth)
+        patch.setattr(runtime, "import_pack", lambda: instantid_swift)
+        patch.setattr(comfy.model_management, "current_loaded_models", [])
+        run_stage(parser().parse_args(["transfers", "--iterations", "1", "--comfyui", COMFYUI, "--output", str(output)]),
+                  "transfers")
+    return json.loads(output.read_text())
 
 
 @pytest.fixture
-def figures(result):
-    return result[1]["stages"]["transfers"]["figures"]
+def figures(written):
+    return written["stages"]["transfers"]["figures"]
 
 
-def test_the_file_has_each_stage_with_machine_versions_and_settings(result):
-    said, content = result
-    assert "\nimports: " in said and "\ntransfers: " in said
-    assert content["machine"]["cores"] and content["versions"]["torch"] == torch.__version__
-    for stage in ("imports", "transfers"):
-        assert content["stages"][stage]["figures"] and content["stages"][stage]["seconds"] > 0
-        assert content["stages"][stage]["settings"]["iterations"] == 1
-    assert COMFYUI not in json.dumps(content)
+def test_the_file_has_the_stage_with_machine_versions_and_settings(written):
+    assert written["machine"]["cores"] and written["versions"]["torch"] == torch.__version__
+    stage, = written["stages"].values()
+    assert stage["figures"] and stage["seconds"] > 0 and stage["settings"]["iterations"] == 1
+    assert COMFYUI not in json.dumps(written)
 
 
 NOTHING = {"host reads": 0, "copies to the device": 0, "bytes to the device": 0, "copies from the device": 0,
@@ -96,7 +93,7 @@ def test_a_window_is_read_once_a_step_and_a_mask_copied_once(figures):
 
 def test_the_counting_sees_what_it_counts(figures):
     """The formula without caches fetches a noise level per block; tokens left on the host are copied at every step."""
-    assert figures["a step"]["term, formula without caches"] == {**NOTHING, "host reads": 60}
+    assert figures["a step"]["term, formula without caches"] == {**NOTHING, "host reads": BLOCKS}
     assert figures["by kind"]["a step"]["Apply InstantID, tokens left on the host"]["identity tokens to the device"] == {
         "copies": 2, "bytes": 2 * 131072}
     plain = figures["by kind"]["plain UNet"]["a run"]
@@ -109,16 +106,3 @@ def test_sizes_at_full_scale(figures):
     assert sizes["identity tokens, both passes"] == 2 * 16 * 2048 * 2
     assert round(sizes["K and V of 70 blocks, both passes"] / 1e6, 1) == 10.6
     assert round(sizes["adapter weights, float32"] / 1e9, 2) == 1.69
-
-
-def test_the_profiler_counts_the_same_host_reads(nodes, world):
-    def counted(model):
-        return profiled(lambda: fx.sample(model, world.positive, world.negative, steps=2, size=(8, 8)))["profiler: host reads"]
-
-    model, _ = cases.patch(nodes, world, options=Options(block_weights="middle: 0"))
-    sixty = model.model_options["transformer_options"]["patches_replace"]["attn2"]
-    tokens = sixty["input", 4, 0].terms[0].identity.tokens(world.instantid.device)
-    plain = counted(world.model)
-    assert counted(model) == plain
-    assert counted(reference_model(world.model, world.instantid, tokens, 1.0, blocks=sixty)) == plain + 2 * 60
-    assert counted(cases.patch(nodes, world, start_at=0.1, end_at=0.9)[0]) == plain + 2

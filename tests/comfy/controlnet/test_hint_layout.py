@@ -25,14 +25,13 @@ def hint(conditionings):
     return hints[0]
 
 
-@pytest.mark.parametrize("apply", [cases.apply, cases.advanced])
 @pytest.mark.parametrize("over, expected", [
     ({}, planar), ({"image": lambda: cases.faces("a", "b")}, planar), ({"image_kps": lambda: fx.portrait("b")}, planar),
     ({"image_kps": lambda: cases.faces("c", "d")}, planar), ({"image_kps": lambda: NOBODY}, interleaved),
     ({"image_kps": lambda: NOBODY.permute(0, 3, 1, 2).contiguous().permute(0, 2, 3, 1)}, planar),
 ], ids=["photo", "several photos", "pose", "several poses", "nobody", "nobody, planar"])
-def test_of_apply(nodes, world, apply, over, expected):
-    found = hint(apply(nodes, world, **{name: value() for name, value in over.items()})[1:])
+def test_of_apply(nodes, world, over, expected):
+    found = hint(cases.apply(nodes, world, **{name: value() for name, value in over.items()})[1:])
     assert found.stride() == expected(len(found), *found.shape[2:]) and found.dtype == torch.float32
     if "image_kps" in over:
         assert len(found) == len(over["image_kps"]())
@@ -60,8 +59,8 @@ def test_of_zeros_where_the_first_photo_shows_nobody(nodes, world, layout, expec
     assert found.shape == (2, 3, 320, 320) and not found.any() and found.stride() == expected(2, 320, 320)
 
 
-def test_tokens_have_the_hints_dtype(nodes, world):
+def test_tokens_have_the_hints_dtype(nodes, world, loaded):
     """Also where the model computes in another one."""
-    conditionings = cases.apply(nodes, world, model=fx.mini_sdxl(dtype=torch.float16))[1:]
+    conditionings = cases.apply(nodes, world, model=loaded(torch.float16)[0])[1:]
     dtypes = {options["cross_attn_controlnet"].dtype for entries in conditionings for _, options in entries}
     assert dtypes == {torch.float32}

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from control_nets import (
+    PROJECTIONS,
     PROMPT_TOKENS,
     SIX,
     Calls,
@@ -32,14 +33,14 @@ def newer(monkeypatch):
     with_hints_in_a_dictionary(monkeypatch)
 
 
-@pytest.mark.parametrize("hints, given, expected", [
-    (1, texts, Calls(1, 1, 4)), (2, texts, Calls(1, 1, 4)), (2, long_negative, Calls(1, 2, 8)),
-], ids=["one", "two", "two, passes apart"])
-def test_hints_are_known_by_content(world, hints, given, expected):
-    conditionings = apply(world.net, *given(world), hint=drawing(hints))
-    for batch in (2, 3) if hints > 1 else (2,):
+@pytest.mark.parametrize("given, expected", [
+    (texts, Calls(1, 1, 4)), (long_negative, Calls(1, 2, 8)),
+], ids=["together", "passes apart"])
+def test_hints_are_known_by_content(world, given, expected):
+    conditionings = apply(world.net, *given(world), hint=drawing(2))
+    for batch in (2, 3):
         ours, calls = sampled(world, *conditionings, batch=batch, **FOUR)
-        plain, _ = sampled(world, *by_hand(world.net, *given(world), hint=drawing(hints)), batch=batch, **FOUR)
+        plain, _ = sampled(world, *by_hand(world.net, *given(world), hint=drawing(2)), batch=batch, **FOUR)
         assert torch.equal(ours, plain) and calls == expected
         assert remembered(control_of(conditionings)) == 0
 
@@ -55,9 +56,8 @@ def test_sizes_of_areas_that_push_each_other_out(world):
     assert calls == Calls(3, 3, 12) and remembered(control_of(conditionings)) == 0
 
 
-@pytest.mark.parametrize("hints", [1, 2])
-def test_steps_are_reused(world, hints):
-    conditionings = with_step_reuse(*apply(world.net, *texts(world), hint=drawing(hints)), every=3)
+def test_steps_are_reused(world):
+    conditionings = with_step_reuse(*apply(world.net, *texts(world), hint=drawing(2)), every=3)
     for _ in range(2):
         assert sampled(world, *conditionings, batch=2, **SIX)[1] == Calls(1, 1, 3)
         assert kept(control_of(conditionings)) == remembered(control_of(conditionings)) == 0
@@ -80,7 +80,7 @@ def test_the_run_after_an_interrupted_one(world):
 
 def test_a_step_reads_as_often_as_with_one_hint():
     with simulated_device() as (device, watch):
-        model, net = fx.mini_sdxl(device=device), fx.mini_identity_net(device=device)
+        model, net = (make(device=device, shape=fx.SHALLOW) for make in (fx.mini_sdxl, fx.mini_identity_net))
 
         def reads(hints, steps):
             with watch.count() as traffic:
@@ -95,11 +95,11 @@ def test_a_step_reads_as_often_as_with_one_hint():
 
 
 def test_what_outlives_a_forward_is_made_while_the_compiler_looks_away(world, monkeypatch):
-    """1 hint block, 68 projections, 1 context; with step reuse 2 evaluations of 4, too. The latents are those without it."""
+    """The hint block, the projections, a context; with step reuse 2 evaluations of 4, too. The latents are those without it."""
     conditionings = apply(world.net, *texts(world), hint=drawing(2))
     expected, _ = sampled(world, *conditionings, batch=2, **FOUR)
     compiler = with_compiler(monkeypatch)
     assert torch.equal(sampled(world, *conditionings, batch=2, **FOUR)[0], expected)
-    assert compiler == [False, 1 + 68 + 1]
+    assert compiler == [False, 1 + PROJECTIONS + 1]
     sampled(world, *with_step_reuse(*conditionings, every=2), batch=2, **FOUR)
-    assert compiler == [False, 2 * (1 + 68 + 1) + 3]
+    assert compiler == [False, 2 * (1 + PROJECTIONS + 1) + 3]

@@ -1,6 +1,5 @@
 """IdentityNet in the conditionings: the bits of ComfyUI's own ControlNet, with what is constant in a run computed once."""
 
-import copy
 
 import comfy.cldm.cldm
 import comfy.context_windows
@@ -16,7 +15,6 @@ from control_nets import (
     apply,
     by_hand,
     drawing,
-    evaluate,
     long_negative,
     net_config,
     randn,
@@ -44,12 +42,8 @@ def swapped(positive, negative):
     pytest.param({"identity": tokens(2)}, {"batch": 2}, Calls(1, 1, 2), id="two references"),
     pytest.param({"mask": cases.left_half()}, {"size": (8, 12)}, Calls(1, 1, 2), id="mask"),
     *(pytest.param(*of_one, id=name, marks=pytest.mark.newest) for name, of_one in {
-        "more steps": ({}, {"steps": 5}, Calls(1, 1, 5)),
         "no negative": ({}, {"cfg": 1.0}, Calls(1, 1, 2)),
         "three latents": ({}, {"batch": 3}, Calls(1, 1, 2)),
-        "passes apart": ({"texts": long_negative}, {}, Calls(1, 2, 4)),
-        "two hints": ({"hint": drawing(2)}, {"batch": 2}, Calls(1, 1, 2)),
-        "swapped": ({"swap": swapped}, {}, Calls(1, 1, 2)),
         "passes apart, swapped": ({"texts": long_negative, "swap": swapped}, {}, Calls(1, 2, 4)),
     }.items()),
 ])
@@ -70,6 +64,7 @@ def test_without_it_the_latents_are_others(world):
     assert not torch.equal(sampled(world, *apply(world.net, *texts(world)))[0], sampled(world, *texts(world))[0])
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision(world, loaded, dtype):
     model, net = loaded(dtype)
@@ -79,9 +74,10 @@ def test_half_precision(world, loaded, dtype):
     assert calls == Calls(1, 1, 2)
 
 
+@pytest.mark.newest
 def test_weights_in_another_precision_than_the_computation(world):
     """As ComfyUI runs a file of fp16 on hardware that lacks it: weights are cast at each use, in the layers that are shared."""
-    net = fx.mini_identity_net(dtype=torch.float16)
+    net = fx.mini_identity_net(dtype=torch.float16, shape=fx.SHALLOW)
     config = {**net_config(), "dtype": torch.float16, "operations": comfy.ops.manual_cast}
     model = comfy.cldm.cldm.ControlNet(**config).eval()
     model.load_state_dict(net.control_model.state_dict())
@@ -92,16 +88,18 @@ def test_weights_in_another_precision_than_the_computation(world):
     assert calls == Calls(1, 1, 2)
 
 
+@pytest.mark.newest
 def test_every_run_computes_its_own_and_keeps_nothing(world):
     positive, negative = apply(world.net, *texts(world))
     control = positive[0][1]["control"]
-    for size in ((8, 8), (8, 8), (12, 8)):
+    for size in ((8, 8), (12, 8), (12, 8)):
         latents, calls = sampled(world, positive, negative, size=size)
         assert calls == Calls(1, 1, 2)
         assert remembered(control) == 0
         assert torch.equal(latents, sampled(world, *by_hand(world.net, *texts(world)), size=size)[0])
 
 
+@pytest.mark.newest
 def test_two_sizes_in_one_run(world):
     """Areas: ComfyUI scales the hint anew at each change of the size, which plain ControlNets then read anew."""
     area = [[randn(41, 1, PROMPT_TOKENS, fx.CONTEXT), {**world.positive[0][1], "area": (4, 4, 2, 2), "strength": 1.0}]]
@@ -148,21 +146,20 @@ def test_after_another_control_net_and_with_two_identities(world):
 
 def test_a_step_outside_of_the_window_does_not_run_it(world):
     window = {"window": (0.3, 0.7)}
-    ours, calls = sampled(world, *apply(world.net, *texts(world), **window), steps=6)
-    plain, plain_calls = sampled(world, *by_hand(world.net, *texts(world), **window), steps=6)
+    ours, calls = sampled(world, *apply(world.net, *texts(world), **window), steps=5)
+    plain, plain_calls = sampled(world, *by_hand(world.net, *texts(world), **window), steps=5)
     assert torch.equal(ours, plain)
-    assert calls == Calls(1, 1, plain_calls.evaluations) and 0 < calls.evaluations < 6
+    assert calls == Calls(1, 1, plain_calls.evaluations) and 0 < calls.evaluations < 5
 
 
 # ---- strength 0
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("wiring", [{}, {"mask": cases.left_half()}])
-@pytest.mark.parametrize("chained", [False, True], ids=["alone", "after another"])
+@pytest.mark.parametrize("wiring, chained", [({}, False), ({"mask": cases.left_half()}, True)], ids=["alone", "after another"])
 def test_strength_0_does_not_run_it(world, wiring, chained):
     """A ControlNet before it reads the identity tokens, as it does at any strength."""
-    other = fx.mini_identity_net(seed=9).set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
+    other = fx.mini_identity_net(seed=9, shape=fx.SHALLOW).set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
     given = with_control(texts(world), other) if chained else texts(world)
     conditionings = apply(world.net, *given, strength=0, **wiring)
     ours, calls = sampled(world, *conditionings)
@@ -174,13 +171,6 @@ def test_strength_0_does_not_run_it(world, wiring, chained):
         assert options["cross_attn_controlnet"] is not None and torch.equal(options["cross_attn_controlnet"], side)
         assert options["control_apply_to_uncond"] is False
     assert ("mask" in conditionings[0][0][1]) == ("mask" in wiring)
-
-
-def test_strength_0_of_the_nodes(nodes, world):
-    model, positive, negative = cases.advanced(nodes, world, cn_strength=0.0)
-    _, calls = sampled(world, positive, negative, model)
-    assert calls == Calls(0, 0, 0)
-    assert not any("control" in options for _, options in positive + negative)
 
 
 # ---- what is not ours
@@ -204,9 +194,10 @@ def test_the_given_control_net_is_not_changed(world):
     assert unchanged(before, state())
 
 
+@pytest.mark.newest
 def test_weights_are_the_given_ones_wherever_they_go(world):
     """Loading, unloading and patching of ComfyUI replace parameters in the layers that hold them."""
-    net = fx.mini_identity_net()
+    net = fx.mini_identity_net(shape=fx.SHALLOW)
     control = apply(net, *texts(world))[0][0][1]["control"]
     assert control.get_models() == [net.control_model_wrapped]
     for name, parameter in list(net.control_model.named_parameters()):
@@ -249,6 +240,7 @@ def test_it_is_the_class_that_other_packs_look_for(world):
     assert torch.equal(latents(apply), latents(by_hand))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("kind", ["another pack's", "another model's", "control lora"])
 def test_other_kinds_stay_as_they_are(world, kind):
     class Other(comfy.controlnet.ControlNet):
@@ -259,22 +251,3 @@ def test_other_kinds_stay_as_they_are(world, kind):
            "control lora": lambda: comfy.controlnet.ControlLora({})}[kind]()
     before = dict(vars(net))
     assert with_cached_constants(net) is net and vars(net) == before
-
-
-def test_a_copy_and_a_deep_copy_of_the_control(world):
-    """As several GPUs have it, in newer versions of ComfyUI: the model is copied with its weights, and nothing else."""
-    conditionings = apply(world.net, *texts(world))
-    expected = fx.sample(world.model, *conditionings, **STEPS)
-    control = conditionings[0][0][1]["control"]
-    control.cond_hint = torch.zeros(1, 3, 128, 128)
-    with torch.inference_mode():
-        evaluate(control.control_model, control.cond_hint, randn(61, 2, 16, fx.CONTEXT))
-    assert remembered(control) == 1 + 68
-    twin = control.copy()
-    twin.control_model = copy.deepcopy(twin.control_model)
-    assert remembered(twin) == 0 and not set(twin.control_model.parameters()) & set(world.net.control_model.parameters())
-    for other, calls in ((control.copy(), Calls(1, 1, 2)), (twin, Calls(0, 0, 0))):
-        control.cleanup()
-        assert sampled(world, *with_control(conditionings, other))[1] == calls
-        assert torch.equal(fx.sample(world.model, *with_control(conditionings, other), **STEPS), expected)
-        assert remembered(other) == 0

@@ -2,11 +2,10 @@
 
 import copy
 
-import comfy.cldm.cldm
-import comfy.context_windows
 import pytest
 import torch
 from control_nets import (
+    PROJECTIONS,
     SIX,
     alike,
     apply,
@@ -16,7 +15,6 @@ from control_nets import (
     drawing,
     kept,
     long_negative,
-    net_config,
     randn,
     remembered,
     sampled,
@@ -26,8 +24,7 @@ from control_nets import (
     with_control,
 )
 from instantid_swift import performance
-from instantid_swift.controlnet.identity_net import with_cached_constants
-from instantid_swift.controlnet.step_reuse import StepReuse, drift, with_step_reuse
+from instantid_swift.controlnet.step_reuse import drift, with_step_reuse
 from oracle import cases
 from oracle import fixtures as fx
 
@@ -42,7 +39,7 @@ def exact(world):
     return sampled(world, *apply(world.net, *texts(world)), **SIX)[0]
 
 
-@pytest.mark.parametrize("every, evaluations", [(1, 6), (2, 4), (3, 3), (4, 3), (10, 2)])
+@pytest.mark.parametrize("every, evaluations", [(1, 6), (2, 4), (3, 3), (10, 2)])
 def test_every_nth_step_is_evaluated(nodes, world, exact, every, evaluations):
     """And the first two."""
     conditionings = cases.call(nodes, "InstantIDStepReuse", every=every, most_drift=1.0,
@@ -61,13 +58,6 @@ def test_in_between_the_residuals_are_the_last_ones(world):
         fx.sample(world.model, *with_step_reuse(*apply(world.net, *texts(world)), every=3), **SIX)
     assert [alike(a, b) for a, b in zip(reusing, reusing[1:], strict=False)] == [False, True, True, False, True]
     assert alike(reusing[0], exact[0]) and alike(reusing[1], exact[1])
-
-
-@pytest.mark.parametrize("most_drift, evaluated", [(0.0, 6), (0.999, 4), (1.0, 4)])
-def test_most_drift(world, most_drift, evaluated):
-    """It is known from the second evaluation on: of 6 steps the 1st, 2nd, 4th and 6th are evaluated."""
-    _, calls = sampled(world, *with_step_reuse(*apply(world.net, *texts(world)), every=2, most_drift=most_drift), **SIX)
-    assert calls.evaluations == evaluated
 
 
 def test_drift_is_the_change_of_all_residuals_as_a_part_of_them():
@@ -106,8 +96,8 @@ def test_the_report_says_how_many_were_reused(world):
 
 
 @pytest.mark.parametrize("sampling, given, per_step", [
-    ({"batch": 3}, texts, 1), ({"cfg": 1.0}, texts, 1), ({}, long_negative, 2), ({"batch": 2}, long_negative, 2),
-], ids=["three latents", "no negative", "passes apart", "passes apart, two latents"])
+    ({"batch": 3}, texts, 1), ({"cfg": 1.0}, texts, 1), ({"batch": 2}, long_negative, 2),
+], ids=["three latents", "no negative", "passes apart"])
 def test_layouts_of_the_batch(world, sampling, given, per_step):
     with controls(world.model) as seen:
         latents, calls = sampled(world, *with_step_reuse(*apply(world.net, *given(world)), every=2), **{**SIX, **sampling})
@@ -133,7 +123,7 @@ def test_two_identities_and_another_control_net(world):
 def test_every_run_begins_with_evaluations_and_keeps_nothing(world):
     conditionings = with_step_reuse(*apply(world.net, *texts(world)), every=10)
     first = None
-    for size in ((8, 8), (8, 8), (16, 8), (8, 8)):
+    for size in ((8, 8), (16, 8), (8, 8)):
         latents, calls = sampled(world, *conditionings, **{**SIX, "size": size})
         assert calls.evaluations == 2 and kept(control_of(conditionings)) == 0
         first = latents if first is None else first
@@ -187,41 +177,20 @@ def test_it_can_be_taken_back(world):
 
 
 def test_a_copy_and_a_deep_copy_of_the_control(world):
+    """As several GPUs have it, in newer versions of ComfyUI: the model is copied with its weights, and nothing else."""
     conditionings = with_step_reuse(*apply(world.net, *texts(world)), every=3)
     expected = fx.sample(world.model, *conditionings, **SIX)
     control = control_of(conditionings)
     hint = torch.zeros(1, 3, 64, 64)
     step(control.control_model, 1, hint=hint, context=randn(61, 1, 16, fx.CONTEXT))
-    assert kept(control) == 1
+    assert kept(control) == 1 and remembered(control) == 1 + PROJECTIONS
     twin = control.copy()
     twin.control_model = copy.deepcopy(twin.control_model)
-    assert kept(twin) == 0 and (twin.control_model.reuse.every, twin.control_model.reuse.most_drift) == (3, 1.0)
+    assert not set(twin.control_model.parameters()) & set(world.net.control_model.parameters())
+    assert kept(twin) == remembered(twin) == 0
+    assert (twin.control_model.reuse.every, twin.control_model.reuse.most_drift) == (3, 1.0)
     for other, evaluations in ((control.copy(), 3), (twin, 0)):  # the twin's layers are its own and not counted
         for _ in range(2):
             latents, calls = sampled(world, *with_control(conditionings, other), **SIX)
             assert torch.equal(latents, expected) and calls.evaluations == evaluations
-    assert kept(twin) == 0
-
-
-def test_nothing_is_reused_where_gradients_are_wanted(world):
-    net = with_cached_constants(world.net.copy())
-    net.control_model.reuse = StepReuse(3)
-    hint = torch.zeros(1, 3, 64, 64)
-    for level in (500.0, 400.0):
-        context = randn(61, 1, 16, fx.CONTEXT).requires_grad_()
-        result = net.control_model(x=randn(1, 1, 4, 8, 8), hint=hint, timesteps=torch.tensor([level]), context=context,
-                                   y=randn(52, 1, 2816))
-        result["middle"][0].sum().backward()
-        assert context.grad.abs().sum() > 0 and remembered(net) == kept(net) == 0
-
-
-def test_what_is_kept_at_the_real_size(monkeypatch):
-    """As the class says, in fp16: of one latent in one pass."""
-    monkeypatch.setattr("comfy.ldm.modules.attention.optimized_attention", lambda q, *others, **more: q)  # asks for free memory
-    with torch.device("meta"):
-        model = comfy.cldm.cldm.ControlNet(**net_config(model_channels=320, num_head_channels=64, dtype=torch.float16))
-        x, hint, context, y = (torch.empty(*shape, dtype=torch.float16)
-                               for shape in ((1, 4, 128, 128), (1, 3, 1024, 1024), (1, 16, 2048), (1, 2816)))
-        residuals = model(x=x, hint=hint, timesteps=torch.empty(1), context=context, y=y)
-    assert round(sum(tensor.nbytes for side in residuals.values() for tensor in side) / 1e6) == 54
-    assert round((context.nbytes + y.nbytes) / 1e3) == 71
+    assert kept(twin) == remembered(twin) == 0

@@ -98,16 +98,22 @@ def test_more_kinds_of_calls_than_are_kept(world, monkeypatch, again, reused):
         assert counts().evaluations == 3 * len(calls) - reused
 
 
-def test_a_noise_level_that_rises_is_evaluated(world):
-    """Nobody tells of runs here: another one begins."""
+@pytest.mark.parametrize("levels, in_a_run, expected", [
+    ((500.0, 400.0, 450.0, 400.0, 300.0), None, [1, 2, 3, 4, 4]),
+    ((500.0, 400.0, 300.0, 350.0, 250.0, 200.0, 150.0), (999.0, 0.0), [1, 2, 2, 3, 4, 5, 6]),
+], ids=["another run", "a sampler that goes back"])
+def test_a_noise_level_that_rises_is_evaluated(world, levels, in_a_run, expected):
+    """Nobody tells of runs by the calls alone: another one begins. In a run all is evaluated from there on."""
     control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=9))
+    if in_a_run:
+        control.timestep_range = in_a_run  # as ComfyUI sets it
     hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
     with counted(world.net) as counts:
         so_far = []
-        for level in (500.0, 400.0, 450.0, 400.0, 300.0):
+        for level in levels:
             step(control.control_model, 1, hint=hint, context=context, level=level)
             so_far.append(counts().evaluations)
-    assert so_far == [1, 2, 3, 4, 4]
+    assert so_far == expected
 
 
 def test_residuals_do_not_outlive_the_steps_between(world):
@@ -123,37 +129,13 @@ def test_residuals_do_not_outlive_the_steps_between(world):
     assert so_far == [1, 2, 3, 3]
 
 
-def test_a_sampler_that_goes_back_is_evaluated_from_there_on(world):
-    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=9))
-    control.timestep_range = (999.0, 0.0)  # as ComfyUI sets it for a run
-    hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
-    with counted(world.net) as counts:
-        so_far = []
-        for level in (500.0, 400.0, 300.0, 350.0, 250.0, 200.0, 150.0):
-            step(control.control_model, 1, hint=hint, context=context, level=level)
-            so_far.append(counts().evaluations)
-    assert so_far == [1, 2, 2, 3, 4, 5, 6]
-
-
 @pytest.mark.parametrize("sampler", ["heun", "exp_heun_2_x0"])
 def test_heuns_first_correction_is_evaluated(world, sampler):
     """It asks for the second noise level, which its second step asks for again: not before that can it be told apart."""
     def latents(positive, negative):
         noise = randn(7, 1, 4, 8, 8)
         with torch.inference_mode():
-            return comfy.sample.sample(world.model, noise, 5, 4.5, sampler, "normal", positive, negative,
+            return comfy.sample.sample(world.model, noise, 4, 4.5, sampler, "normal", positive, negative,
                                        torch.zeros_like(noise), disable_pbar=True, seed=7)
     exact = latents(*apply(world.net, *texts(world)))
     assert torch.equal(latents(*with_step_reuse(*apply(world.net, *texts(world)), every=3)), exact)
-
-
-def test_tiles_with_hints_of_their_own_are_each_reused(world):
-    """As the node says; each tile gets what it gave."""
-    net = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2)).control_model
-    tiles = [drawing(seed=seed).movedim(-1, 1)[:, :, :64, :64] for seed in (21, 22)]
-    context = randn(61, 1, 16, fx.CONTEXT)
-    with counted(world.net) as counts:
-        results = [[step(net, number, hint=tile, context=context, level=level) for number, tile in enumerate(tiles)]
-                   for level in (600.0, 500.0, 400.0)]
-        assert counts().evaluations == 4
-    assert all(map(same, results[1], results[2])) and not same(*results[2])

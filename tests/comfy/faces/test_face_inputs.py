@@ -138,8 +138,3 @@ def test_small_faces_are_found_if_wanted(nodes, world, node):
     with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
         node(nodes, world, image=small_face())
     node(nodes, world, image=small_face(), options=Options(small_faces=True))
-
-
-def test_keypoints_of_a_small_face(nodes, world):
-    assert not drawn(nodes, world, image=small_face()).any()
-    assert drawn(nodes, world, image=small_face(), options=Options(small_faces=True)).any()

@@ -37,17 +37,13 @@ def test_texts_of_one_run_stand_below_each_other_and_once(sent):
 
 
 @pytest.mark.newest
-def test_nothing_is_said_outside_of_a_node(sent):
+def test_nothing_is_said_outside_of_a_node_and_without_a_server(sent, monkeypatch):
     server.say_on_node("Nobody hears this.")
-    assert sent == []
-
-
-@pytest.mark.newest
-def test_nothing_is_said_without_a_server(monkeypatch):
     for instance in (None, SimpleNamespace(client_id=None)):
         monkeypatch.setattr(server, "instance", lambda instance=instance: instance)
         with CurrentNodeContext("prompt 4", "7"):
             server.say_on_node("Nobody hears this.")
+    assert sent == []
 
 
 @pytest.mark.newest

@@ -9,7 +9,7 @@ from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_apply
 
-PRECISIONS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+PRECISIONS = (torch.float16, torch.bfloat16, torch.float64)
 
 
 def control_net(nodes, world, **over):
@@ -17,6 +17,10 @@ def control_net(nodes, world, **over):
                      image_kps=fx.portrait("a"), positive=world.positive, negative=world.negative, strength=1.0,
                      start_at=0.0, end_at=1.0)
     return cases.call(nodes, "ApplyInstantIDControlNet", **{**arguments, **over})
+
+
+def latents(applied, **sampling):
+    return fx.sample(*applied, steps=1, size=(8, 8), **sampling)
 
 
 def grey(channels):
@@ -38,7 +42,7 @@ def test_a_usable_hint_keeps_its_memory_layout(nodes, world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 0, 64, 3), (1, 1, 5000, 3), (1, 64, 64, 2), (64, 64, 3)], ids=str)
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 64, 64, 2), (64, 64, 3)], ids=str)
 def test_hints_that_cannot_be_used_are_refused(nodes, world, shape):
     with pytest.raises(InstantIDError):
         control_net(nodes, world, image_kps=torch.zeros(shape))
@@ -53,50 +57,29 @@ def test_a_hint_that_is_not_finite_is_black_there(nodes, world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (1, 64, 0, 3), (64, 64, 3), (1, 64, 64, 5), (1, 4, 40_000, 3)], ids=str)
-@pytest.mark.parametrize("node", [cases.apply, cases.patch])
-def test_photos_that_are_none_are_refused(nodes, world, shape, node):
+@pytest.mark.parametrize("shape", [(0, 64, 64, 3), (64, 64, 3), (1, 64, 64, 5)], ids=str)
+def test_photos_that_are_none_are_refused(nodes, world, shape):
     with pytest.raises(InstantIDError, match="image"):
-        node(nodes, world, image=torch.zeros(shape))
+        cases.apply(nodes, world, image=torch.zeros(shape))
+    with pytest.raises(InstantIDError, match="a batch of pictures, this one is a Python list of 2.*Batch Images"):
+        cases.apply(nodes, world, image=[fx.portrait("a"), fx.portrait("b")])
 
 
-@pytest.mark.newest
-@pytest.mark.parametrize("convert", [torch.Tensor.double,
-                                     lambda image: image[:1].expand(1, -1, -1, -1)[:, :, :],
-                                     lambda image: image.clone().requires_grad_()],
-                         ids=["float64", "expanded", "with a gradient"])
-def test_strange_but_valid_photos_give_equal_results(nodes, world, convert):
-    wanted, (wanted_hint,) = _products(nodes, world, fx.portrait("a"))
-    found, (hint,) = _products(nodes, world, convert(fx.portrait("a")))
-    assert torch.equal(found["cond"], wanted["cond"]) and torch.equal(hint, wanted_hint)
-
-
-def _products(nodes, world, image):
-    return cases.patch(nodes, world, image=image)[1], cases.call(nodes, "FaceKeypointsPreprocessor",
-                                                                 faceanalysis=world.analysis, image=image)
-
-
-@pytest.mark.parametrize("convert", [torch.Tensor.bool, torch.Tensor.int, lambda mask: mask[:, None], lambda mask: mask[0]],
-                         ids=["bool", "integers", "four dimensions", "two dimensions"])
+@pytest.mark.parametrize("convert", [torch.Tensor.bool, lambda mask: mask[:, None], lambda mask: mask[0]],
+                         ids=["bool", "four dimensions", "two dimensions"])
 def test_masks_of_other_forms_give_the_same_picture(nodes, world, convert):
     """Attention took them, the conditioning failed in the sampling."""
     mask = cases.left_half()
-    pictures = [fx.sample(*cases.apply(nodes, world, mask=value), steps=1) for value in (mask, convert(mask))]
+    pictures = [latents(cases.apply(nodes, world, mask=value)) for value in (mask, convert(mask))]
     assert torch.equal(*pictures)
 
 
-def test_fewer_masks_than_latents(nodes, world):
-    """Two masks for three latents: the last one serves the third, in attention and in the conditioning."""
+def test_fewer_and_more_masks_than_latents(nodes, world):
+    """Two masks for three latents: the last one serves the third, in attention and in the conditioning. Others are dropped."""
     two = torch.cat([cases.left_half(), 1 - cases.left_half()])
     three = torch.cat([two, two[1:]])
-    pictures = [fx.sample(*cases.apply(nodes, world, mask=mask), batch=3, steps=1) for mask in (three, two)]
-    assert torch.equal(*pictures)
-
-
-def test_more_masks_than_latents(nodes, world):
-    many = torch.cat([cases.left_half(), torch.rand(4, 64, 64)])
-    pictures = [fx.sample(*cases.apply(nodes, world, mask=mask), steps=1) for mask in (many[:1], many)]
-    assert torch.equal(*pictures)
+    pictures = [latents(cases.apply(nodes, world, mask=mask), batch=3) for mask in (three, two, torch.cat([three, two]))]
+    assert torch.equal(*pictures[:2]) and torch.equal(*pictures[1:])
 
 
 @pytest.mark.newest
@@ -132,23 +115,13 @@ def test_photos_and_masks_in_their_own_precision_equal_the_original(nodes, world
     """ComfyUI's --fp16-intermediates: converted to float32, half of the grey levels came out one lower."""
     image, mask = fx.portrait("a").to(dtype), torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0)).to(dtype)
     given = {"image": image, "mask": mask, "ip_weight": 0.8, "cn_strength": 0.8, "noise": 0.0}
-    ours = fx.sample(*cases.advanced(nodes, world, **given), steps=1)
-    original = fx.sample(*reference_apply(world, **given), steps=1)
-    assert torch.equal(ours, original)
+    assert torch.equal(latents(cases.advanced(nodes, world, **given)), latents(reference_apply(world, **given)))
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("node", [cases.apply, cases.patch])
-def test_a_list_of_pictures_is_told_how_to_become_a_batch(nodes, world, node):
-    with pytest.raises(InstantIDError, match="a batch of pictures, this one is a Python list of 2.*Batch Images"):
-        node(nodes, world, image=[fx.portrait("a"), fx.portrait("b")])
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("convert", [lambda image: image * 255, lambda image: (image * 255).to(torch.uint8)])
-def test_values_up_to_255_are_named(nodes, world, convert):
+def test_values_up_to_255_are_named(nodes, world):
     with pytest.raises(Exception, match="The values of the image go up to 2.*: divide them by 255"):
-        cases.apply(nodes, world, image=convert(fx.portrait("a")))
+        cases.apply(nodes, world, image=fx.portrait("a") * 255)
 
 
 @pytest.mark.newest

@@ -47,7 +47,7 @@ def run(monkeypatch, world):
         node = compile_node.TorchCompileModel
         compiled = (node.execute(model, "inductor")[0] if hasattr(node, "execute") else node().patch(model, "inductor")[0])
         before = graphs.count
-        settings = {"steps": 1, "size": (16, 16), **sampling}
+        settings = {"steps": 1, "size": (8, 8), **sampling}
         out = fx.sample(compiled, world.positive, world.negative, **settings)
         expected = fx.sample(model, world.positive, world.negative, **settings)
         assert (out - expected).abs().max() <= 1e-4 * expected.std()
@@ -56,35 +56,33 @@ def run(monkeypatch, world):
 
 
 @pytest.fixture(scope="module")
-def shallow():
-    """The miniature with one transformer block where SDXL has two or ten: each block takes a second to compile."""
-    with pytest.MonkeyPatch.context() as patch:
-        for name, depth in (("", [0, 0, 1, 1, 1, 1]), ("_output", [0, 0, 0, 1, 1, 1, 1, 1, 1]), ("_middle", 1)):
-            patch.setitem(fx.SDXL_MINI, f"transformer_depth{name}", depth)
-        return fx.mini_sdxl()
+def tiny():
+    """A UNet with cross-attention at input blocks 4 and 5 alone: each block takes a second to compile."""
+    return fx.mini_sdxl(shape={
+        **fx.SDXL_MINI, "num_res_blocks": [2, 2], "channel_mult": [1, 2], "transformer_depth": [0, 0, 1, 1],
+        "transformer_depth_output": [0] * 6, "transformer_depth_middle": -1})
 
 
-def test_under_comfyuis_compile_node(nodes, world, shallow, run):
+def test_under_comfyuis_compile_node(nodes, world, tiny, run):
     """Each line also compares with the same model uncompiled.
 
     Since 2026 ComfyUI compiles without guards on patches: what one set of patches was compiled for is then used for others.
     """
-    plain = run(shallow)
-    patched = cases.patch(nodes, world, model=shallow)[0]
+    plain = run(tiny)
+    patched = cases.patch(nodes, world, model=tiny)[0]
     assert run(patched) == plain == 1
-    other = cases.patch(nodes, world, model=shallow, image=fx.portrait("b"), weight=0.3, noise=0.2)[0]
+    other = cases.patch(nodes, world, model=tiny, image=fx.portrait("b"), weight=0.3, noise=0.2)[0]
     assert run(other, seed=9) == 0, "another identity, weight and seed"
-    window = cases.patch(nodes, world, model=shallow, weight=0.3, start_at=0.4)[0]
+    window = cases.patch(nodes, world, model=tiny, weight=0.3, start_at=0.4)[0]
     assert run(window, steps=2) == 1, "closed, then open as before"
     assert run(cases.patch(nodes, world, model=other)[0]) == 1, "a second identity"
-    assert run(shallow) == run(patched) == 0, "back to what is compiled already"
+    assert run(tiny) == run(patched) == 0, "back to what is compiled already"
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("mask", [None, torch.rand(1, 32, 32)])
-def test_one_block_as_one_graph(nodes, world, mask):
-    """fullgraph refuses any break; the block is SDXL's input block 4, with real code generation."""
-    patched = cases.patch(nodes, world, mask=mask)[0]
+def test_one_block_as_one_graph(nodes, world):
+    """fullgraph refuses any break; the block is SDXL's input block 4."""
+    patched = cases.patch(nodes, world, mask=torch.rand(1, 32, 32))[0]
     block = world.model.model.diffusion_model.input_blocks[4][1].transformer_blocks[0]
     assert SDXL_BLOCKS[0] == ("input", 4, 0)
     options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0], "block": ("input", 4),
@@ -95,7 +93,7 @@ def test_one_block_as_one_graph(nodes, world, mask):
                           {**options, "wrappers": {"apply_model": {"torch.compile": []}}})
     x, context = torch.rand(2, 64, 64), torch.rand(2, 77, 2048)
     with torch.no_grad():
-        compiled = torch.compile(block, fullgraph=True)(x, context, inside)
+        compiled = torch.compile(block, fullgraph=True, backend="aot_eager")(x, context, inside)
         torch.testing.assert_close(compiled, block(x, context, {**options, "sigmas": sigma}), rtol=1e-4, atol=1e-4)
         assert not torch.allclose(compiled, block(x, context, {}), rtol=1e-2, atol=1e-2)
 
@@ -108,7 +106,7 @@ def test_a_block_that_another_pack_has_compiled_is_not_compiled_again_for_anothe
     compiled = torch.compile(block, backend=graphs)
     model.add_object_patch("diffusion_model.input_blocks.4.1.transformer_blocks.0", compiled)
     counts = []
-    for weight in (0.3, 0.4, 0.5, 0.6):
+    for weight in (0.3, 0.4, 0.5):
         patched = cases.patch(nodes, world, model=model, weight=weight)[0]
         fx.sample(patched, world.positive, world.negative, steps=1, size=(8, 8))
         counts.append(graphs.count)

@@ -10,21 +10,18 @@ import torch
 from instantid_swift.CrossAttentionPatch import AttentionPatch
 from instantid_swift.identity.blocks import SDXL_BLOCKS
 from instantid_swift.options.nodes import Options
-from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.counting import counted_operations
 from stand_ins.foreign import KEYS, WithoutAdd, apply_foreign
-
-STEPS = {"steps": 2, "size": (8, 8)}
 
 
 def patches(model):
     return model.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
 
 
-def latents(model, world):
-    return fx.sample(model, world.positive, world.negative, **STEPS)
+def latents(model, world, steps=1):
+    return fx.sample(model, world.positive, world.negative, steps=steps, size=(8, 8))
 
 
 @pytest.mark.newest
@@ -38,7 +35,7 @@ def test_apply_acts_on_sixty_blocks_and_the_patch_node_on_all(nodes, world):
 def test_two_chained_identities_rerun_with_other_weights(nodes, world):
     """Since clone() shares objects, a patch that adds to what it finds adds to the model that ComfyUI keeps."""
     first = cases.apply(nodes, world, mask=cases.left_half())[0]
-    for weight in (0.2, 1.4, 0.5, 1.0, 0.7):
+    for weight in (0.2, 1.4, 0.7):
         second = cases.apply(nodes, world, image=fx.portrait("b"), model=first, weight=weight)[0]
     fresh = cases.apply(nodes, world, mask=cases.left_half())[0]
     fresh = cases.apply(nodes, world, image=fx.portrait("b"), model=fresh, weight=0.7)[0]
@@ -60,10 +57,10 @@ def test_a_later_pack_that_adds_at_every_run(nodes, world):
 
 
 def test_an_earlier_pack_keeps_its_effect(nodes, world):
-    """Its terms and ours, in either order, come to the same sum."""
-    theirs = apply_foreign(world.model, 0.5)
+    """Its terms and ours, in any order, come to the same sum: theirs, ours, theirs again, which calls .add on ours."""
+    theirs = apply_foreign(world.model, 0.25)
     objects = {key: (patch, list(patch.callbacks)) for key, patch in patches(theirs).items()}
-    mixed = cases.patch(nodes, world, model=theirs)[0]
+    mixed = apply_foreign(cases.patch(nodes, world, model=theirs)[0], 0.25)
     other_order = apply_foreign(cases.patch(nodes, world)[0], 0.5)
     a, b = latents(mixed, world), latents(other_order, world)
     assert (a - b).abs().max() <= 1e-4 * a.std()
@@ -71,22 +68,15 @@ def test_an_earlier_pack_keeps_its_effect(nodes, world):
     assert not torch.equal(a, latents(theirs, world))
 
 
-def test_three_packs_in_a_row(nodes, world):
-    """Theirs, ours, theirs again: the last one calls .add on ours."""
-    model = apply_foreign(cases.patch(nodes, world, model=apply_foreign(world.model, 0.25))[0], 0.25)
-    a, b = latents(model, world), latents(apply_foreign(cases.patch(nodes, world)[0], 0.5), world)
-    assert (a - b).abs().max() <= 1e-4 * a.std()
-
-
-@pytest.mark.parametrize("key", [("input", 4, 1), ("input", 4)])
+@pytest.mark.parametrize("key", [("input", 5, 0), ("input", 5)])
 def test_any_callable_keeps_its_effect(nodes, world, key):
     """Without .add, and at the key of a whole block, which ours would hide."""
     theirs = world.model.clone()
     theirs.set_model_attn2_replace(WithoutAdd(0.5), *key)
     mixed = cases.patch(nodes, world, model=theirs)[0]
-    assert isinstance(patches(mixed)["input", 4, 1].base, WithoutAdd)
+    assert isinstance(patches(mixed)["input", 5, 0].base, WithoutAdd)
     assert not torch.equal(latents(mixed, world), latents(cases.patch(nodes, world)[0], world))
-    latents(mixed.clone(), world)  # the most reported crash of the field: an object without .add
+    assert latents(mixed.clone(), world).isfinite().all()  # the most reported crash of the field: an object without .add
 
 
 def tensors_reachable(roots, beyond):
@@ -154,17 +144,17 @@ def test_attention_overrides_reach_the_blocks_own_attention(nodes, world):
         return function(q, k, v, heads, **kwargs)
     model = cases.patch(nodes, world)[0].clone()
     model.model_options["transformer_options"]["optimized_attention_override"] = override
-    fx.sample(model, world.positive, world.negative, steps=1, size=(8, 8))
-    assert sum(keys == world.positive[0][0].shape[1] for keys in calls) == 70
+    latents(model, world)
+    assert sum(keys == world.positive[0][0].shape[1] for keys in calls) == 11, "all that the model has"
 
 
 def frozen(thing, seen=None):
     """A picture of an object's whole content that two moments can be compared by."""
     seen = {} if seen is None else seen
     if isinstance(thing, torch.Tensor):
-        return "tensor", id(thing), thing.detach().clone().flatten().tolist()
+        return "tensor", id(thing), thing.detach().contiguous().numpy().tobytes()
     if isinstance(thing, np.ndarray):
-        return "array", id(thing), thing.tolist()
+        return "array", id(thing), thing.tobytes()
     if isinstance(thing, dict):
         return "dict", id(thing), [(key, frozen(value, seen)) for key, value in thing.items()]
     if isinstance(thing, list | tuple):
@@ -223,16 +213,16 @@ def test_a_sigma_is_read_once_for_all_blocks_and_windows(nodes, world):
     """The original read the noise level from the device at each of 60 blocks."""
     def count(model):
         with counted_operations() as operations:
-            latents(model, world)
+            latents(model, world, steps=2)
         return operations["host reads"]
     plain = count(world.model)
     always = cases.patch(nodes, world)[0]
     window = cases.patch(nodes, world, start_at=0.1, model=cases.patch(nodes, world, end_at=0.9)[0])[0]
     assert count(always) == plain
-    assert count(window) == plain + STEPS["steps"]
+    assert count(window) == plain + 2
 
 
-def test_patches_stand_where_comfyui_looks(nodes, world):
+def test_patches_stand_where_comfyui_looks(nodes, full_world):
     """Each of the 70 is called once per UNet call."""
     called = []
 
@@ -240,10 +230,10 @@ def test_patches_stand_where_comfyui_looks(nodes, world):
         def __call__(self, q, k, v, extra_options):
             called.append((*extra_options["block"], extra_options["block_index"]))
             return super().__call__(q, k, v, extra_options)
-    model = cases.patch(nodes, world)[0]
+    model = cases.patch(nodes, full_world)[0]
     for key, patch in patches(model).items():
         patches(model)[key] = Counting(patch.base, patch.terms)
-    fx.sample(model, world.positive, world.negative, steps=1, size=(8, 8))
+    latents(model, full_world)
     assert sorted(called) == sorted(tuple(block) for block in SDXL_BLOCKS)
     assert set(KEYS) <= set(called)
 
@@ -262,15 +252,3 @@ def test_block_weights_multiply_the_weight(nodes, world):
     patched = patches(cases.patch(nodes, world, weight=0.5, options=Options(block_weights="output 1.3: 0.5"))[0])
     assert patched["output", 1, 3].terms[0].weight == 0.25
     assert patched["output", 1, 2].terms[0].weight == 0.5
-
-
-@pytest.mark.newest
-def test_all_weights_one_is_the_default(nodes, world):
-    same = cases.apply(nodes, world, options=Options(block_weights="input: 1, output: 1"))[0]
-    assert torch.equal(latents(same, world), latents(cases.apply(nodes, world)[0], world))
-
-
-@pytest.mark.newest
-def test_block_weights_that_cannot_be_read(nodes, world):
-    with pytest.raises(InstantIDError, match="'outer 3: 1' cannot be read"):
-        cases.apply(nodes, world, options=Options(block_weights="outer 3: 1"))

@@ -7,7 +7,7 @@ from oracle import fixtures as fx
 from reference import reference_apply
 
 SAMPLING = {"steps": 1, "size": (8, 8)}
-LEFT = cases.left_half()
+EVERY = torch.float32, torch.float16, torch.bfloat16
 SOFT = torch.linspace(0, 1, 40)[None, None].expand(1, 24, 40) ** 2
 NOBODY = torch.rand(1, 96, 96, 3, generator=torch.Generator().manual_seed(3))
 
@@ -27,29 +27,32 @@ def both(nodes, world, model, net, *persons, **sampling):
     return ours, reference
 
 
-ONE_PRECISION = {  # what has nothing to do with the precision
-    "pose of another": ([{"image": fx.photo, "image_kps": lambda: fx.portrait("b")}], {}),
-    "kps without a face": ([{"image_kps": lambda: NOBODY}], {}),
-    "norm average": ([{"image": lambda: cases.faces("a", "b", "e"), "combine_embeds": "norm average"}], {}),
-    "concat in a window": ([{"image": lambda: cases.faces("a", "b"), "combine_embeds": "concat", "end_at": 0.8}], {"batch": 2}),
-}
-EVERY_PRECISION = {
-    "strengths, noise": ([{"ip_weight": 1.1, "cn_strength": 0.3, "noise": 0.35}], {"steps": 2}),
-    "soft mask": ([{"mask": lambda: SOFT, "ip_weight": 0.37}], {"size": (8, 12)}),
-    "two persons": ([{"mask": lambda: LEFT},
-                     {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - LEFT, "ip_weight": 0.6}], {}),
+WIRINGS = {  # with their precisions
+    "soft mask": ([{"mask": lambda: SOFT, "ip_weight": 0.37}], {"size": (8, 12)}, EVERY),
     "three persons": ([{"mask": lambda: SOFT}, {"image": lambda: fx.portrait("b"), "mask": lambda: 1 - SOFT},
-                       {"image": lambda: fx.portrait("c")}], {}),
+                       {"image": lambda: fx.portrait("c"), "ip_weight": 0.6}], {}, EVERY),
+    "pose of another": ([{"image": fx.photo, "image_kps": lambda: fx.portrait("b")}], {}, EVERY[:1]),
+    "kps without a face": ([{"image_kps": lambda: NOBODY}], {}, EVERY[:1]),
+    "norm average": ([{"image": lambda: cases.faces("a", "b", "e"), "combine_embeds": "norm average"}], {}, EVERY[:1]),
+    "concat": ([{"image": lambda: cases.faces("a", "b"), "combine_embeds": "concat"}], {"batch": 2}, EVERY[:1]),
 }
+
+
+def precision(dtype, *values):
+    return pytest.param(*values, dtype, marks=[] if dtype == torch.float32 else pytest.mark.newest)
+
+
+@pytest.mark.parametrize("dtype", [precision(dtype) for dtype in EVERY])
+def test_at_all_blocks(nodes, full_world, full_loaded, dtype):
+    person = {"ip_weight": 1.1, "cn_strength": 0.3, "noise": 0.35}
+    ours, reference = both(nodes, full_world, *full_loaded(dtype), person, steps=2)
+    assert torch.equal(ours, reference) and ours.isfinite().all()
 
 
 @pytest.mark.parametrize("name, dtype", [
-    *((name, torch.float32) for name in (*EVERY_PRECISION, *ONE_PRECISION)),
-    *(pytest.param(name, dtype, marks=pytest.mark.newest) for dtype in (torch.float16, torch.bfloat16)
-      for name in EVERY_PRECISION),
-])
-def test_full_apply(nodes, world, loaded, name, dtype):
-    persons, sampling = {**EVERY_PRECISION, **ONE_PRECISION}[name]
+    precision(dtype, name) for name, (*_, dtypes) in WIRINGS.items() for dtype in dtypes])
+def test_wirings(nodes, world, loaded, name, dtype):
+    persons, sampling, _ = WIRINGS[name]
     persons = [{name: value() if callable(value) else value for name, value in person.items()} for person in persons]
     ours, reference = both(nodes, world, *loaded(dtype), *persons, **sampling)
     assert torch.equal(ours, reference) and ours.isfinite().all()

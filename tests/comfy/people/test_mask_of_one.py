@@ -96,22 +96,18 @@ OF_PERSON = {
 
 @pytest.mark.newest
 @pytest.mark.parametrize("node", [*SINGLE, *OF_PERSON])
-def test_an_empty_mask_is_said(nodes, world, person, said, node):
-    """Load Image gives one for every picture without transparency."""
-    {**SINGLE, **OF_PERSON}[node](nodes, world, person, EMPTY)
-    hidden = "the person and the positive prompt have" if node in SINGLE else "the person has"
-    assert len(said) == 1 and f"The mask is empty, so {hidden} no effect." in said[0]
-
-
-@pytest.mark.newest
-@pytest.mark.parametrize("node", [*SINGLE, *OF_PERSON])
-def test_a_mask_that_limits_the_prompt_is_said(nodes, world, person, said, node):
+def test_a_mask_that_hides_more_than_the_person_is_said(nodes, world, person, said, node):
+    """Load Image gives an empty one for every picture without transparency."""
     apply = {**SINGLE, **OF_PERSON}[node]
     apply(nodes, world, person, torch.ones(1, 64, 64))
     assert said == []
     apply(nodes, world, person, LEFT)
     assert len(said) == (node in SINGLE)
     assert all("limits the whole positive prompt" in text and "Apply InstantID People" in text for text in said)
+    said.clear()
+    apply(nodes, world, person, EMPTY)
+    hidden = "the person and the positive prompt have" if node in SINGLE else "the person has"
+    assert len(said) == 1 and f"The mask is empty, so {hidden} no effect." in said[0]
 
 
 @pytest.mark.newest

@@ -94,8 +94,8 @@ def test_nobody_in_identity_net_at_strength_0(nodes, world, persons):
 
 @pytest.mark.newest
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(nodes, world, persons, dtype):
-    model, net = fx.mini_sdxl(dtype=dtype), fx.mini_identity_net(dtype=dtype)
+def test_half_precision(nodes, world, loaded, persons, dtype):
+    model, net = loaded(dtype)
     people = people_of(nodes, *({"person": persons[name], "cn_strength": strength, "end_at": strength}
                                 for name, strength in (("a", 0.4), ("b", 0.9), ("c", 1.0))))
     applied = apply(nodes, world, people, model=model, control_net=net)
