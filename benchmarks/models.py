@@ -26,8 +26,8 @@ def unet(size, device, dtype):
 
     with _filled_layers():
         filled = fx.mini_sdxl(dtype=dtype).model if size == "miniature" else _fill(build(device))
-    model = build(torch.device("cpu"))
-    _load(model.diffusion_model, filled.diffusion_model)
+    model = build(_place(device))
+    _load(model.diffusion_model, filled.diffusion_model, _place(device))
     return _patcher_class()(model.eval(), load_device=device, offload_device=torch.device("cpu"))
 
 
@@ -42,8 +42,8 @@ def identity_net(size, device, dtype):
 
     with _filled_layers():
         filled = fx.mini_identity_net(dtype=dtype).control_model if size == "miniature" else _fill(build(device))
-    net = build(torch.device("cpu"))
-    _load(net, filled)
+    net = build(_place(device))
+    _load(net, filled, _place(device))
     return comfy.controlnet.ControlNet(net.eval(), load_device=device, manual_cast_dtype=None)
 
 
@@ -58,9 +58,14 @@ def _filled_layers():
     return mock.patch.object(memory, "aimdo_enabled", False) if memory else contextlib.nullcontext()
 
 
-def _load(module, filled):
+def _place(device):
+    """Where ComfyUI wants a module before it loads it: dynamic VRAM copies weights from the CPU's memory."""
+    return device if _patcher_class() is comfy.model_patcher.ModelPatcher else torch.device("cpu")
+
+
+def _load(module, filled, place):
     """Gives a module the weights of another one of its kind, as ComfyUI gives it a file's."""
-    module.load_state_dict({name: weight.cpu() for name, weight in filled.state_dict().items()}, assign=True)
+    module.load_state_dict({name: weight.to(place) for name, weight in filled.state_dict().items()}, assign=True)
     module.requires_grad_(False)
 
 

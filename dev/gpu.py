@@ -300,7 +300,7 @@ def memory(stage):
         for number in range(runs):
             stage.sample(flows[number % len(flows)](ours))
         left = used() - before
-        stage.row(f"{runs} workflows more leave nothing on the device", f"{left} bytes", left < MOST_LEFT)
+        stage.row(f"nothing is left on the device after more workflows: {runs}", f"{left} bytes", left < MOST_LEFT)
 
 
 def times(stage, *parts):
