@@ -1,5 +1,6 @@
 """Real ComfyUI servers for the ring, the pack in their custom_nodes, a miniature SDXL served by the demo's loader nodes."""
 
+import functools
 import os
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,33 +23,31 @@ def photo():
 
 
 @pytest.fixture(scope="session")
-def started(photo, tmp_path_factory):
-    """A function of a graph editor's folder that gives a server with it, started once. None: ComfyUI's own editor."""
+def start(photo, tmp_path_factory):
+    """start(*arguments of ComfyUI, **further ones of Server): a running server, for equal arguments the same one."""
     miniature.write_adapter(DEV / "models" / "instantid")
     portrait = write_image(tmp_path_factory.mktemp("photos") / photo, fx.portrait("a"))
-    servers = {}
     with ExitStack() as running:
-        def server_with(frontend, name="server", **more):
-            if (frontend, name) not in servers:
-                arguments = (*more.pop("arguments", ()), *(("--front-end-root", str(frontend)) if frontend else ()))
-                servers[frontend, name] = running.enter_context(Server(
-                    COMFYUI, cpu=True, arguments=arguments, log=tmp_path_factory.mktemp("server") / "log", **more))
-                servers[frontend, name].client.upload_image(portrait)
-            return servers[frontend, name]
-        yield server_with
+        @functools.cache
+        def start(*arguments, **more):
+            server = running.enter_context(Server(COMFYUI, cpu=True, arguments=arguments,
+                                                  log=tmp_path_factory.mktemp("server") / "log", **more))
+            server.client.upload_image(portrait)
+            return server
+        yield start
 
 
 @pytest.fixture(scope="session")
-def client(started):
-    return started(None).client
+def client(start):
+    return start().client
 
 
 @pytest.fixture(scope="session")
-def forgetful(started):
+def forgetful(start):
     """A server that keeps no node's output, and has two more packs with an id of ours each: one that ComfyUI imports before
     ours, and one after it."""
     before, after = (CHECKOUT / "tests" / "stand_ins" / f"twin_imported_{when}" for when in ("before", "after"))
-    return started(None, "forgetful", arguments=("--cache-none",), before=(before,), after=(after,))
+    return start("--cache-none", before=(before,), after=(after,))
 
 
 @pytest.fixture(scope="session")
@@ -63,8 +62,8 @@ def editor(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", params=CANVASES, ids=describe)
-def canvas(request, started, editor):
+def canvas(request, start, editor):
     """The graph editor, of each version and with each canvas. It is opened once, and each test loads a graph of its own."""
     frontend, vue = request.param
-    editor.open(started(frontend).client, vue)
+    editor.open(start(*(("--front-end-root", str(frontend)) if frontend else ())).client, vue)
     return editor

@@ -129,13 +129,10 @@ def test_nothing_of_ours_covers_what_was_free(canvas):
 
 
 def test_chinese_names_and_help_page(client, editor):
-    try:
-        with editor.second_page(client, locale="zh"):
-            titles = editor.evaluate("(ids) => ids.map((id) => LiteGraph.createNode(id).title)", list(SEVEN))
-            editor.evaluate(SHOW_HELP, "ApplyInstantID")
-            assert editor.wait_for("() => document.body.innerText.includes('1016 x 1016 像素')")
-    finally:
-        client.post("/settings/Comfy.Locale", "en")
+    with editor.second_page(client, locale="zh"):
+        titles = editor.evaluate("(ids) => ids.map((id) => LiteGraph.createNode(id).title)", list(SEVEN))
+        editor.evaluate(SHOW_HELP, "ApplyInstantID")
+        assert editor.wait_for("() => document.body.innerText.includes('1016 x 1016 像素')")
     chinese = json.loads((CHECKOUT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
     assert titles == [chinese[name]["display_name"] for name in SEVEN]
 

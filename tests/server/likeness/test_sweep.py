@@ -33,7 +33,7 @@ def workflow(photo):
 class Samplings(list):
     """Ids of the nodes that sample in a run, as they begin."""
 
-    def __call__(self, kind, data):
+    def watch(self, kind, data):
         if kind == "executing" and ".sample " in (data["node"] or ""):
             self.append(data["node"])
 
@@ -41,7 +41,7 @@ class Samplings(list):
 def swept(client, workflow):
     """(Samplings, the Run)"""
     sampled = Samplings()
-    return sampled, client.queue(workflow, sampled)
+    return sampled, client.queue(workflow, sampled.watch)
 
 
 def test_a_value_more_samples_that_value_only(client, workflow):
@@ -73,7 +73,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(client, workflow):
 
     def stop(kind, data):
         before = len(interrupted)
-        interrupted(kind, data)
+        interrupted.watch(kind, data)
         if before == 1 and len(interrupted) == 2:
             client.post("/interrupt", {})
     with pytest.raises(PromptError, match="interrupted"):
@@ -123,5 +123,5 @@ def test_a_photo_without_a_face_is_refused_before_the_sampling(client, workflow)
     blank = {**workflow, "photo": node("EmptyImage", width=300, height=200, batch_size=1, color=0)}
     sampled = Samplings()
     with pytest.raises(PromptError, match="No face detected") as error:
-        client.queue(blank, sampled)
+        client.queue(blank, sampled.watch)
     assert error.value.node_type == "InstantIDSweep" and not sampled
