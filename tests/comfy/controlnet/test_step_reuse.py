@@ -20,7 +20,6 @@ from control_nets import (
     sampled,
     step,
     texts,
-    tokens,
     with_control,
 )
 from instantid_swift import performance
@@ -106,18 +105,6 @@ def test_layouts_of_the_batch(world, sampling, given, per_step):
     for number in (1, 3):
         assert all(map(alike, steps[number], steps[number + 1]))
     assert per_step == 1 or not alike(*steps[0])
-
-
-def test_two_identities_and_another_control_net(world):
-    other = world.net.copy().set_cond_hint(drawing(seed=22).movedim(-1, 1), 0.4, (0.0, 1.0))
-    first = apply(world.net, *with_control(texts(world), other))
-    both = apply(world.net, *first, identity=tokens(seed=35), hint=drawing(seed=23), strength=0.3)
-    reusing = with_step_reuse(*both, every=3)
-    latents, calls = sampled(world, *reusing, **SIX)
-    assert calls.evaluations == 3 + 3 + 6
-    assert control_of(reusing).previous_controlnet.previous_controlnet is other
-    assert control_of(reusing) is reusing[1][0][1]["control"]
-    assert not torch.equal(latents, sampled(world, *both, **SIX)[0]) and latents.isfinite().all()
 
 
 def test_every_run_begins_with_evaluations_and_keeps_nothing(world):

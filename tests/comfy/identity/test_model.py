@@ -245,10 +245,3 @@ def test_patches_stand_where_comfyui_looks(nodes, full_world):
 ])
 def test_a_choice_of_blocks(nodes, world, node, over, count):
     assert len(patches(node(nodes, world, options=Options(**over))[0])) == count
-
-
-@pytest.mark.newest
-def test_block_weights_multiply_the_weight(nodes, world):
-    patched = patches(cases.patch(nodes, world, weight=0.5, options=Options(block_weights="output 1.3: 0.5"))[0])
-    assert patched["output", 1, 3].terms[0].weight == 0.25
-    assert patched["output", 1, 2].terms[0].weight == 0.5

@@ -161,11 +161,6 @@ def test_the_drop_down_has_all_folders_and_changes_with_the_content(nodes, world
     assert node.IS_CHANGED(person="Carl elsewhere.safetensors") != before
 
 
-def test_the_folder_is_a_kind_of_comfyuis():
-    paths, extensions = folder_paths.folder_names_and_paths["instantid_people"]
-    assert os.path.join(folder_paths.models_dir, "instantid_people") in paths and extensions == {".safetensors"}
-
-
 @pytest.mark.newest
 def test_names_are_checked_when_the_prompt_is_queued(nodes):
     check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS

@@ -126,9 +126,3 @@ def test_a_list_goes_through_with_one_report(prompts):
     kept = prompts({"several": node(Several), "report": node(InstantIDPerformanceReport, anything=["several", 0]),
                     "keep": node(Keep, number=["report", 0], table=["report", 1])})
     assert [inputs["number"] for inputs in kept] == [1, 2, 3]
-
-
-def test_a_choice_goes_through(prompts):
-    kept, = prompts({"work": node(Stages, size=8), "report": node(InstantIDPerformanceReport, anything=["work", 1]),
-                     "keep": node(Keep, choice=["report", 0])})
-    assert kept["choice"] == "another"
