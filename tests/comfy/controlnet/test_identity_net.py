@@ -65,16 +65,6 @@ def test_without_it_the_latents_are_others(world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(world, loaded, dtype):
-    model, net = loaded(dtype)
-    ours, calls = sampled(world, *apply(net, *texts(world)), model, net)
-    plain, _ = sampled(world, *by_hand(net, *texts(world)), model, net)
-    assert torch.equal(ours, plain) and ours.isfinite().all()
-    assert calls == Calls(1, 1, 2)
-
-
-@pytest.mark.newest
 def test_weights_in_another_precision_than_the_computation(world):
     """As ComfyUI runs a file of fp16 on hardware that lacks it: weights are cast at each use, in the layers that are shared."""
     net = fx.mini_identity_net(dtype=torch.float16, shape=fx.SHALLOW)

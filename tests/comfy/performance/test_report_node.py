@@ -98,10 +98,6 @@ def test_the_wildcard_fits_both_ways(other):
     assert json.dumps([wanted, given]) == '["*", "*"]'  # as the editor gets them
 
 
-def test_the_id_is_the_one_that_is_looked_for():
-    assert InstantIDPerformanceReport.__name__ == stages.NODE
-
-
 def test_a_run_is_reported_and_the_input_goes_through(prompts):
     kept, = prompts(with_report())
     assert torch.equal(kept["image"], torch.full((1, 8, 8, 3), 0.25))
