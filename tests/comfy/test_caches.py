@@ -1,16 +1,13 @@
 """What is kept between runs: never a stale result, never more than the budgets, nothing that a user can change."""
 
 import gc
-import os
 import shutil
 import tracemalloc
 
-import onnx
 import pytest
 import torch
 from instantid_swift import caches, faces
 from instantid_swift.identity.bank import Identity
-from onnx import numpy_helper
 from oracle import cases
 from oracle import fixtures as fx
 from photos import six_portraits
@@ -82,34 +79,6 @@ def test_another_adapter_under_the_same_name(nodes, world, adapter_path, other_a
     assert torch.equal(found[1], -found[0]) and torch.equal(found[2], found[0])
 
 
-@pytest.fixture
-def other_networks(face_root, tmp_path):
-    """A folder with networks of the same names, whose embedder gives other numbers."""
-    shutil.copytree(face_root, tmp_path / "insightface")
-    path = tmp_path / "insightface" / "models" / "antelopev2" / "w600k_mbf.onnx"
-    network = onnx.load(path)
-    weights = max(network.graph.initializer, key=lambda tensor: len(tensor.raw_data))
-    weights.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights), weights.name))
-    onnx.save(network, path)
-    return tmp_path / "insightface"
-
-
-@pytest.mark.newest
-def test_other_networks_under_the_same_names(nodes, face_root, other_networks, tmp_path, monkeypatch):
-    import folder_paths
-    root = tmp_path / "replaced"
-    monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(root)], set()))
-    loader, found, states = nodes["InstantIDFaceAnalysis"], [], []
-    for source in (face_root, other_networks):
-        shutil.copytree(source, root, dirs_exist_ok=True)
-        for path in root.rglob("*.onnx"):
-            os.utime(path)  # the copy has the source's times
-        states.append(loader.IS_CHANGED(provider="CPU"))
-        found.append(faces.Photos(loader().load_insight_face(provider="CPU")[0], fx.portrait("a")).references())
-    assert len(set(states)) == 2 and loader.IS_CHANGED(provider="CPU") == states[-1]
-    assert not torch.allclose(*found)
-
-
 def test_what_is_handed_out_may_be_changed(nodes, world):
     """Tokens, hint and drawing belong to whoever gets them."""
     def run():
@@ -177,15 +146,6 @@ def test_repetitions_take_no_more_memory(nodes, world, ours, times):
         assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == tensors
     finally:
         tracemalloc.stop()
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA")
-def test_nothing_stays_on_the_gpu(nodes, world):
-    fx.sample(*cases.apply(nodes, world), steps=1)
-    before = torch.cuda.memory_allocated()
-    for _ in range(20):
-        fx.sample(*cases.apply(nodes, world), steps=1)
-    assert torch.cuda.memory_allocated() == before
 
 
 def test_nothing_of_a_sampling_outlives_it(nodes, world):

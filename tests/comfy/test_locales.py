@@ -33,20 +33,17 @@ def test_every_text_is_there_in_every_language():
 
 
 @pytest.mark.parametrize("change, fault", [
-    (lambda entry: entry["inputs"].pop("weight"), "has ApplyInstantID > inputs > weight > name, which no node has"),
-    (lambda entry: entry["inputs"].update(new={"name": "new"}), "lacks ApplyInstantID > inputs > new > name: add it"),
-    (lambda entry: entry.update(description="other"), "locales/en/nodeDefs.json is out of date"),
+    (lambda nodes: nodes["ApplyInstantID"]["inputs"].pop("weight"),
+     "has ApplyInstantID > inputs > weight > name, which no node has"),
+    (lambda nodes: nodes["ApplyInstantID"]["inputs"].update(new={"name": "new"}),
+     "lacks ApplyInstantID > inputs > new > name: add it"),
+    (lambda nodes: nodes["ApplyInstantID"].update(description="other"), "locales/en/nodeDefs.json is out of date"),
+    (lambda nodes: nodes.pop("InstantIDCache"), "web/docs/InstantIDCache.md belongs to no node: remove it"),
 ])
 def test_a_fault_is_found(change, fault):
     english = locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
-    change(english["ApplyInstantID"])
+    change(english)
     assert any(fault in line for line in locales.faults(english))
-
-
-def test_a_page_of_no_node_is_found():
-    english = locales.entries(NODE_CLASS_MAPPINGS, NODE_DISPLAY_NAME_MAPPINGS)
-    del english["InstantIDCache"]
-    assert "web/docs/InstantIDCache.md belongs to no node: remove it" in locales.faults(english)
 
 
 def test_chinese_texts_call_the_nodes_by_their_names():

@@ -108,13 +108,6 @@ def test_another_pack_with_our_ids_is_named(earlier, now, used):
     assert warning.endswith(f"ComfyUI now uses {used} for ApplyInstantID.")
 
 
-def test_two_other_packs():
-    other = {"InstantIDOptions": node("sunxAI")}
-    warning = warning_of_twins(OURS, other, {**OURS, **THEIRS})
-    assert "custom_nodes/ComfyUI_InstantID for ApplyInstantID" in warning
-    assert "custom_nodes/InstantID-Swift for InstantIDOptions" in warning and "custom_nodes/sunxAI" in warning
-
-
 def test_no_warning_without_one(caplog):
     assert warning_of_twins(OURS, {}, {**OURS, "KSampler": node("nodes")}) == ""
     assert warning_of_twins(OURS, dict(OURS), OURS) == "", "imported once more"
@@ -122,14 +115,3 @@ def test_no_warning_without_one(caplog):
     assert not caplog.records
 
 
-INHERITED = ("ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "ApplyInstantIDControlNet")
-
-
-@pytest.mark.newest
-def test_first_inputs_are_those_that_a_bypassed_node_hands_on():
-    """The graph editor connects an output of a bypassed node to the input at the same index, if that has the same type."""
-    for node_id, node in import_pack().NODE_CLASS_MAPPINGS.items():
-        if node_id not in INHERITED and {"MODEL", "CONDITIONING"} & set(node.RETURN_TYPES):
-            outputs = [(name.lower(), kind) for name, kind in zip(node.RETURN_NAMES, node.RETURN_TYPES, strict=True)]
-            inputs = [(name, declared[0]) for name, declared in node.INPUT_TYPES()["required"].items()]
-            assert inputs[:len(outputs)] == outputs, node_id

@@ -3,13 +3,11 @@
 import folder_paths
 import pytest
 import torch
-from conftest import Counted
 from oracle import cases
 from oracle import fixtures as fx
 from oracle.cases import World
 
 from benchmarks import original_way
-from benchmarks.original_way.faces import open_analysis
 
 pytestmark = pytest.mark.newest
 
@@ -33,21 +31,3 @@ def test_latents_are_equal_bit_for_bit(nodes, world, theirs, node, over, samplin
         a, b = (fx.sample(*node(classes, w, **over), **{"steps": 1, "size": (8, 8), **sampling})
                 for classes, w in ((nodes, world), (original_way.NODE_CLASS_MAPPINGS, theirs)))
     assert torch.equal(a, b)
-
-
-def test_two_people(nodes, world, theirs):
-    """The second Apply adds to the patches of the first."""
-    def latents(classes, w):
-        model, positive, negative = cases.apply(classes, w, mask=cases.left_half())
-        model = cases.apply(classes, w, image=fx.portrait("b"), mask=1 - cases.left_half(), model=model)[0]
-        return fx.sample(model, positive, negative, steps=1, size=(8, 8))
-    with torch.inference_mode():
-        assert torch.equal(latents(nodes, world), latents(original_way.NODE_CLASS_MAPPINGS, theirs))
-
-
-def test_every_run_embeds_all_faces_twice(theirs, face_root):
-    """Six faces in the photo, two analyses a run."""
-    analysis = open_analysis(face_root, "CPU")
-    embedder = analysis.models["recognition"].session = Counted(analysis.models["recognition"].session)
-    cases.apply(original_way.NODE_CLASS_MAPPINGS, theirs, insightface=analysis, image=fx.photo())
-    assert embedder.runs == 2 * 6

@@ -65,16 +65,6 @@ def test_without_it_the_latents_are_others(world):
 
 
 @pytest.mark.newest
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision(world, loaded, dtype):
-    model, net = loaded(dtype)
-    ours, calls = sampled(world, *apply(net, *texts(world)), model, net)
-    plain, _ = sampled(world, *by_hand(net, *texts(world)), model, net)
-    assert torch.equal(ours, plain) and ours.isfinite().all()
-    assert calls == Calls(1, 1, 2)
-
-
-@pytest.mark.newest
 def test_weights_in_another_precision_than_the_computation(world):
     """As ComfyUI runs a file of fp16 on hardware that lacks it: weights are cast at each use, in the layers that are shared."""
     net = fx.mini_identity_net(dtype=torch.float16, shape=fx.SHALLOW)
@@ -89,17 +79,6 @@ def test_weights_in_another_precision_than_the_computation(world):
 
 
 @pytest.mark.newest
-def test_every_run_computes_its_own_and_keeps_nothing(world):
-    positive, negative = apply(world.net, *texts(world))
-    control = positive[0][1]["control"]
-    for size in ((8, 8), (12, 8), (12, 8)):
-        latents, calls = sampled(world, positive, negative, size=size)
-        assert calls == Calls(1, 1, 2)
-        assert remembered(control) == 0
-        assert torch.equal(latents, sampled(world, *by_hand(world.net, *texts(world)), size=size)[0])
-
-
-@pytest.mark.newest
 def test_two_sizes_in_one_run(world):
     """Areas: ComfyUI scales the hint anew at each change of the size, which plain ControlNets then read anew."""
     area = [[randn(41, 1, PROMPT_TOKENS, fx.CONTEXT), {**world.positive[0][1], "area": (4, 4, 2, 2), "strength": 1.0}]]
@@ -110,19 +89,6 @@ def test_two_sizes_in_one_run(world):
     assert torch.equal(ours, plain)
     assert calls == Calls(2, 2, 4) and plain_calls == Calls(4, 4, 4)
     assert remembered(conditionings[0][0][1]["control"]) == 0
-
-
-def test_context_windows(world):
-    """Newer versions of ComfyUI give each window the tokens of its own frames, under the ids that the conds always have."""
-    windows = comfy.context_windows
-    model = world.model.clone()
-    model.model_options["context_handler"] = windows.IndexListContextHandler(
-        windows.get_matching_context_schedule(windows.ContextSchedules.STATIC_STANDARD),
-        windows.get_matching_fuse_method(windows.ContextFuseMethods.FLAT), context_length=1, dim=0)
-    # two steps have three noise levels: 0.3.75 compares them with those of the three frames one by one
-    ours, plain = (fx.sample(model, *wire(world.net, *texts(world), identity=tokens(3)), batch=3, **STEPS)
-                   for wire in (apply, by_hand))
-    assert torch.equal(ours, plain)
 
 
 def test_after_another_control_net_and_with_two_identities(world):

@@ -98,35 +98,24 @@ def test_more_kinds_of_calls_than_are_kept(world, monkeypatch, again, reused):
         assert counts().evaluations == 3 * len(calls) - reused
 
 
-@pytest.mark.parametrize("levels, in_a_run, expected", [
-    ((500.0, 400.0, 450.0, 400.0, 300.0), None, [1, 2, 3, 4, 4]),
-    ((500.0, 400.0, 300.0, 350.0, 250.0, 200.0, 150.0), (999.0, 0.0), [1, 2, 2, 3, 4, 5, 6]),
-], ids=["another run", "a sampler that goes back"])
-def test_a_noise_level_that_rises_is_evaluated(world, levels, in_a_run, expected):
-    """Nobody tells of runs by the calls alone: another one begins. In a run all is evaluated from there on."""
-    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=9))
+@pytest.mark.parametrize("every, in_a_run, levels, persons, expected", [
+    (9, None, (500, 400, 450, 400, 300), (0, 0, 0, 0, 0), [1, 2, 3, 4, 4]),
+    (9, (999.0, 0.0), (500, 400, 300, 350, 250, 200, 150), (0,) * 7, [1, 2, 2, 3, 4, 5, 6]),
+    (2, None, (500, 400, 300, 200), (0, 1, 0, 0), [1, 2, 3, 3]),
+], ids=["another run", "a sampler that goes back", "a step of another person between"])
+def test_what_is_older_than_the_step_before_is_evaluated(world, every, in_a_run, levels, persons, expected):
+    """Noise levels that rise begin another run, of which nobody tells. In a run all is evaluated from there on. ComfyUI runs
+    passes together or apart as memory allows: residuals of a layout that comes back may be old."""
+    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=every))
     if in_a_run:
         control.timestep_range = in_a_run  # as ComfyUI sets it
-    hint, context = drawing().movedim(-1, 1)[:, :, :64, :64], randn(61, 1, 16, fx.CONTEXT)
+    hint, contexts = drawing().movedim(-1, 1)[:, :, :64, :64], [randn(seed, 1, 16, fx.CONTEXT) for seed in (61, 62)]
     with counted(world.net) as counts:
         so_far = []
-        for level in levels:
-            step(control.control_model, 1, hint=hint, context=context, level=level)
+        for level, person in zip(levels, persons, strict=True):
+            step(control.control_model, 1, hint=hint, context=contexts[person], level=float(level))
             so_far.append(counts().evaluations)
     assert so_far == expected
-
-
-def test_residuals_do_not_outlive_the_steps_between(world):
-    """ComfyUI runs passes together or apart as memory allows: those of a layout that comes back may be old."""
-    control = control_of(with_step_reuse(*apply(world.net, *texts(world)), every=2))
-    hint = drawing().movedim(-1, 1)[:, :, :64, :64]
-    one, another = randn(61, 1, 16, fx.CONTEXT), randn(62, 1, 16, fx.CONTEXT)
-    with counted(world.net) as counts:
-        so_far = []
-        for level, context in ((500.0, one), (400.0, another), (300.0, one), (200.0, one)):
-            step(control.control_model, 1, hint=hint, context=context, level=level)
-            so_far.append(counts().evaluations)
-    assert so_far == [1, 2, 3, 3]
 
 
 @pytest.mark.parametrize("sampler", ["heun", "exp_heun_2_x0"])

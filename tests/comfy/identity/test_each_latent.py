@@ -102,17 +102,6 @@ def test_the_split_nodes(nodes, world):
 
 
 @pytest.mark.newest
-def test_rows_of_a_batch_have_their_latents_keys(world):
-    a, b = identity(world, 1), identity(world, 2)
-    laid_out = EachLatent([a, b]).laid_out(call())
-    assert len(laid_out) == 70
-    for pair in (0, 69):
-        for side, of in ((0, "keys"), (1, "values")):
-            expected = [getattr(one, of)[pair][row] for row in (1, 0) for one in (a, b, b)]
-            assert torch.equal(laid_out[pair][side], torch.stack(expected))
-
-
-@pytest.mark.newest
 def test_windows_of_animatediff_have_their_frames_keys(world):
     a, b, c = (identity(world, seed) for seed in (1, 2, 3))
     laid_out = EachLatent([a, b, c]).laid_out(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))

@@ -143,16 +143,6 @@ def test_of_three_passes_the_positive_one_sees_the_face(nodes, world, guider, po
 
 
 @pytest.mark.newest
-def test_dual_cfg_with_the_positive_pass_alone_is_plain_sampling(nodes, world):
-    model, positive, negative = cases.apply(nodes, world)
-    plain = comfy.samplers.CFGGuider(model)
-    plain.set_conds(positive, negative)
-    plain.set_cfg(1.0)
-    alone = sampled(dual_cfg(model, positive, prompt(13), negative, cfg=(1.0, 1.0)))
-    torch.testing.assert_close(alone, sampled(plain), rtol=1e-5, atol=1e-5)
-
-
-@pytest.mark.newest
 def test_one_pass_alone_is_0_as_with_the_original(nodes, world):
     """Self-attention guidance evaluates the negative conds by themselves, under the number 0: pictures depend on it."""
     model, seen = who_sees_the_face(cases.patch(nodes, world, noise=0.3)[0])

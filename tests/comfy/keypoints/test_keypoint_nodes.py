@@ -39,11 +39,6 @@ def test_all_faces_come_in_the_order_of_the_options(call, world):
     assert np.array_equal(every.faces[1].points, second.faces[0].points)
 
 
-def test_no_face_is_told_as_everywhere(call, world):
-    with pytest.raises(Exception, match="No face detected"):
-        call("InstantIDKeypoints", insightface=world.analysis, image=torch.zeros(1, 200, 200, 3))
-
-
 def test_a_drawing_is_not_searched_for_faces(counted, call, world):
     """A drawing of one face or of several goes to IdentityNet as it is; a photo is still looked at."""
     analysis, detector, _ = counted

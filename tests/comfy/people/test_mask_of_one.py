@@ -7,8 +7,6 @@ import torch
 from comfy_execution.utils import CurrentNodeContext
 from instantid_swift import faces
 from instantid_swift.host import server
-from instantid_swift.identity.blocks import SDXL_BLOCKS
-from instantid_swift.options.nodes import Options
 from instantid_swift.people.person import person_of_photos
 from oracle import cases
 from oracle import fixtures as fx
@@ -37,30 +35,6 @@ def test_a_mask_of_one_person_does_not_limit_the_prompt(nodes, world, person):
     assert spread((model, positive, negative)) > 4 * whole
     assert spread((model, positive + world.positive, negative)) < 2 * whole
     assert spread(masked(nodes, world, person)) < 2 * whole
-
-
-@pytest.mark.newest
-def test_the_person_is_where_the_mask_is(nodes, world, person):
-    """In attention exactly as in Apply InstantID Advanced; the face is drawn in the mask."""
-    def terms(model):
-        patches = model.model_options["transformer_options"]["patches_replace"]["attn2"]
-        options = {"n_heads": 4, "original_shape": [1, 4, 24, 24], "cond_or_uncond": [0], "block": tuple(SDXL_BLOCKS[0][:2]),
-                   "block_index": SDXL_BLOCKS[0].index}
-        q, nothing = fx.portrait("a").flatten()[:144 * 64].view(1, 144, 64), torch.zeros(1, 77, 64)
-        with torch.inference_mode():
-            return patches[tuple(SDXL_BLOCKS[0])](q, nothing, nothing, options)
-    model, positive, negative = masked(nodes, world, person)
-    assert torch.equal(terms(model), terms(cases.advanced(nodes, world, mask=LEFT)[0]))
-    assert not any("mask" in options for _, options in positive + negative)
-    hint = positive[0][1]["control"].cond_hint_original
-    middle = hint.shape[3] // 2
-    assert hint[..., :middle].any() and not hint[..., middle:].any()
-
-
-@pytest.mark.newest
-def test_photos_of_one_masked_person_for_each_latent(nodes, world, person):
-    model, positive, negative = masked(nodes, world, person, options=Options(each_latent=True))
-    assert fx.sample(model, positive, negative, batch=2, **SMALL).isfinite().all()
 
 
 # ---- what is said

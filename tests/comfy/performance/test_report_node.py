@@ -98,10 +98,6 @@ def test_the_wildcard_fits_both_ways(other):
     assert json.dumps([wanted, given]) == '["*", "*"]'  # as the editor gets them
 
 
-def test_the_id_is_the_one_that_is_looked_for():
-    assert InstantIDPerformanceReport.__name__ == stages.NODE
-
-
 def test_a_run_is_reported_and_the_input_goes_through(prompts):
     kept, = prompts(with_report())
     assert torch.equal(kept["image"], torch.full((1, 8, 8, 3), 0.25))
@@ -126,9 +122,3 @@ def test_a_list_goes_through_with_one_report(prompts):
     kept = prompts({"several": node(Several), "report": node(InstantIDPerformanceReport, anything=["several", 0]),
                     "keep": node(Keep, number=["report", 0], table=["report", 1])})
     assert [inputs["number"] for inputs in kept] == [1, 2, 3]
-
-
-def test_a_choice_goes_through(prompts):
-    kept, = prompts({"work": node(Stages, size=8), "report": node(InstantIDPerformanceReport, anything=["work", 1]),
-                     "keep": node(Keep, choice=["report", 0])})
-    assert kept["choice"] == "another"
