@@ -74,23 +74,23 @@ class AttentionPatch:
 
     def __call__(self, q, k, v, extra_options):
         """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
-        out = terms.own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
+        out = terms.unpatched_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
         # a pack that has computed `out` may keep it: another pack below, or one that replaces ComfyUI's attention
         may_write = self.base is None and not extra_options.get("optimized_attention_override")
-        for step in self._steps(q, extra_options):
+        for step in self._prepared_steps(q, extra_options):
             out = step(out, may_write, q, k, v, extra_options)
             may_write = True
         return out.to(q.dtype)
 
-    def _steps(self, q, extra_options):
+    def _prepared_steps(self, q, extra_options):
         batch = extra_options.get("original_shape", q.shape)[0]
         steps = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
         if steps is None:  # called outside of ComfyUI's own sampling, where `prepare_call` has not run
             sampling_cache = extra_options.get(SAMPLING_CACHE_KEY)
-            steps = self.steps(terms.UNetCall.of(q, extra_options, count=batch, sampling_cache=sampling_cache))
+            steps = self.steps(terms.UNetCall.from_options(q, extra_options, count=batch, sampling_cache=sampling_cache))
         if len(q) == batch:
             return steps
-        rows = terms.rows_of_enlarged(len(q), extra_options)
+        rows = terms.rows_in_enlarged_batch(len(q), extra_options)
         return tuple(again for step in steps for again in step.for_rows(rows))
 
     def steps(self, call):
@@ -126,11 +126,11 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
         executor.class_obj, sampling_cache)
-    call = terms.UNetCall.of(x, {"sigmas": sigma, **options}, terms.attention_dtype(executor.class_obj), positive=positive,
+    call = terms.UNetCall.from_options(x, {"sigmas": sigma, **options}, terms.attention_dtype(executor.class_obj), positive=positive,
                        compiled=compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
-        kwargs[KEY] = structure(options[KEY], patches)
+        kwargs[KEY] = structure_hash(options[KEY], patches)
     with performance.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
@@ -169,7 +169,7 @@ def find_positive(executor, model, conds, x, timestep, model_options):
     return executor(model, conds, x, timestep, model_options)
 
 
-def structure(steps, patches):
+def structure_hash(steps, patches):
     """What a compiled UNet takes for granted of the patches, as a short text: another text, another compilation.
 
     ComfyUI since 2026 compiles without guards on transformer_options: a graph made for one set of patches would be used for

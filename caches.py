@@ -50,7 +50,7 @@ class Cache:
         value = self._entries.get(key)
         self._hits += value is not None
         self._misses += value is None
-        performance.cache_result(self.name, value is not None)
+        performance.count_lookup(self.name, value is not None)
         return value
 
     def keep(self, key, value):
@@ -98,7 +98,7 @@ class RecentCache:
         return self
 
 
-class Memory(WeakTensorKeyDictionary):
+class TensorDictionary(WeakTensorKeyDictionary):
     """A dictionary whose keys are tensors, told apart as objects; an entry goes when its tensor goes.
 
     A deep copy, which ComfyUI makes for another device, is empty.
@@ -114,7 +114,7 @@ class MemoizedLayer(torch.nn.Module):
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
-        self.results = Memory()
+        self.results = TensorDictionary()
 
     def forward(self, argument, *others):
         if torch.is_grad_enabled():

@@ -71,12 +71,12 @@ class Resampler(torch.nn.Module):
         part, which then serves all embeddings: one part's weights at a time need to be there.
         """
         latents = [self.latents.to(each).repeat(each.shape[0], 1, 1) for each in embeddings]
-        embeddings = _each(on_device(self.proj_in), embeddings)
+        embeddings = _apply_to_each(on_device(self.proj_in), embeddings)
         for attention, feed_forward in self.layers:
-            latents = [new + old for new, old in zip(_each(on_device(attention), embeddings, latents), latents, strict=True)]
-            latents = [new + old for new, old in zip(_each(on_device(feed_forward), latents), latents, strict=True)]
-        return _each(on_device(self.norm_out), _each(on_device(self.proj_out), latents))
+            latents = [new + old for new, old in zip(_apply_to_each(on_device(attention), embeddings, latents), latents, strict=True)]
+            latents = [new + old for new, old in zip(_apply_to_each(on_device(feed_forward), latents), latents, strict=True)]
+        return _apply_to_each(on_device(self.norm_out), _apply_to_each(on_device(self.proj_out), latents))
 
 
-def _each(function, *inputs):
-    return [function(*of_one) for of_one in zip(*inputs, strict=True)]
+def _apply_to_each(function, *inputs):
+    return [function(*arguments) for arguments in zip(*inputs, strict=True)]

@@ -13,7 +13,7 @@ NOSE = 2
 STICK_HALF_WIDTH = 4
 STICK_DIMMING = 0.6
 POINT_RADIUS = 10
-LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
+MOST_HDR = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
 
 
 class InstantIDError(ValueError):
@@ -21,7 +21,7 @@ class InstantIDError(ValueError):
     __module__ = "InstantID"  # what the editor shows before the name
 
 
-def in_own_precision(tensor):
+def as_floating_point(tensor):
     """Returns a tensor of 16, 32 or 64 bit floating-point numbers as it is, any other numbers as float32."""
     return tensor if tensor.is_floating_point() and tensor.itemsize > 1 else tensor.to(torch.float32)
 
@@ -55,7 +55,7 @@ def image_to_bgr(image):
     A level of 0..255 that was divided by 255 in 16 bits is found again in the same 16 bits only.
     """
     import cv2
-    rgb = in_own_precision(image.detach()).to("cpu")[:, :, :3] * 255
+    rgb = as_floating_point(image.detach()).to("cpu")[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.shape[2] == 1 else cv2.COLOR_RGB2BGR)
 

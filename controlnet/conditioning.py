@@ -42,7 +42,7 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
 
     hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
     negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
-    earlier ControlNets get the tokens all the same. people: `people.PeopleInPicture`, if the tokens are those of several
+    earlier ControlNets get the tokens all the same. people: `people.RegionalPeople`, if the tokens are those of several
     people, one after the other. each_latent: the n-th row of the tokens belongs to the n-th latent of a batch, the last
     to all further ones; otherwise ComfyUI begins again with the first.
     """

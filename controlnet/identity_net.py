@@ -12,7 +12,7 @@ import comfy.cldm.cldm
 import comfy.controlnet
 import torch
 
-from ..caches import MemoizedLayer, Memory, RecentCache, tensor_key
+from ..caches import MemoizedLayer, RecentCache, TensorDictionary, tensor_key
 from .people import PeopleAttention, PeopleContext, SharesOnGrids
 
 KEPT_HINTS = 4     # areas of different sizes alternate within a step
@@ -21,17 +21,17 @@ CONSTANT_LAYERS = ("input_hint_block", "attn2.to_k", "attn2.to_v")
 
 
 def with_cached_constants(control, people=None):
-    """The given ControlNet, its model now an IdentityNet over the same weights; kinds other than ComfyUI's own for SD and
+    """The given ControlNet, its model now an IdentityNet.from_model the same weights; kinds other than ComfyUI's own for SD and
     SDXL stay as they are.
 
-    people: `people.PeopleInPicture`, if several are to be read, each in a part of the picture. Other kinds of ControlNets
+    people: `people.RegionalPeople`, if several are to be read, each in a part of the picture. Other kinds of ControlNets
     cannot do that; `check_reads_people` refuses them.
 
     The object remains a plain comfy.controlnet.ControlNet: Advanced-ControlNet turns exactly those into ones that follow
     AnimateDiff's windows, and AnimateDiff refuses all others.
     """
     if is_plain(control):
-        control.control_model = IdentityNet.over(control.control_model, control, people=people)
+        control.control_model = IdentityNet.from_model(control.control_model, control, people=people)
     return control
 
 
@@ -40,11 +40,11 @@ def is_plain(control):
     return type(control) is comfy.controlnet.ControlNet and type(control.control_model) is comfy.cldm.cldm.ControlNet
 
 
-def with_options(conditionings, options):
+def with_changed_nets(conditionings, options):
     """Conditionings in which every IdentityNet is one of its own, with the options that `options` gives for its ControlNet and
     its other options as they were; those given, and the ControlNets in them, are not changed.
 
-    options: a function of a ControlNet to arguments of `IdentityNet.over`.
+    options: a function of a ControlNet to arguments of `IdentityNet.from_model`.
     """
     copies = {}  # shared as the originals were
 
@@ -58,7 +58,7 @@ def with_options(conditionings, options):
         if isinstance(model, IdentityNet):
             user, = model.source
             as_before = {"reuse": copy.deepcopy(model.reuse), "people": model.people}
-            copies[control].control_model = IdentityNet.over(user, copies[control], **{**as_before, **options(control)})
+            copies[control].control_model = IdentityNet.from_model(user, copies[control], **{**as_before, **options(control)})
         return copies[control]
 
     return [[[text, {**rest, "control": changed(rest["control"])} if "control" in rest else rest]
@@ -73,9 +73,9 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
     """
 
     @classmethod
-    def over(cls, model, control, reuse=None, people=None):
+    def from_model(cls, model, control, reuse=None, people=None):
         """model: comfy.cldm.cldm.ControlNet, which is not changed. control: the ControlNet that will call this one. reuse:
-        `step_reuse.StepReuse`, if some evaluations are to be left out. people: `people.PeopleInPicture`, if there are several.
+        `step_reuse.StepReuse`, if some evaluations are to be left out. people: `people.RegionalPeople`, if there are several.
         """
         net = cls.__new__(cls)
         net.__dict__.update(_with_memoized_layers(model, people).__dict__, hints=Hints(weakref.ref(control)), reuse=reuse,
@@ -86,7 +86,7 @@ class IdentityNet(comfy.cldm.cldm.ControlNet):
 
     def forward(self, x, hint, timesteps, context, **others):
         if not torch.is_grad_enabled():
-            hint, context = self.hints.known(hint, context)
+            hint, context = self.hints.canonical(hint, context)
             if self.reuse is not None:
                 return self.reuse.residuals(self, x, hint, timesteps, context, others)
         return self.evaluate(x, hint, timesteps, context, **others)
@@ -130,10 +130,10 @@ class Hints:
 
     def __init__(self, control):
         self._control = control
-        self._of_object = Memory()
-        self._of_run = collections.deque(maxlen=KEPT_HINTS)
+        self._record_of_hint = TensorDictionary()
+        self._run_records = collections.deque(maxlen=KEPT_HINTS)
         self._run = None
-        self._watched = Memory()  # ComfyUI's hint: what is called when it goes
+        self._watched = TensorDictionary()  # ComfyUI's hint: what is called when it goes
 
     def __deepcopy__(self, memo):
         return type(self)(self._control)
@@ -144,19 +144,19 @@ class Hints:
         control = self._control()
         return None if control is None else control.timestep_range
 
-    def known(self, hint, context):
+    def canonical(self, hint, context):
         """Returns the first hint and the first context of the run with the same content: (hint, context)."""
-        if hint in self._of_object:
-            record, key = self._of_object[hint], tensor_key(context)
+        if hint in self._record_of_hint:
+            record, key = self._record_of_hint[hint], tensor_key(context)
         else:
             if self.run is not self._run:
                 self._run = self.run
-                self._of_run.clear()
-            alike = [record for record in self._of_run
+                self._run_records.clear()
+            alike = [record for record in self._run_records
                      if (record.hint.shape, record.hint.dtype, record.hint.device) == (hint.shape, hint.dtype, hint.device)]
             same, key = answers_and_key([(record.hint == hint).all() for record in alike], context)
             record = next((record for record, answer in zip(alike, same, strict=True) if answer), None)
-            self._of_object[hint] = record = record or HintRecord(hint)
+            self._record_of_hint[hint] = record = record or HintRecord(hint)
             self._keep(record, hint)
         return record.hint, record.context(context, key)
 
@@ -169,16 +169,16 @@ class Hints:
         held = [hint] if control.cond_hint is hint else list(getattr(control, "cond_hints", {}).values())
         for kept in held:
             if kept not in self._watched:
-                self._watched[kept] = weakref.finalize(kept, self._is_gone)
+                self._watched[kept] = weakref.finalize(kept, self._hint_is_gone)
                 self._watched[kept].atexit = False
-        if held and record not in self._of_run:
-            self._of_run.append(record)
+        if held and record not in self._run_records:
+            self._run_records.append(record)
 
-    def _is_gone(self):
+    def _hint_is_gone(self):
         """ComfyUI has let go of a hint: the run is over, or goes on at another size and may come back to this one."""
         control = self._control()
         if control is None or control.model_sampling_current is None:
-            self._of_run.clear()
+            self._run_records.clear()
 
 
 def answers_and_key(answers, tensor):

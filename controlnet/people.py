@@ -10,13 +10,13 @@ from typing import NamedTuple
 import einops
 import torch
 
-from ..caches import MemoizedLayer, Memory
+from ..caches import MemoizedLayer, TensorDictionary
 from ..identity.terms import attention, frames_of
 from ..resampler import TOKENS
 from ..utils import InstantIDError
 
 
-class PeopleInPicture:
+class RegionalPeople:
     """Where each of several people is, and how strongly IdentityNet acts there. Read-only but for `latents`.
 
     tokens: those of all people, one after the other, for the positive and the negative: two tensors [1, people * 16, 2048].
@@ -30,7 +30,7 @@ class PeopleInPicture:
     def __init__(self, masks, tokens, strengths=None, windows=None):
         self.masks, self.tokens, self.strengths, self.windows = tuple(masks), tuple(tokens), strengths, windows
         self.latents = None
-        self._are_read = Memory()
+        self._own_tokens = TensorDictionary()
 
     def __deepcopy__(self, memo):
         return self
@@ -44,13 +44,13 @@ class PeopleInPicture:
         """How many latents of a batch differ in their masks."""
         return max((len(mask) for mask in self.masks if mask is not None), default=1)
 
-    def are_read_in(self, context):
+    def are_own_tokens(self, context):
         """Returns whether a context [b, tokens, 2048] holds the people's own tokens, not those of a later Apply node."""
-        if context not in self._are_read:
+        if context not in self._own_tokens:
             own = [side.to(context) for side in self.tokens]
-            self._are_read[context] = context.shape[1] == own[0].shape[1] and bool(
+            self._own_tokens[context] = context.shape[1] == own[0].shape[1] and bool(
                 torch.stack([(context == side).flatten(1).all(dim=1) for side in own]).any(dim=0).all())
-        return self._are_read[context]
+        return self._own_tokens[context]
 
     def count_latents(self, executor, model, conds, x, timestep, model_options):
         """ComfyUI wrapper around an evaluation of conds, for masks that differ among the latents: notes how many these are.
@@ -139,7 +139,7 @@ class PeopleContext(NamedTuple):
     shares: dict          # as `SharesOnGrids` gives them
 
 
-class ProjectionOfEach(torch.nn.Module):
+class ProjectionPerPerson(torch.nn.Module):
     """A projection of each person's tokens on its own, so that its bits are those of the person alone."""
 
     def __init__(self, layer, people):
@@ -151,7 +151,7 @@ class ProjectionOfEach(torch.nn.Module):
 
         Other tokens, which a later Apply InstantID has put in their place, are read by everybody.
         """
-        if not self.people.are_read_in(tokens):
+        if not self.people.are_own_tokens(tokens):
             return self.layer(tokens).expand(self.people.count, -1, -1, -1)
         parts = tokens.split(TOKENS, dim=1)
         return torch.stack([self.layer(part.contiguous()) for part in parts])
@@ -162,11 +162,11 @@ class PeopleAttention(torch.nn.Module):
     share * attention(q, K, V) in float32, then the block's output layer."""
 
     def __init__(self, block, people):
-        """block: ComfyUI's CrossAttention, which is not changed. people: `PeopleInPicture`."""
+        """block: ComfyUI's CrossAttention, which is not changed. people: `RegionalPeople`."""
         super().__init__()
         self.heads, self.attn_precision = block.heads, block.attn_precision
         self.to_q, self.to_out = block.to_q, block.to_out
-        self.to_k, self.to_v = (MemoizedLayer(ProjectionOfEach(layer, people)) for layer in (block.to_k, block.to_v))
+        self.to_k, self.to_v = (MemoizedLayer(ProjectionPerPerson(layer, people)) for layer in (block.to_k, block.to_v))
 
     def forward(self, x, context, value=None, mask=None, **options):
         """x: [b, cells, width]."""

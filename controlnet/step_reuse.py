@@ -5,9 +5,9 @@ import logging
 import torch
 
 from .. import performance
-from ..caches import Memory, tensor_key
+from ..caches import TensorDictionary, tensor_key
 from ..host.server import outside_of_recordings
-from .identity_net import with_options
+from .identity_net import with_changed_nets
 
 log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ MOST_KEPT = 8         # residuals of one size of the latents; further calls are 
 def with_step_reuse(*conditionings, every, most_drift=NEVER_ASKED):
     """The conditionings with every IdentityNet in them reusing its residuals; those given, and their ControlNets, are not
     changed. every, most_drift: as `StepReuse` has them; every=1 evaluates each step again."""
-    return with_options(conditionings, lambda control: {"reuse": StepReuse(every, most_drift) if every > 1 else None})
+    return with_changed_nets(conditionings, lambda control: {"reuse": StepReuse(every, most_drift) if every > 1 else None})
 
 
 class StepReuse:
@@ -49,24 +49,24 @@ class StepReuse:
     def _begin(self, run):
         self._run, self._step, self._level = run, 0, None
         self._is_off = False
-        self._kept = Memory()  # hint: {what tells calls apart: ResidualRecord}
+        self._kept = TensorDictionary()  # hint: {what tells calls apart: ResidualRecord}
 
     def residuals(self, net, x, hint, timesteps, context, others):
         """net.evaluate(x, hint, timesteps, context, **others), or what it gave at an earlier step; the caller may change it."""
-        self._go_to(float(timesteps[0]), net.hints.run)
+        self._advance_to(float(timesteps[0]), net.hints.run)
         kept = None if self._is_off else self._record_of(hint, x, context, others)
         reused = kept is not None and self._step >= ALWAYS_EVALUATED and kept.may_be_reused(
             self._step, self.every, self.most_drift)
-        performance.cache_result("IdentityNet steps", reused)
+        performance.count_lookup("IdentityNet steps", reused)
         if reused:
             return copy_of(kept.residuals)
         residuals = net.evaluate(x, hint, timesteps, context, **others)
         if kept is not None:
             with outside_of_recordings():
-                kept.evaluated(self._step, residuals, self.most_drift)
+                kept.keep(self._step, residuals, self.most_drift)
         return residuals
 
-    def _go_to(self, level, run):
+    def _advance_to(self, level, run):
         rises = self._level is not None and level > self._level
         if run is not self._run or (rises and run is None):
             self._begin(run)
@@ -83,11 +83,11 @@ class StepReuse:
         if key not in of_hint and len(of_hint) == MOST_KEPT:
             return None
         kept = of_hint.setdefault(key, ResidualRecord())
-        if kept.asked == self._step:
+        if kept.last_call == self._step:
             self._turn_off("IdentityNet is asked several times at one noise level for one hint (tiles, context windows, a "
                            "sampler such as Heun)")
             return None
-        kept.asked = self._step
+        kept.last_call = self._step
         return kept
 
     def _turn_off(self, reason):
@@ -102,21 +102,21 @@ class ResidualRecord:
     """The last evaluation of the calls that cannot be told apart."""
 
     def __init__(self):
-        self.asked = None       # the step of the last call
-        self._evaluated = None  # and of the last evaluation
+        self.last_call = None       # the step of the last call
+        self._kept_step = None  # and of the last evaluation
         self._drift = None
         self.residuals = None   # for reading
 
     def may_be_reused(self, step, every, most_drift):
         """Whether a call at this step may have the residuals."""
-        return self.residuals is not None and step - self._evaluated < every and (
+        return self.residuals is not None and step - self._kept_step < every and (
             most_drift >= NEVER_ASKED or (self._drift is not None and float(self._drift) <= most_drift))
 
-    def evaluated(self, step, residuals, most_drift):
+    def keep(self, step, residuals, most_drift):
         """Keeps a copy of an evaluation."""
         if self.residuals is not None and most_drift < NEVER_ASKED:
             self._drift = drift(self.residuals, residuals)
-        self._evaluated, self.residuals = step, copy_of(residuals)
+        self._kept_step, self.residuals = step, copy_of(residuals)
 
 
 def drift(before, now):

@@ -12,7 +12,7 @@ import torch
 from .. import caches, performance
 from ..host.server import progress_bar, throw_if_interrupted
 from ..resampler import EMBEDDING_WIDTH
-from ..utils import LEAST_OF_BYTES, InstantIDError, check_photos, draw_keypoints, image_to_bgr, pictures_to_image
+from ..utils import MOST_HDR, InstantIDError, check_photos, draw_keypoints, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis, find_embedder
 from .detector import OVERLAP, THRESHOLD, Detector
 
@@ -164,7 +164,7 @@ class Photos:
         Photos without a face are left out. NoFaceError if that leaves none, or with `require_all` if any has none.
         """
         if not any(self.chosen) or self.require_all and None in self.chosen:
-            self.refuse()
+            self.raise_no_face()
         return torch.stack([self.embedding(index, face) for index, face in enumerate(self.chosen) if face])[:, None]
 
     def drawing(self, first_only=False):
@@ -174,7 +174,7 @@ class Photos:
         with `require_all` if any has no face.
         """
         if self.require_all and None in self.chosen:
-            self.refuse()
+            self.raise_no_face()
         width, height = self.size
         drawn = [draw_keypoints(height, width, face.points) for face in self.chosen[:1 if first_only else None] if face]
         return pictures_to_image(drawn) if drawn else None
@@ -192,13 +192,13 @@ class Photos:
         images, show = ("image", "shows") if len(missing) == 1 else ("images", "show")
         return f"The {images} at index {', '.join(missing)} of a batch of {count}, whose first is at 0, {size} {show} no face"
 
-    def refuse(self):
+    def raise_no_face(self):
         """NoFaceError, which says what was tried."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.size) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
         most = float(self.images.max())
-        if most > LEAST_OF_BYTES:
+        if most > MOST_HDR:
             advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
                       "before this node.")
         raise NoFaceError(f"Reference Image: No face detected. {self.describe_missing()}. {advice} "
@@ -208,7 +208,7 @@ class Photos:
         """The embedding of the chosen face of one photo: float32 [512], kept with the photo."""
         kept = self.analysed[index].embeddings
         with performance.stage("embed"):
-            performance.cache_result("embed", self.choice in kept)
+            performance.count_lookup("embed", self.choice in kept)
             if self.choice not in kept:
                 kept[self.choice] = self.embed(index, face)
         return kept[self.choice]

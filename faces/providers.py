@@ -23,7 +23,7 @@ class Provider(NamedTuple):
     options: dict
 
 
-_KNOWN = {
+_BY_NAME = {
     "CPU": Provider(("CPU",), "onnxruntime", {}),
     # Convolutions are searched as onnxruntime does by default, and so the original: another way to search may choose others,
     # and change the last bits of embeddings. ComfyUI does not see onnxruntime's memory: it takes no more than it needs.
@@ -33,7 +33,7 @@ _KNOWN = {
     # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
     "CoreML": Provider(("CoreML",), "onnxruntime", {"MLComputeUnits": "CPUAndGPU"}),
 }
-PROVIDERS = list(_KNOWN)  # the node's choices, which stand in saved workflows
+PROVIDERS = list(_BY_NAME)  # the node's choices, which stand in saved workflows
 RUNTIMES = {"onnxruntime", *(f"onnxruntime-{kind}" for kind in ("gpu", "rocm", "migraphx", "directml", "openvino"))}
 
 
@@ -63,7 +63,7 @@ def open_session(network, provider):
     options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
     if name == "CUDAExecutionProvider":  # weights outside of the arena, which can then be given back whole
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    wanted = {"CPUExecutionProvider": {}} if name is None else {name: _KNOWN[provider].options, "CPUExecutionProvider": {}}
+    wanted = {"CPUExecutionProvider": {}} if name is None else {name: _BY_NAME[provider].options, "CPUExecutionProvider": {}}
     session = onnxruntime.InferenceSession(network, options, providers=list(wanted.items()))
     if "CUDAExecutionProvider" in session.get_providers():
         _give_memory_back_after_each_run(session)
@@ -74,7 +74,7 @@ def _offered_name(provider):
     """Returns onnxruntime's name for a choice of the node, None where the installed onnxruntime does not offer it."""
     import onnxruntime
     offered = onnxruntime.get_available_providers()
-    return next((name for short in _KNOWN[provider].names if (name := f"{short}ExecutionProvider") in offered), None)
+    return next((name for short in _BY_NAME[provider].names if (name := f"{short}ExecutionProvider") in offered), None)
 
 
 def _give_memory_back_after_each_run(session):
@@ -108,7 +108,7 @@ def describe_fallback(provider, session):
 def fallback_reason(provider):
     """Returns (why a session does not run on a provider, what to do about it), as far as can be told from here."""
     import onnxruntime
-    package = _KNOWN[provider].package
+    package = _BY_NAME[provider].package
     installed = _installed_onnxruntimes()
     restart = "with the Python that runs ComfyUI, then restart it."
     if name := _offered_name(provider):

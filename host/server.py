@@ -16,13 +16,13 @@ _releases = []  # functions without arguments that give memory back
 _said = SimpleNamespace(node=None, lines=[])  # what was said on the node (prompt_id, node_id) that spoke last
 
 
-def when_asked_to_free(release):
+def register_release(release):
     """Registers a function without arguments, which is called whenever ComfyUI is asked to free memory."""
     _releases.append(release)
 
 
 def release_memory():
-    """Calls all functions registered with `when_asked_to_free`."""
+    """Calls all functions registered with `register_release`."""
     for release in _releases:
         release()
 
@@ -46,7 +46,7 @@ async def _asks_for_memory(request):
 release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorator would set
 
 
-def listen():
+def install_middleware():
     """Installs the middleware in ComfyUI's server, where there is one that has not started yet."""
     server = instance()
     if server is not None and not server.app.frozen:

@@ -24,7 +24,7 @@ OTHER_KINDS = {  # {what a file is: parts of its tensors' names}
     "a checkpoint of a whole model": ("model.diffusion_model.",)}
 
 
-class Adapter(torch.nn.Module):
+class AdapterNetwork(torch.nn.Module):
     """The checkpoint as modules of the names in its file: the Resampler, and the projections of each attention block.
 
     Weights keep the precision of their file, and are cast where they are used.
@@ -60,7 +60,7 @@ class Adapter(torch.nn.Module):
         try:
             adapter.load_state_dict(state_dict, assign=True)
         except RuntimeError as error:
-            found = " ".join(str(error).partition("Adapter:")[2].split())
+            found = " ".join(str(error).partition("AdapterNetwork:")[2].split())
             raise InstantIDError(f"Its tensors do not fit InstantID's: {found[:300]}.") from error
         return adapter.requires_grad_(False)
 
@@ -113,11 +113,11 @@ def read_tensors(path):
 
 
 def open_adapter_file(path):
-    """Returns the `Adapter` in a file, a torch pickle or safetensors. InstantIDError for anything else."""
+    """Returns the `AdapterNetwork` in a file, a torch pickle or safetensors. InstantIDError for anything else."""
     try:
         tensors = read_tensors(path)
         _refuse_other_kinds(tensors)
-        return Adapter.from_state_dict(tensors)
+        return AdapterNetwork.from_state_dict(tensors)
     except InstantIDError as error:
         raise InstantIDError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
                              f"{error} {EXPECTED}") from error
@@ -165,7 +165,7 @@ class InstantIDAdapter:
         return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)),
                                              "project", gpu=True)
 
-    def identity_of(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
+    def identity_of_photos(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
         """The Identity of one person's photos, for a model that runs its attention in dtype.
 
         references: ArcFace embeddings [N, 1, 512]. noise, combine_embeds: as the nodes have them. each_latent: the n-th photo

@@ -73,22 +73,22 @@ class Identity:
         """cond and uncond on a device: copies, which are their user's."""
         return self.cond.to(device, copy=True), self.uncond.to(device, copy=True)
 
-    def on(self, device, dtype):
+    def to_device(self, device, dtype):
         """(keys, values) of all pairs on a device, in views of one copy."""
         return self._views(self._bank.to(device, dtype))
 
-    def laid_out(self, call):
+    def keys_and_values(self, call):
         """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
 
         Made once in a sampling, on its device and in its dtype.
         """
-        def lay_out():
+        def make_layout():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
             return tuple((rows_of(keys, rows), rows_of(values, rows))
-                         for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
+                         for keys, values in zip(*self.to_device(call.device, call.dtype), strict=True))
 
-        return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
+        return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), make_layout)
 
 
 class EachLatent:
@@ -112,19 +112,19 @@ class EachLatent:
         """cond and uncond on a device, one row for each identity: [n, tokens, 2048]."""
         return tuple(torch.cat(side) for side in zip(*(identity.tokens(device) for identity in self.identities), strict=True))
 
-    def laid_out(self, call):
+    def keys_and_values(self, call):
         """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, tokens, width].
 
         Made once in a sampling for each layout of the batch; of AnimateDiff's sliding windows a call has some of the frames.
         """
-        def lay_out():
-            banks = [identity.on(call.device, call.dtype) for identity in self.identities]
+        def make_layout():
+            banks = [identity.to_device(call.device, call.dtype) for identity in self.identities]
             rows = [(int(chunk == COND), banks[min(frame, len(banks) - 1)]) for chunk in call.chunks for frame in call.frames]
             return tuple(tuple(torch.stack([bank[side][pair][row] for row, bank in rows]) for side in (0, 1))
                          for pair in range(len(banks[0][0])))
 
         key = (self, call.device, call.dtype, call.batch, call.chunks, call.frames)
-        return call.sampling_cache.get_or_make(key, lay_out)
+        return call.sampling_cache.get_or_make(key, make_layout)
 
 
 def with_tokens_for_each_latent(conditions, latents):

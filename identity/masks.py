@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..utils import InstantIDError, in_own_precision
+from ..utils import InstantIDError, as_floating_point
 
 
 def block_grid(tokens, height, width):
@@ -41,7 +41,7 @@ def usable_mask(mask):
     if mask.ndim != 3 or mask.numel() == 0:
         raise InstantIDError(f"A mask must be [masks, height, width]; this one is {shape}. Connect a MASK, or convert the "
                              "image to one first.")
-    mask = in_own_precision(mask)
+    mask = as_floating_point(mask)
     if not mask.isfinite().all():
         raise InstantIDError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 "
                              "to 1.")

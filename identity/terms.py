@@ -35,7 +35,7 @@ _TAKES_OPTIONS = comfy_attention is not None and any(
     p.kind is p.VAR_KEYWORD for p in inspect.signature(comfy_attention.optimized_attention).parameters.values())
 
 
-def own_attention(q, k, v, extra_options):
+def unpatched_attention(q, k, v, extra_options):
     """What a cross-attention block computes without any patch, another pack's choice of attention included."""
     options = {"transformer_options": extra_options} if _TAKES_OPTIONS else {}
     return attention(q, k, v, extra_options["n_heads"], **options)
@@ -98,7 +98,7 @@ class UNetCall:
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, dtype=None, count=None, positive=(COND,), **more):
+    def from_options(cls, batch, options, dtype=None, count=None, positive=(COND,), **more):
         """The call of a batch, a tensor on its device, with ComfyUI's transformer_options.
 
         dtype, count: of the attention's tensors and of the call's entries; default: the batch's. positive: the numbers of the
@@ -112,7 +112,7 @@ class UNetCall:
         """The number itself, or a tensor without dimensions where it must not become a constant."""
         return torch.tensor(value) if self.compiled else value
 
-    def is_in(self, window):
+    def window_is_open(self, window):
         """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
         if window.start >= BEFORE_ANY_STEP and window.end <= 0.0:
             return True
@@ -138,7 +138,7 @@ def frames_of(options):
 COUPLED_CHUNKS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple")
 
 
-def rows_of_enlarged(count, options):
+def rows_in_enlarged_batch(count, options):
     """For each of the `count` entries of an enlarged batch, the number of the UNet call's entry that it repeats: a list.
 
     Packs such as Attention Couple repeat q for each region of the picture. Where such a pack does not say which part is what,
@@ -182,9 +182,9 @@ class IdentityTerm(NamedTuple):
 
     def steps(self, call):
         """What one UNet call runs: an IdentityStep, or nothing outside of the window."""
-        if not call.is_in(self.window):
+        if not call.window_is_open(self.window):
             return
-        keys, values = self.identity.laid_out(call)[self.projection_index]
+        keys, values = self.identity.keys_and_values(call)[self.projection_index]
         yield IdentityStep(keys, values, call.scalar(self.weight), None if self.mask is None else self.mask.for_call(call))
 
 
@@ -209,7 +209,7 @@ class IdentityStep(NamedTuple):
         return term.mul_(self.weight)
 
     def for_rows(self, rows):
-        """The same for a batch whose entries repeat those of the UNet call, as `rows_of_enlarged` numbers them."""
+        """The same for a batch whose entries repeat those of the UNet call, as `rows_in_enlarged_batch` numbers them."""
         yield self._replace(keys=rows_of(self.keys, rows), values=rows_of(self.values, rows),
                             mask=None if self.mask is None else self.mask.for_rows(rows))
 
@@ -220,7 +220,7 @@ class ForeignTerm(NamedTuple):
     kwargs: dict
 
     def steps(self, call):
-        if call.is_in(Window(self.kwargs.get("sigma_start", BEFORE_ANY_STEP), self.kwargs.get("sigma_end", 0.0))):
+        if call.window_is_open(Window(self.kwargs.get("sigma_start", BEFORE_ANY_STEP), self.kwargs.get("sigma_end", 0.0))):
             yield ForeignStep(self.callback, self.kwargs)
 
 

@@ -16,12 +16,12 @@ MADE = "The keypoints, for the other keypoint nodes and for InstantID People."
 ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose"]
 
 
-def _whole(default, low, high, tooltip):
+def _integer(default, low, high, tooltip):
     return ("INT", {"default": default, "min": low, "max": high, "tooltip": tooltip})
 
 
-WIDTH = _whole(1024, 1, MOST_PIXELS, "Width of the picture in pixels.")
-HEIGHT = _whole(1024, 1, MOST_PIXELS, "Height of the picture in pixels.")
+WIDTH = _integer(1024, 1, MOST_PIXELS, "Width of the picture in pixels.")
+HEIGHT = _integer(1024, 1, MOST_PIXELS, "Height of the picture in pixels.")
 
 
 def _degrees(tooltip, low=-180.0, high=180.0, default=0.0):
@@ -54,10 +54,10 @@ class InstantIDKeypoints:
         }
 
     def find(self, insightface, image, faces="chosen", options=DEFAULTS):
-        photos = Photos(insightface, image[:1], **options.reading)
+        photos = Photos(insightface, image[:1], **options.photo_arguments)
         found = photos.choice.sort(photos.found[0], photos.size) if faces == "all" else photos.chosen
         if not any(found):
-            photos.refuse()
+            photos.raise_no_face()
         keypoints = Keypoints(*photos.size, tuple(KeypointFace(face.points) for face in found))
         return keypoints, to_json(keypoints)
 
@@ -182,7 +182,7 @@ class InstantIDRandomPose:
     RETURN_TYPES = ("KEYPOINTS",)
     RETURN_NAMES = ("keypoints",)
     OUTPUT_TOOLTIPS = (MADE,)
-    FUNCTION = "draw_lots"
+    FUNCTION = "place_at_random"
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -204,7 +204,7 @@ class InstantIDRandomPose:
             "width": WIDTH, "height": HEIGHT,
         }}
 
-    def draw_lots(self, seed, width, height, **limits):
+    def place_at_random(self, seed, width, height, **limits):
         ranges = {name: (limits[f"{name}_from"], limits[f"{name}_to"]) for name in ("x", "y", "size", "yaw", "pitch", "roll")}
         return (head.random_pose(seed, width, height, ranges),)
 
@@ -259,7 +259,7 @@ class InstantIDEditKeypoints:
 PATH = "/instantid_swift/keypoints"
 
 
-def answer(asked):
+def edited_state(asked):
     """Returns the text of the keypoints that the editor in the browser asks for. InstantIDError where they cannot be turned.
 
     asked: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
@@ -274,7 +274,7 @@ def answer(asked):
     return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
 
 
-def serve():
+def add_route():
     """Adds the route to ComfyUI's server. To be called while the pack is imported. Does nothing without a server."""
     server = instance()
     if server is None or server.app.frozen or any(getattr(route, "path", None) == PATH for route in server.routes):
@@ -283,7 +283,7 @@ def serve():
 
     async def post(request):
         try:
-            return web.json_response({"state": answer(await request.json())})
+            return web.json_response({"state": edited_state(await request.json())})
         except ValueError as error:  # InstantIDError is one, and so is malformed JSON
             return web.json_response({"error": str(error)}, status=400)
     server.routes.post(PATH)(post)

@@ -10,7 +10,7 @@ import torch
 
 from .. import faces
 from ..faces.analysis import find_embedder
-from ..people.person import Person, check_same_embedder, embedder_of
+from ..people.person import Person, check_same_embedder, embedder_name
 from ..utils import InstantIDError
 
 ANOTHER, SAME = 0.28, 0.5  # below, and above: what the bands of photographs are divided by
@@ -39,7 +39,7 @@ class Likeness(NamedTuple):
     embedder: str      # folder and file of the network
     second: tuple = ()  # cosines of a second embedder, as values
     second_embedder: str = ""
-    second_own: tuple = ()  # as `Reference.own`, of the second embedder
+    second_photo_cosines: tuple = ()  # as `Reference.own`, of the second embedder
 
     @property
     def order(self):
@@ -81,7 +81,7 @@ def band(value):
     return "another person" if value < ANOTHER else "similar" if value <= SAME else "same person"
 
 
-def look_at(photos):
+def seen_faces(photos):
     """The face of each of some `faces.Photos` that is meant: a list of SeenFace, None for a picture without a face or with too
     few."""
     place = photos.choice.index
@@ -109,14 +109,14 @@ def likeness(photos, reference, second=None):
     photos: `faces.Photos` of the pictures. reference: `faces.Photos` of the person, or Person. second: a FACEANALYSIS whose
     embedder gives a second opinion on the faces that the first has found. Errors are those of `embeddings_of`.
     """
-    embedder = embedder_of(photos.recognition)
-    person, seen = reference_of(embeddings_of(reference, embedder)), look_at(photos)
+    embedder = embedder_name(photos.recognition)
+    person, seen = reference_of(embeddings_of(reference, embedder)), seen_faces(photos)
     measured = Likeness(tuple(None if face is None else cosine(face.embedding, person.direction) for face in seen),
                         tuple(None if face is None else face.side for face in seen), person, embedder)
     if second is None:
         return measured
     if not isinstance(reference, Person):
-        known = torch.stack([each for each in _embedded(second, reference.images, look_at(reference)) if each is not None])
+        known = torch.stack([each for each in _embedded(second, reference.images, seen_faces(reference)) if each is not None])
     elif reference.crops is None:
         raise InstantIDError("A second opinion needs the faces of the reference, and this person was saved without them. "
                              "Connect photos to reference, or save the person again with keep_crops.")
@@ -124,7 +124,7 @@ def likeness(photos, reference, second=None):
         known = find_embedder(second).get_feat([np.ascontiguousarray(crop.numpy()[:, :, ::-1]) for crop in reference.crops])
     again = reference_of(known)
     values = tuple(None if each is None else cosine(each, again.direction) for each in _embedded(second, photos.images, seen))
-    return measured._replace(second=values, second_embedder=embedder_of(find_embedder(second)), second_own=again.own)
+    return measured._replace(second=values, second_embedder=embedder_name(find_embedder(second)), second_photo_cosines=again.own)
 
 
 def _embedded(analysis, images, seen):

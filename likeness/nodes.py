@@ -11,7 +11,7 @@ from ..host import server
 from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..people.nodes import ApplyInstantIDPerson
-from ..people.person import Person, embedder_of
+from ..people.person import Person, embedder_name
 from ..utils import InstantIDError
 from . import measure, report, sweep
 
@@ -54,10 +54,10 @@ class InstantIDFaces:
 
     @performance.staged("show faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
-        photos, place = faces.Photos(insightface, image, **options.reading), options.choice.index
+        photos, place = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
         boxes = [report.bounding_box(found[place], photos.size, padding) if place < len(found) else None for found in listed]
-        preview = torch.cat([report.numbered(one, found, place) for one, found in zip(image, listed, strict=True)])
+        preview = torch.cat([report.number_faces(one, found, place) for one, found in zip(image, listed, strict=True)])
         counts = ", ".join(str(len(found)) for found in listed)
         text = f"Faces: {counts}. Used: face {place} in the order '{options.choice.order}'."
         if None in boxes:
@@ -108,7 +108,7 @@ class InstantIDLikeness:
 
     @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
-        photos = faces.Photos(insightface, image, **options.reading)
+        photos = faces.Photos(insightface, image, **options.photo_arguments)
         measured = measure.likeness(photos, _reference(insightface, reference, small_faces=options.small_faces), second_opinion)
         kept = measured.best(keep_best, minimum)
         text = report.report_text(measured, kept)
@@ -117,7 +117,7 @@ class InstantIDLikeness:
                         f"{minimum:g}. Lower minimum, or look at the report.")
         pictures = image[kept] if kept else ExecutionBlocker(None)
         values = [measured.values[index] for index in kept]
-        return {"ui": shown(text, report.bars(measured)), "result": (pictures, values, text)}
+        return {"ui": shown(text, report.bar_chart(measured)), "result": (pictures, values, text)}
 
 
 def _reference(insightface, reference, **reading):
@@ -182,26 +182,26 @@ class InstantIDSweep:
     def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None):
         """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
         try:
-            return None in (setting, values, seeds) or bool(sweep.cells_of(setting, values, seeds))
+            return None in (setting, values, seeds) or bool(sweep.parse_cells(setting, values, seeds))
         except InstantIDError as error:
             return str(error)
 
     def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
               **given):
-        cells = sweep.cells_of(setting, values, seeds)
+        cells = sweep.parse_cells(setting, values, seeds)
         if setting == sweep.BLOCKS and options != DEFAULTS:
             raise InstantIDError("Block selections cannot be varied with InstantID Options connected, which chooses one "
                                  "itself. Take the link off.")
         person = _reference(insightface, image if reference is None else reference, choice=options.choice,
                             small_faces=options.small_faces)
-        measure.embeddings_of(person, embedder_of(find_embedder(insightface)))  # refuses what cannot be measured in the end
+        measure.embeddings_of(person, embedder_name(find_embedder(insightface)))  # refuses what cannot be measured in the end
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
         for name in sweep.NEEDED_LINKS:
             if name not in links:
                 raise InstantIDError(f"The input {name} has no link. Connect the node that makes it.")
         # ComfyUI lets go of the pictures of a sweep that has not run, as in an unchanged run
         shared = caches.identity_key([insightface, image, setting, options, given])
-        kept = {cells.key(*place): picture for place in cells.places
+        kept = {cells.key(*place): picture for place in cells.pairs
                 if (picture := caches.sweeps.look_up((shared, *place))) is not None}
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
@@ -248,17 +248,17 @@ class InstantIDSweepResult:
     def check_lazy_status(self, setting, values, seeds, dynprompt, unique_id, **pictures):
         """ComfyUI asks this whenever an input has come. Answers with the next picture to be made, and shows the progress on
         InstantID Sweep."""
-        keys = sweep.cells_of(setting, values, seeds).keys
+        keys = sweep.parse_cells(setting, values, seeds).keys
         missing = [key for key in keys if key in pictures and pictures[key] is None]
         ProgressBar(len(keys), dynprompt.get_display_node_id(unique_id)).update_absolute(len(keys) - len(missing))
         return missing[:1]
 
     def collect(self, insightface, reference, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, shared=None,
                 **pictures):
-        cells = sweep.cells_of(setting, values, seeds)
+        cells = sweep.parse_cells(setting, values, seeds)
         if pictures.keys() != set(cells.keys):
             raise InstantIDError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
-        made = {place: pictures[cells.key(*place)] for place in cells.places}
+        made = {place: pictures[cells.key(*place)] for place in cells.pairs}
         for place, picture in made.items():
             caches.sweeps.keep((shared, *place), picture)
         every = torch.cat(list(made.values()))
@@ -266,7 +266,7 @@ class InstantIDSweepResult:
         measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
         numbers = iter(measured.values)
         scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
-        pictured = report.contact_sheet(scores, made), report.chart(scores)
+        pictured = report.contact_sheet(scores, made), report.line_chart(scores)
         text = report.table(scores) + "\n" + report.meaning(measured)
         best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
         best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \

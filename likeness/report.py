@@ -58,7 +58,7 @@ def _network_note(measured):
                  "another network is fairer.")
     if measured.second:
         text += f" Second opinion: {measured.second_embedder}."
-        if own := measured.second_own:
+        if own := measured.second_photo_cosines:
             text += f" With it, the reference's photos reach {sum(own) / len(own):.3f} against each other."
     return text
 
@@ -82,7 +82,7 @@ def as_image(picture):
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
-def bars(measured):
+def bar_chart(measured):
     """The likeness of each picture as bars, best first: IMAGE, float32 [1, h, w, 3]. Lines mark the bands."""
     order = measured.order
     top = 2 * MARGIN + BAR
@@ -104,7 +104,7 @@ def bars(measured):
     return as_image(picture)
 
 
-def numbered(image, listed, chosen):
+def number_faces(image, listed, chosen):
     """A picture with a box around each face, its number, size in pixels and certainty: IMAGE [1, h, w, 3].
 
     image: one picture of a batch, float [h, w, c]. listed: its faces in order. chosen: the number of the one that is meant.
@@ -161,16 +161,16 @@ def contact_sheet(scores, pictures):
             pen.text((MARGIN, y), f"seed {seed}"[:14], "black", font)
             one = Image.fromarray(image_to_bgr(pictures[value, seed][0])[:, :, ::-1].copy()).resize((width, height))
             sheet.paste(one, (x, y))
-            numbers = scores.at(value, seed)
+            numbers = scores.cell_numbers(value, seed)
             pen.text((x, y + height), f"{fmean(numbers):.3f}" if numbers else "no face", "black", font)
     return as_image(sheet)
 
 
-def chart(scores):
+def line_chart(scores):
     """The mean likeness over the values, and how far the seeds spread: IMAGE [1, h, w, 3]."""
     picture, pen, font = canvas(*CHART)
     cells = scores.cells
-    numbers = [number for value in cells.values for number in scores.of(value)]
+    numbers = [number for value in cells.values for number in scores.numbers(value)]
     low, high = min([0.0, *numbers]), max([0.5, *numbers])
     left, right, top, bottom = 70, CHART[0] - 40, 2 * MARGIN + LINE, CHART[1] - 2 * LINE
 
@@ -186,7 +186,7 @@ def chart(scores):
     for place, value in enumerate(cells.values):
         x = left + room * (place + 0.5)
         pen.text((x, bottom + MARGIN), label(value), ORANGE if value == scores.best else "black", font, anchor="ma")
-        of = scores.of(value)
+        of = scores.numbers(value)
         if of:
             points.append((x, y_of(fmean(of))))
             pen.line((x, y_of(min(of)), x, y_of(max(of))), BLUE, 3)
@@ -202,7 +202,7 @@ def table(scores):
     """The numbers of a sweep as text with aligned columns."""
     rows = [["mean", "least", "most", "without a face", scores.cells.setting]]
     for value in scores.cells.values:
-        of = scores.of(value)
+        of = scores.numbers(value)
         rows.append([*(f"{number:.3f}" for number in (fmean(of), min(of), max(of))), str(scores.missing(value)), label(value)]
                     if of else ["-", "-", "-", str(scores.missing(value)), label(value)])
     if scores.best is None:

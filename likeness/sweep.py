@@ -36,14 +36,14 @@ class Cells(NamedTuple):
     seeds: tuple   # ints
 
     @property
-    def places(self):
+    def pairs(self):
         """(value, seed) of each picture, value by value."""
         return [(value, seed) for value in self.values for seed in self.seeds]
 
     @property
     def keys(self):
         """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
-        return [self.key(*place) for place in self.places]
+        return [self.key(*place) for place in self.pairs]
 
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
@@ -53,7 +53,7 @@ def label(value):
     return value if isinstance(value, str) else f"{value:.10g}"
 
 
-def cells_of(setting, values, seeds):
+def parse_cells(setting, values, seeds):
     """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". InstantIDError."""
     if setting not in SETTINGS:
         raise InstantIDError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
@@ -156,13 +156,13 @@ class Scores(NamedTuple):
     cells: Cells
     likeness: dict
 
-    def at(self, value, seed):
+    def cell_numbers(self, value, seed):
         """The numbers of one cell."""
         return [number for number in self.likeness[value, seed] if number is not None]
 
-    def of(self, value):
+    def numbers(self, value):
         """The numbers of a value, of all seeds."""
-        return [number for seed in self.cells.seeds for number in self.at(value, seed)]
+        return [number for seed in self.cells.seeds for number in self.cell_numbers(value, seed)]
 
     def missing(self, value):
         """How many pictures of a value have no number."""
@@ -171,5 +171,5 @@ class Scores(NamedTuple):
     @property
     def best(self):
         """The value of the largest mean, among those with the fewest pictures without a number; None if no picture has one."""
-        measured = [value for value in self.cells.values if self.of(value)]
-        return min(measured, key=lambda value: (self.missing(value), -fmean(self.of(value))), default=None)
+        measured = [value for value in self.cells.values if self.numbers(value)]
+        return min(measured, key=lambda value: (self.missing(value), -fmean(self.numbers(value))), default=None)

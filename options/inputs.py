@@ -58,11 +58,11 @@ COMBINE_EMBEDS = (["average", "norm average", "concat"], {"default": "average", 
     "face is scaled first. concat: the model sees every photo.")})
 
 # tooltips of the outputs of the nodes that apply persons
-APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
+APPLY_OUTPUTS = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
            "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
-def say_what_has_no_effect(start_at, end_at, mask=None, limits_prompt=False):
+def report_no_effect(start_at, end_at, mask=None, limits_prompt=False):
     """Tells the user where settings leave out the person, or the prompt, without another sign of it.
 
     start_at, end_at: the part of the sampling, 0 to 1; the original accepts one that is empty, and saved workflows may hold it.
@@ -83,7 +83,7 @@ def say_what_has_no_effect(start_at, end_at, mask=None, limits_prompt=False):
                            "People, in which a mask limits the person alone.")
 
 
-def say_who_is_missing(photos):
+def report_missing_faces(photos):
     """Tells the user which of some `faces.Photos` are left out because they show no face."""
     if missing := photos.describe_missing():
         server.tell(f"{missing}: left out.")

@@ -21,7 +21,7 @@ class Options(NamedTuple):
     enabled: bool = True             # whether a node does anything but hand on its inputs
 
     @property
-    def reading(self):
+    def photo_arguments(self):
         """How photos are read, as arguments of `faces.Photos`."""
         return {"choice": self.choice, "require_all": self.no_face != "skip", "small_faces": self.small_faces}
 

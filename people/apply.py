@@ -5,13 +5,13 @@ from typing import NamedTuple
 import torch
 
 from ..controlnet import apply_identity_net, check_reads_people
-from ..controlnet.people import PeopleInPicture
+from ..controlnet.people import RegionalPeople
 from ..CrossAttentionPatch import KEY, patch_model
 from ..identity import EachLatent, attention_dtype, usable_mask
 from ..keypoints import drawing
 from ..utils import InstantIDError
 from .person import check_same_embedder
-from .places import hint_of_one, place_people
+from .places import hint_of_person, place_people
 
 
 class Target(NamedTuple):
@@ -22,9 +22,9 @@ class Target(NamedTuple):
     positive: list       # CONDITIONING
     negative: list       # CONDITIONING
 
-    def identity_of(self, references, *settings):
-        """The Identity of embeddings [N, 1, 512]. settings: further arguments of `InstantIDAdapter.identity_of`."""
-        return self.instantid.identity_of(references, attention_dtype(self.model.model), *settings)
+    def identity_of_photos(self, references, *settings):
+        """The Identity of embeddings [N, 1, 512]. settings: further arguments of `InstantIDAdapter.identity_of_photos`."""
+        return self.instantid.identity_of_photos(references, attention_dtype(self.model.model), *settings)
 
 
 def apply_identity(target, identity, hint, settings, options, limits_prompt=True):
@@ -52,14 +52,14 @@ def apply_people(target, people, noise, image_kps, options, width, height):
     check_same_embedder(*(one.person.embedder for one in people))
     first = people[0]
     if len(people) == 1:
-        identity = target.identity_of(first.person.references, noise, "average", options.each_latent)
+        identity = target.identity_of_photos(first.person.references, noise, "average", options.each_latent)
         if first.settings.mask is not None:
             image_kps, _ = place_people(people, width, height, image_kps)
-        return apply_identity(target, identity, hint_of_one(first, image_kps), first.settings, options, limits_prompt=False)
-    identities = [target.identity_of(one.person.references, noise) for one in people]
+        return apply_identity(target, identity, hint_of_person(first, image_kps), first.settings, options, limits_prompt=False)
+    identities = [target.identity_of_photos(one.person.references, noise) for one in people]
     if options.each_latent:
         _check_alike(people, keypoints_count=image_kps is None)
-        return apply_identity(target, EachLatent(identities), hint_of_one(first, image_kps), first.settings, options)
+        return apply_identity(target, EachLatent(identities), hint_of_person(first, image_kps), first.settings, options)
     check_reads_people(target.control_net)
     hint, masks = place_people(people, width, height, image_kps)
     patched, factors = target.model, options.factors("as original")
@@ -69,7 +69,7 @@ def apply_people(target, people, noise, image_kps, options, width, height):
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(target.instantid.device) for identity in identities), strict=True)]
     settings = [one.settings for one in people]
-    strength, in_picture = _in_identity_net(settings, masks, tokens, target.model)
+    strength, in_picture = _regional_people(settings, masks, tokens, target.model)
     if in_picture.frames > 1:
         from comfy.patcher_extension import WrappersMP
         patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"{KEY}_people", in_picture.count_latents)
@@ -92,12 +92,12 @@ def _check_alike(people, keypoints_count):
                              "in InstantID Options.")
 
 
-def _in_identity_net(settings, masks, tokens, model):
-    """The strength of the ControlNet, and the PeopleInPicture with what differs among people."""
+def _regional_people(settings, masks, tokens, model):
+    """The strength of the ControlNet, and the RegionalPeople with what differs among people."""
     masks = [None if mask is None else usable_mask(mask).cpu().float().nan_to_num().clamp(0, 1) for mask in masks]
     strengths, windows = [one.cn_strength for one in settings], [(one.start_at, one.end_at) for one in settings]
     alike = len(set(strengths)) == 1
-    return strengths[0] if alike else 1.0, PeopleInPicture(
+    return strengths[0] if alike else 1.0, RegionalPeople(
         masks, tokens, None if alike else tuple(strengths),
         None if len(set(windows)) == 1 else tuple(timesteps_of(model, *window) for window in windows))
 

@@ -58,7 +58,7 @@ def person_of_photos(*batches):
 
 
 def _person_of_batch(photos):
-    embeddings, embedder = photos.references()[:, 0], embedder_of(photos.recognition)
+    embeddings, embedder = photos.references()[:, 0], embedder_name(photos.recognition)
     check_embedder(embedder)
     found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen, strict=True) if face]
     return Person(embeddings, torch.stack([torch.tensor(points, dtype=torch.float32) for _, points in found]),
@@ -70,7 +70,7 @@ def _crop(picture, points):
     return torch.from_numpy(face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy())
 
 
-def embedder_of(network):
+def embedder_name(network):
     """Returns folder and file of an embedder, as `Person` holds them."""
     path = getattr(network, "model_file", None)
     return "/".join(os.path.abspath(path).split(os.sep)[-2:]) if path else UNKNOWN

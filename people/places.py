@@ -36,7 +36,7 @@ class PersonInPicture(NamedTuple):
         return None if self.keypoints is None else self.keypoints.faces[0]
 
 
-def hint_of_one(one, image_kps=None):
+def hint_of_person(one, image_kps=None):
     """The drawing of one person's face, IMAGE [1, h, w, 3]: image_kps if it is given, else of the PersonInPicture's keypoints,
     else of the first photo, at its size."""
     if image_kps is not None:

@@ -25,7 +25,7 @@ _NOT_RECORDED = contextlib.nullcontext()
 def stage(name, cache=None, gpu=False):
     """Context manager around one stage of the work; stages may be nested and come several times a run.
 
-    cache: the name that `cache_result` uses for this stage; default: the stage's own. gpu: the work is done on PyTorch's
+    cache: the name that `count_lookup` uses for this stage; default: the stage's own. gpu: the work is done on PyTorch's
     current CUDA stream and is timed there too.
     """
     recorded = _session.current()
@@ -43,7 +43,7 @@ def staged(name):
     return decorate
 
 
-def cache_result(cache, hit):
+def count_lookup(cache, hit):
     """Counts a hit or a miss of a cache."""
     recorded = _session.current()
     if recorded is not None:
@@ -142,7 +142,7 @@ class _Session:
     def __init__(self):
         self.explicit = None  # Run of `run()`
         self.last = None      # the latest Run
-        self._prompt_id = self._of_prompt = None
+        self._prompt_id = self._prompt_run = None
 
     def current(self):
         """Returns the Run that stages belong to now, or None where nothing is recorded."""
@@ -152,10 +152,10 @@ class _Session:
         if prompt_id is None:
             return None
         if prompt_id != self._prompt_id:
-            self._prompt_id, self._of_prompt = prompt_id, None
+            self._prompt_id, self._prompt_run = prompt_id, None
             if any(node.get("class_type") == NODE for node in prompt.values()):
-                self._of_prompt = self.last = Run()
-        return self._of_prompt
+                self._prompt_run = self.last = Run()
+        return self._prompt_run
 
 
 _session = _Session()

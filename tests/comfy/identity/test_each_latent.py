@@ -104,7 +104,7 @@ def test_the_split_nodes(nodes, world):
 @pytest.mark.newest
 def test_rows_of_a_batch_have_their_latents_keys(world):
     a, b = identity(world, 1), identity(world, 2)
-    laid_out = EachLatent([a, b]).laid_out(call())
+    laid_out = EachLatent([a, b]).keys_and_values(call())
     assert len(laid_out) == 70
     for pair in (0, 69):
         for side, of in ((0, "keys"), (1, "values")):
@@ -115,15 +115,15 @@ def test_rows_of_a_batch_have_their_latents_keys(world):
 @pytest.mark.newest
 def test_windows_of_animatediff_have_their_frames_keys(world):
     a, b, c = (identity(world, seed) for seed in (1, 2, 3))
-    laid_out = EachLatent([a, b, c]).laid_out(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
+    laid_out = EachLatent([a, b, c]).keys_and_values(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
     assert torch.equal(laid_out[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
 
 
 @pytest.mark.newest
 def test_one_sampling_lays_out_each_batch_once(world):
     one, first = EachLatent([identity(world, 1)]), call()
-    assert one.laid_out(first) is one.laid_out(first)
-    assert one.laid_out(first)[0][0].shape == (6, 16, 64)
+    assert one.keys_and_values(first) is one.keys_and_values(first)
+    assert one.keys_and_values(first)[0][0].shape == (6, 16, 64)
 
 
 # ---- in IdentityNet

@@ -7,7 +7,7 @@ import types
 
 import pytest
 import torch
-from instantid_swift.performance import cache_result, run, stage, stages
+from instantid_swift.performance import count_lookup, run, stage, stages
 from instantid_swift.performance.stages import NOTHING, table_of_stages
 
 
@@ -41,7 +41,7 @@ def test_where_nobody_asks_a_stage_runs_no_code_of_torch():
     sys.setprofile(note)
     try:
         with stage("detect", gpu=True):
-            cache_result("detect", True)
+            count_lookup("detect", True)
     finally:
         sys.setprofile(None)
     assert stages.__name__ in called
@@ -92,14 +92,14 @@ def test_threads_have_stages_of_their_own(ticking):
 def test_cache_results_stand_beside_their_stage(lookups, text):
     with run() as recorded, stage("project", cache="identities"):
         for hit in lookups:
-            cache_result("identities", hit)
+            count_lookup("identities", hit)
     lines = table_of_stages(recorded).splitlines()
     assert lines[1].startswith("project") and lines[1].endswith(f" {text}") and not lines[2]
 
 
 def test_a_cache_without_a_stage_has_a_line_of_its_own():
     with run() as recorded:
-        cache_result("IdentityNet steps", True)
+        count_lookup("IdentityNet steps", True)
     assert table_of_stages(recorded).splitlines()[1].split() == ["IdentityNet", "steps", "hit"]
 
 
