@@ -36,7 +36,7 @@ def _register_folders():
     people = folder_paths.get_folder_paths(people_nodes.FOLDER)
     folder_paths.folder_names_and_paths[people_nodes.FOLDER] = (people, {EXTENSION})
     paths, extensions = folder_paths.folder_names_and_paths["instantid"]
-    if not extensions:  # nobody has said which files count: none means all
+    if not extensions:  # no pack has named the endings that count: none means all
         folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
 
 
@@ -53,7 +53,7 @@ SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
 
 def _keypoint_hint(photos, insightface, image_kps, options):
-    """Returns what IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
+    """Returns the IMAGE that IdentityNet reads: drawn keypoints, image_kps itself where it shows no face, or black.
 
     The largest face of image_kps is used: only its pose matters. A drawing, of one face or of several, is taken as it is: no
     face is looked for in it.
@@ -87,7 +87,7 @@ class InstantIDModelLoader:
 
     @classmethod
     def IS_CHANGED(cls, instantid_file):
-        """Another file of the same name is another adapter."""
+        """Returns the state of the file: a replaced file is loaded again."""
         return inputs.state_of_files("instantid", instantid_file)
 
     def load_model(self, instantid_file):
@@ -111,8 +111,8 @@ class InstantIDFaceAnalysis:
             "it is not available, the CPU is used.")})}}
 
     @classmethod
-    def IS_CHANGED(cls, **inputs):
-        """Other networks of the same names are other networks."""
+    def IS_CHANGED(cls, **widgets):
+        """Returns the state of the files: replaced networks are opened again."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
     def load_insight_face(self, provider):
@@ -251,7 +251,8 @@ class InstantIDAttentionPatch:
             inputs.bypass(options, error)
             return model, None
         inputs.report_missing_faces(photos)
-        identity = instantid.identity_of_photos(references, attention_dtype(model.model), noise, each_latent=options.each_latent)
+        identity = instantid.identity_of_photos(references, attention_dtype(model.model), noise,
+                                                each_latent=options.each_latent)
         if weight != 0:
             inputs.report_no_effect(start_at, end_at, mask)
             model = patch_model(model, identity, weight, start_at, end_at, mask, factors=options.factors("all 70"))
