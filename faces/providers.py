@@ -30,7 +30,7 @@ _BY_NAME = {
     # No gpu_mem_limit: it would make runs fail for which there is memory.
     "CUDA": Provider(("CUDA",), "onnxruntime-gpu", {"arena_extend_strategy": "kSameAsRequested"}),
     "ROCM": Provider(("ROCM", "MIGraphX"), "onnxruntime-migraphx", {}),  # the second is AMD's since ROCm 7.1
-    # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
+    # with inputs of varying size, using all of CoreML's units can end the process: insightface uses these, too
     "CoreML": Provider(("CoreML",), "onnxruntime", {"MLComputeUnits": "CPUAndGPU"}),
 }
 PROVIDERS = list(_BY_NAME)  # the node's choices, which stand in saved workflows
@@ -38,7 +38,7 @@ RUNTIMES = {"onnxruntime", *(f"onnxruntime-{kind}" for kind in ("gpu", "rocm", "
 
 
 def import_packages():
-    """InstantIDError if a Python package that the networks need cannot be imported."""
+    """Raises InstantIDError if a Python package that the networks need cannot be imported."""
     for package in ("onnxruntime", "insightface"):
         try:
             importlib.import_module(package)
@@ -48,7 +48,7 @@ def import_packages():
 
 
 def open_session(network, provider):
-    """An onnxruntime InferenceSession on the given hardware, else on the CPU.
+    """Returns an onnxruntime InferenceSession on the given hardware, or on the CPU where that is not available.
 
     network: path of an ONNX file. provider: one of PROVIDERS.
     """
@@ -86,7 +86,7 @@ def _give_memory_back_after_each_run(session):
 
 
 def usable_cpus():
-    """Processor cores that this process may use. onnxruntime counts all of the machine and gets in its own way."""
+    """Returns the number of processor cores that this process may use; onnxruntime would use threads for all of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -138,7 +138,7 @@ def _installed_onnxruntimes():
 
 
 def _library_error(library):
-    """What hinders a provider's shared library from being loaded; None if nothing does, or it has none."""
+    """Returns the error with which a provider's shared library fails to load; None if it loads, or there is none."""
     import onnxruntime
     for path in Path(onnxruntime.__file__).parent.glob(f"capi/*onnxruntime_providers_{library}.*"):
         try:
