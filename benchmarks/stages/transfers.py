@@ -205,7 +205,8 @@ def full_sizes(resolution):
     from instantid_swift.identity.adapter import AdapterNetwork
     from instantid_swift.identity.bank import Identity
     with torch.device("meta"):
-        weights = sum(p.numel() * p.element_size() for p in AdapterNetwork([width * 320 for width in fx.BLOCK_WIDTHS]).parameters())
+        network = AdapterNetwork([width * 320 for width in fx.BLOCK_WIDTHS])
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
     embedding, *tokens = (torch.zeros(shape, dtype=torch.float16) for shape in ((1, 1, 512), (1, 16, 2048), (1, 16, 2048)))
     bank = [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS]
     identity = Identity(*tokens, bank, bank)

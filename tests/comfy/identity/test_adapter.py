@@ -21,7 +21,8 @@ def embeddings(count=1):
 @pytest.mark.parametrize("count", [1, 2])
 def test_an_identity_has_the_bits_of_the_module_on_the_device(world, dtype, count):
     """Each embedding by itself, all weights cast beforehand."""
-    module = AdapterNetwork.from_state_dict({name: weight.to(dtype) for name, weight in world.instantid.module.state_dict().items()})
+    weights = world.instantid.module.state_dict()
+    module = AdapterNetwork.from_state_dict({name: weight.to(dtype) for name, weight in weights.items()})
     passes = [embedding.to(dtype) for embedding in embeddings(count)]
     with torch.no_grad():
         cond, uncond = (module.image_proj(embedding) for embedding in passes)
