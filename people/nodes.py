@@ -1,4 +1,4 @@
-"""The nodes for people: made of photos, saved, loaded, blended, applied."""
+"""The nodes that make people of photos, save, load, blend and apply them."""
 
 import os
 
@@ -25,7 +25,7 @@ WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the
 
 
 def _shown(person):
-    """What ComfyUI shows on a node of a person: its crops."""
+    """Returns the result of a node with a person, and the crops that ComfyUI shows on it."""
     if person.crops is None:
         return {"ui": {"text": (f"{person.photos} photo{'s' * (person.photos != 1)}",)}, "result": (person,)}
     from nodes import PreviewImage
@@ -111,7 +111,7 @@ class InstantIDLoadPerson:
 
     @classmethod
     def IS_CHANGED(cls, person):
-        """Another file of the same name is another person."""
+        """Returns the state of the file: a replaced file is loaded again."""
         return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
