@@ -1,4 +1,4 @@
-"""The nodes that make, change and draw keypoints. A picture has them as KEYPOINTS, a text has them as JSON."""
+"""The nodes that make, change and draw keypoints. Links carry them as KEYPOINTS, texts as JSON."""
 
 import torch
 
@@ -244,10 +244,10 @@ class InstantIDEditKeypoints:
             return str(error)
 
     def edit(self, width, height, state="", keypoints=None, background=None):
-        begun_with = (head.frontal_head(width, height) if keypoints is None
-                      else place.resized(usable_keypoints(keypoints), width, height))
-        edited = place.resized(from_json(state), width, height) if state.strip() else begun_with
-        shown = {"instantid_begun_with": [to_json(begun_with)]}
+        start = (head.frontal_head(width, height) if keypoints is None
+                 else place.resized(usable_keypoints(keypoints), width, height))
+        edited = place.resized(from_json(state), width, height) if state.strip() else start
+        shown = {"instantid_begun_with": [to_json(start)]}
         if background is not None:
             from nodes import PreviewImage
             check_photos(background)
@@ -259,16 +259,16 @@ class InstantIDEditKeypoints:
 PATH = "/instantid_swift/keypoints"
 
 
-def edited_state(asked):
+def edited_state(request):
     """Returns the text of the keypoints that the editor in the browser asks for. InstantIDError where they cannot be turned.
 
-    asked: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
+    request: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
     {"width", "height": pixels} for a head that looks at the viewer.
     """
-    if "state" not in asked:
-        return to_json(head.frontal_head(int(asked["width"]), int(asked["height"])))
-    keypoints, number = from_json(asked["state"]), int(asked["face"])
-    turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)), asked["yaw"], asked["pitch"], asked["roll"])
+    if "state" not in request:
+        return to_json(head.frontal_head(int(request["width"]), int(request["height"])))
+    keypoints, number = from_json(request["state"]), int(request["face"])
+    turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)), request["yaw"], request["pitch"], request["roll"])
     faces = list(keypoints.faces)
     faces[number], = turned.faces
     return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
