@@ -20,7 +20,7 @@ PICTURES = ("IMAGE", {"tooltip": "The pictures, such as those of VAE Decode. Eac
 
 
 def shown(text, *pictures):
-    """What a node shows on itself: a text, and pictures (IMAGE) from ComfyUI's folder of temporary files."""
+    """Returns the `ui` of a node that shows a text and pictures (IMAGE), which are saved as ComfyUI's temporary files."""
     images = [one for picture in pictures for one in PreviewImage().save_images(picture, "InstantID")["ui"]["images"]]
     return {"text": [text], "images": images}
 
@@ -54,18 +54,18 @@ class InstantIDFaces:
 
     @performance.staged("show faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
-        photos, place = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
+        photos, number = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
-        boxes = [report.bounding_box(found[place], photos.size, padding) if place < len(found) else None for found in listed]
-        preview = torch.cat([report.number_faces(one, found, place) for one, found in zip(image, listed, strict=True)])
+        boxes = [report.bounding_box(found[number], photos.size, padding) if number < len(found) else None for found in listed]
+        preview = torch.cat([report.number_faces(one, found, number) for one, found in zip(image, listed, strict=True)])
         counts = ", ".join(str(len(found)) for found in listed)
-        text = f"Faces: {counts}. Used: face {place} in the order '{options.choice.order}'."
+        text = f"Faces: {counts}. Used: face {number} in the order '{options.choice.order}'."
         if None in boxes:
             missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
             text += f" Not shown by the pictures at index {missing}."
         box = next((box for box in boxes if box is not None), None)
         if box is None:
-            box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {place}, so there is no box.")
+            box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {number}, so there is no box.")
         masks = torch.stack([report.mask_of(one, photos.size) for one in boxes])
         return {"ui": shown(text, preview), "result": (preview, sum(map(len, listed)), box, masks)}
 
@@ -121,12 +121,12 @@ class InstantIDLikeness:
 
 
 def _reference(insightface, reference, **reading):
-    """A Person as it is; IMAGE as `faces.Photos`, read as the keyword arguments say."""
+    """Returns a Person unchanged, an IMAGE as `faces.Photos` with the given keyword arguments."""
     return reference if isinstance(reference, Person) else faces.Photos(insightface, reference, **reading)
 
 
 def _widgets(node, *names):
-    """Inputs as another node of ComfyUI declares them."""
+    """Returns inputs as another node declares them: {name: declaration}."""
     declared = node.INPUT_TYPES()["required"]
     return {name: declared[name] for name in names}
 
@@ -199,10 +199,10 @@ class InstantIDSweep:
         for name in sweep.NEEDED_LINKS:
             if name not in links:
                 raise InstantIDError(f"The input {name} has no link. Connect the node that makes it.")
-        # ComfyUI lets go of the pictures of a sweep that has not run, as in an unchanged run
+        # ComfyUI drops the pictures of a sweep that has not run, as in an unchanged run
         shared = caches.identity_key([insightface, image, setting, options, given])
-        kept = {cells.key(*place): picture for place in cells.pairs
-                if (picture := caches.sweeps.look_up((shared, *place))) is not None}
+        kept = {cells.key(*pair): picture for pair in cells.pairs
+                if (picture := caches.sweeps.look_up((shared, *pair))) is not None}
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
                                    {name: given[name] for name in sweep.SAMPLER_WIDGETS}, kept)
@@ -211,11 +211,11 @@ class InstantIDSweep:
                           reference=links.get("reference", links["image"]), values=values, seeds=seeds, shared=shared,
                           **optional, **pictures, **kept)
         server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
-        return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
+        return {"result": tuple(made.out(slot) for slot in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
 
 
 class _Pictures(dict):
-    """Optional inputs of a node, of which any further one is a picture that is made when the node asks for it."""
+    """Optional inputs of a node that takes an IMAGE of any further name, which is made when the node asks for it."""
 
     def __contains__(self, name):
         return True
@@ -246,7 +246,7 @@ class InstantIDSweepResult:
         }, "optional": _Pictures(options=inputs.OPTIONS), "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"}}
 
     def check_lazy_status(self, setting, values, seeds, dynprompt, unique_id, **pictures):
-        """ComfyUI asks this whenever an input has come. Answers with the next picture to be made, and shows the progress on
+        """ComfyUI asks this whenever an input has come. Returns the next picture to be made, and shows the progress on
         InstantID Sweep."""
         keys = sweep.parse_cells(setting, values, seeds).keys
         missing = [key for key in keys if key in pictures and pictures[key] is None]
@@ -258,14 +258,14 @@ class InstantIDSweepResult:
         cells = sweep.parse_cells(setting, values, seeds)
         if pictures.keys() != set(cells.keys):
             raise InstantIDError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
-        made = {place: pictures[cells.key(*place)] for place in cells.pairs}
-        for place, picture in made.items():
-            caches.sweeps.keep((shared, *place), picture)
+        made = {pair: pictures[cells.key(*pair)] for pair in cells.pairs}
+        for pair, picture in made.items():
+            caches.sweeps.keep((shared, *pair), picture)
         every = torch.cat(list(made.values()))
         person = _reference(insightface, reference, choice=options.choice, small_faces=options.small_faces)
         measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
         numbers = iter(measured.values)
-        scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
+        scores = sweep.Scores(cells, {pair: [next(numbers) for _ in picture] for pair, picture in made.items()})
         pictured = report.contact_sheet(scores, made), report.line_chart(scores)
         text = report.table(scores) + "\n" + report.meaning(measured)
         best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)

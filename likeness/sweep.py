@@ -42,8 +42,8 @@ class Cells(NamedTuple):
 
     @property
     def keys(self):
-        """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
-        return [self.key(*place) for place in self.pairs]
+        """The ids of the pictures in the graph, value by value."""
+        return [self.key(*pair) for pair in self.pairs]
 
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
@@ -54,7 +54,7 @@ def label(value):
 
 
 def parse_cells(setting, values, seeds):
-    """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". InstantIDError."""
+    """Returns the Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3"."""
     if setting not in SETTINGS:
         raise InstantIDError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
     cells = Cells(setting, _values(setting, values), _seeds(seeds))
@@ -64,10 +64,10 @@ def parse_cells(setting, values, seeds):
     return cells
 
 
-def _parts(text, what):
+def _parts(text, noun):
     parts = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
     if not parts:
-        raise InstantIDError(f"There are no {what}. Write them with commas between, such as 1, 2.")
+        raise InstantIDError(f"There are no {noun}. Write them with commas between, such as 1, 2.")
     return parts
 
 
@@ -152,24 +152,24 @@ def add_cells(graph, cells, links, apply, sampling, kept=()):
 
 
 class Scores(NamedTuple):
-    """What a sweep has measured. likeness: {(value, seed): cosines of its pictures, None where one has no face}."""
+    """The likeness of a sweep's pictures: {(value, seed): cosines of its pictures, None where one has no face}."""
     cells: Cells
     likeness: dict
 
     def cell_numbers(self, value, seed):
-        """The numbers of one cell."""
+        """Returns the cosines of one cell."""
         return [number for number in self.likeness[value, seed] if number is not None]
 
     def numbers(self, value):
-        """The numbers of a value, of all seeds."""
+        """Returns the cosines of a value with all seeds."""
         return [number for seed in self.cells.seeds for number in self.cell_numbers(value, seed)]
 
     def missing(self, value):
-        """How many pictures of a value have no number."""
+        """Returns the number of pictures of a value without a cosine."""
         return sum(self.likeness[value, seed].count(None) for seed in self.cells.seeds)
 
     @property
     def best(self):
-        """The value of the largest mean, among those with the fewest pictures without a number; None if no picture has one."""
+        """The value of the largest mean, among those with the fewest pictures without a cosine; None if no picture has one."""
         measured = [value for value in self.cells.values if self.numbers(value)]
         return min(measured, key=lambda value: (self.missing(value), -fmean(self.numbers(value))), default=None)

@@ -66,10 +66,10 @@ def test_the_reference_is_the_mean_of_directions_and_knows_its_own_ceiling(ours)
     mean = torch.nn.functional.normalize(directions.mean(dim=0), dim=0)
     assert np.allclose(of.direction, mean, atol=1e-12)
     others = torch.nn.functional.normalize(directions[1:].mean(dim=0), dim=0)
-    assert of.photos == 3 and of.own[0] == pytest.approx(float(directions[0] @ others))
-    assert min(of.own) > measure.SAME
+    assert of.photos == 3 and of.photo_cosines[0] == pytest.approx(float(directions[0] @ others))
+    assert min(of.photo_cosines) > measure.SAME
     assert np.allclose(measure.reference_of(5 * known).direction, of.direction, atol=1e-6), "lengths mean nothing"
-    assert measure.reference_of(known[:1]).own == ()
+    assert measure.reference_of(known[:1]).photo_cosines == ()
 
 
 def test_best_first_whatever_the_order_of_the_pictures(ours):
