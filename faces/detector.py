@@ -22,7 +22,7 @@ class Detector:
     """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
     def __init__(self, session):
-        """InstantIDError if the network's outputs are not those of an SCRFD network with five points."""
+        """Raises InstantIDError if the network's outputs are not those of an SCRFD network with five points."""
         self.session = session
         outputs, network_input = session.get_outputs(), session.get_inputs()[0]
         if len(outputs) not in STRIDES:

@@ -237,7 +237,7 @@ class InstantIDEditKeypoints:
 
     @classmethod
     def VALIDATE_INPUTS(cls, state=None):
-        """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. state is None where the widget is a link."""
         try:
             return not state or not state.strip() or bool(from_json(state))
         except InstantIDError as error:

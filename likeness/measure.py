@@ -48,7 +48,7 @@ class Likeness(NamedTuple):
                       key=lambda index: -self.values[index])
 
     def best(self, count=0, minimum=-1.0):
-        """Indices of the best pictures, best first. count: at most so many, 0 for all. minimum: the least cosine."""
+        """Returns the indices of the best pictures, best first. count: their most, 0 for all. minimum: the least cosine."""
         kept = [index for index in self.order if self.values[index] >= minimum]
         return kept[:count] if count else kept
 

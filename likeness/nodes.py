@@ -180,7 +180,7 @@ class InstantIDSweep:
 
     @classmethod
     def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None):
-        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. An argument is None where the widget is a link."""
         try:
             return None in (setting, values, seeds) or bool(sweep.parse_cells(setting, values, seeds))
         except InstantIDError as error:
@@ -246,8 +246,7 @@ class InstantIDSweepResult:
         }, "optional": _Pictures(options=inputs.OPTIONS), "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"}}
 
     def check_lazy_status(self, setting, values, seeds, dynprompt, unique_id, **pictures):
-        """ComfyUI asks this whenever an input has come. Returns the next picture to be made, and shows the progress on
-        InstantID Sweep."""
+        """Returns the next picture to be made, whenever an input has come, and shows the progress on InstantID Sweep."""
         keys = sweep.parse_cells(setting, values, seeds).keys
         missing = [key for key in keys if key in pictures and pictures[key] is None]
         ProgressBar(len(keys), dynprompt.get_display_node_id(unique_id)).update_absolute(len(keys) - len(missing))

@@ -70,7 +70,7 @@ def aligned(rows):
 
 
 def canvas(width, height):
-    """(picture, pen, font): a white Pillow picture."""
+    """Returns (picture, pen, font): a white Pillow picture, and what draws on it."""
     from PIL import Image, ImageDraw, ImageFont
     picture = Image.new("RGB", (width, height), "white")
     return picture, ImageDraw.Draw(picture), ImageFont.load_default(18)

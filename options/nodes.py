@@ -77,7 +77,7 @@ class InstantIDOptions:
 
     @classmethod
     def VALIDATE_INPUTS(cls, block_weights=None):
-        """ComfyUI asks this when a prompt is queued. block_weights is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. block_weights is None where the widget is a link."""
         try:
             factors_of_blocks(AS_ORIGINAL, block_weights or "")
         except InstantIDError as error:

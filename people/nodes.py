@@ -83,7 +83,7 @@ class InstantIDSavePerson:
 
     @classmethod
     def VALIDATE_INPUTS(cls, name=None):
-        """ComfyUI asks this when a prompt is queued. name is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. name is None where the widget is a link."""
         try:
             return bool(files.file_name("person" if name is None else name))
         except InstantIDError as error:
