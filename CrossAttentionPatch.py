@@ -1,8 +1,8 @@
-"""Where identity tokens meet attention: the patch that stands at each of SDXL's cross-attention blocks.
+"""The patch at each of SDXL's cross-attention blocks, by which the model attends to identity tokens.
 
 A patched block computes  attention(q, k, v) + weight * mask * attention(q, K, V)  with K and V an identity's.
 ComfyUI looks patches up by `(section, id, index)` in transformer_options["patches_replace"]["attn2"]. The keys are shared
-with other packs (IPAdapter, PuLID), whose protocol `AttentionPatch` speaks: callable as (q, k, v, extra_options), with
+with other packs (IPAdapter, PuLID), whose protocol `AttentionPatch` follows: callable as (q, k, v, extra_options), with
 `.add(callback, **kwargs)`.
 """
 
@@ -20,7 +20,7 @@ from .resampler import CONTEXT_WIDTH
 from .utils import InstantIDError
 
 KEY = "instantid_swift"        # of our callbacks, wrappers and options in a model
-SAMPLING_CACHE_KEY = f"{KEY}_sampling_cache"  # in a sampler's options: what its UNet calls share
+SAMPLING_CACHE_KEY = f"{KEY}_sampling_cache"  # in a sampler's options: the cache that its UNet calls share
 POSITIVE_KEY = f"{KEY}_positive"         # in transformer_options: the numbers of the positive pass, where it is not 0
 COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel node leaves in a model
 
@@ -28,9 +28,7 @@ COMPILE_KEY = "torch.compile"  # of the wrapper that ComfyUI's TorchCompileModel
 def check_model(model, widths):
     """Refuses a model whose attention would crash on the identity tokens, or never see them.
 
-    Modules of other packs that do not tell their widths pass: the sampling shows whether they fit.
-
-    model: ComfyUI's ModelPatcher. widths: of the adapter's 70 pairs.
+    model: ComfyUI's ModelPatcher. widths: of the adapter's 70 pairs. Modules of other packs without known widths are accepted.
     """
     unet = getattr(model.model, "diffusion_model", None)
     name = type(getattr(model.model, "model_config", model.model)).__name__
@@ -54,7 +52,7 @@ def check_model(model, widths):
 
 
 def _transformer_block(unet, block):
-    """Returns the module whose cross-attention is patched, or None where a UNet (or what is not one) has none there."""
+    """Returns the module whose cross-attention is patched, or None where the model has none."""
     try:
         layers = unet.middle_block if block.section == "middle" else getattr(unet, f"{block.section}_blocks")[block.id]
         return next(layer for layer in layers if hasattr(layer, "transformer_blocks")).transformer_blocks[block.index]
@@ -63,9 +61,9 @@ def _transformer_block(unet, block):
 
 
 class AttentionPatch:
-    """What stands at one attention key: the block's own attention, or what another pack put there, and terms on top.
+    """The patch at one attention key: the block's own attention or another pack's patch, and terms that are added to it.
 
-    Copies are independent of each other and share everything else, so that copying costs nothing.
+    A copy has its own tuple of terms and shares everything else, so that copying costs nothing.
     """
 
     def __init__(self, base=None, terms=()):
@@ -73,41 +71,41 @@ class AttentionPatch:
         self.terms = tuple(terms)
 
     def __call__(self, q, k, v, extra_options):
-        """The block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
-        out = terms.own_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
+        """Returns the block's attention with all terms, in q's shape and dtype: [b, tokens, width]."""
+        out = terms.unpatched_attention(q, k, v, extra_options) if self.base is None else self.base(q, k, v, extra_options)
         # a pack that has computed `out` may keep it: another pack below, or one that replaces ComfyUI's attention
         may_write = self.base is None and not extra_options.get("optimized_attention_override")
-        for step in self._steps(q, extra_options):
+        for step in self._prepared_steps(q, extra_options):
             out = step(out, may_write, q, k, v, extra_options)
             may_write = True
         return out.to(q.dtype)
 
-    def _steps(self, q, extra_options):
+    def _prepared_steps(self, q, extra_options):
         batch = extra_options.get("original_shape", q.shape)[0]
         steps = extra_options.get(KEY, {}).get((*extra_options.get("block", ()), extra_options.get("block_index")))
         if steps is None:  # called outside of ComfyUI's own sampling, where `prepare_call` has not run
             sampling_cache = extra_options.get(SAMPLING_CACHE_KEY)
-            steps = self.steps(terms.UNetCall.of(q, extra_options, count=batch, sampling_cache=sampling_cache))
+            steps = self.steps(terms.UNetCall.from_options(q, extra_options, count=batch, sampling_cache=sampling_cache))
         if len(q) == batch:
             return steps
-        rows = terms.rows_of_enlarged(len(q), extra_options)
+        rows = terms.rows_in_enlarged_batch(len(q), extra_options)
         return tuple(again for step in steps for again in step.for_rows(rows))
 
     def steps(self, call):
-        """The steps of all terms for a UNet call."""
+        """Returns the steps of all terms for a UNet call."""
         return tuple(step for term in self.terms for step in term.steps(call))
 
     def add(self, callback, **kwargs):
-        """The protocol of IPAdapter and PuLID: callback(out, q, k, v, extra_options, **kwargs) returns a term to add,
+        """Adds a term as IPAdapter and PuLID do: callback(out, q, k, v, extra_options, **kwargs) returns it, and is called
         while kwargs["sigma_end"] <= sigma <= kwargs["sigma_start"]."""
         self.terms += (terms.ForeignTerm(callback, kwargs),)
 
     def models(self):
-        """Models that ComfyUI is to load with the patched one: those that the patch below asks for."""
+        """Returns the models that ComfyUI loads with the patched one: those of the patch below."""
         return self.base.models() if hasattr(self.base, "models") else []
 
     def to(self, device_or_dtype):
-        """The patch with the one below moved, if that can be moved. This patch itself holds nothing on a device."""
+        """Returns the patch with the one below moved, if that can be moved. This patch itself holds nothing on a device."""
         return AttentionPatch(self.base.to(device_or_dtype), self.terms) if hasattr(self.base, "to") else self
 
     def __copy__(self):
@@ -119,31 +117,31 @@ class AttentionPatch:
 
 
 def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=None, transformer_options=None, **kwargs):
-    """ComfyUI wrapper around each UNet call: decides once, for all blocks, what their patches will do."""
+    """ComfyUI wrapper around each UNet call: makes the steps of all blocks' patches once."""
     options = dict(transformer_options or {})
     sampling_cache = options.pop(SAMPLING_CACHE_KEY, None)
     positive = options.pop(POSITIVE_KEY, (COND,))
     patches = options.get("patches_replace", {}).get("attn2", {})
     compiled = COMPILE_KEY in options.get("wrappers", {}).get("apply_model", {}) or _has_compiled_parts(
         executor.class_obj, sampling_cache)
-    call = terms.UNetCall.of(x, {"sigmas": sigma, **options}, terms.attention_dtype(executor.class_obj), positive=positive,
-                       compiled=compiled, sampling_cache=sampling_cache)
+    call = terms.UNetCall.from_options(x, {"sigmas": sigma, **options}, terms.attention_dtype(executor.class_obj),
+                                       positive=positive, compiled=compiled, sampling_cache=sampling_cache)
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
-        kwargs[KEY] = structure(options[KEY], patches)
+        kwargs[KEY] = structure_hash(options[KEY], patches)
     with performance.stage("UNet call", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 
 def _has_compiled_parts(model, sampling_cache):
-    """Whether nodes of other packs have compiled a model (ComfyUI's BaseModel); looked up once in a sampling."""
+    """Returns whether nodes of other packs have compiled a model (ComfyUI's BaseModel); looked up once in a sampling."""
     unet = model.diffusion_model
     return (terms.is_compiled(unet) if sampling_cache is None
             else sampling_cache.get_or_make("compiled", lambda: terms.is_compiled(unet)))
 
 
 def open_sampling_cache(executor, *args, **kwargs):
-    """ComfyUI wrapper around a whole sampling: what its UNet calls share goes with it."""
+    """ComfyUI wrapper around a whole sampling: makes the cache that its UNet calls share."""
     guider = executor.class_obj
     latents = args[0].shape[0]
     guider.conds = with_tokens_for_each_latent(with_a_mask_for_each_latent(guider.conds, latents), latents)
@@ -169,11 +167,11 @@ def find_positive(executor, model, conds, x, timestep, model_options):
     return executor(model, conds, x, timestep, model_options)
 
 
-def structure(steps, patches):
-    """What a compiled UNet takes for granted of the patches, as a short text: another text, another compilation.
+def structure_hash(steps, patches):
+    """Returns a hash of the patches' structure. torch.compile recompiles when it changes.
 
     ComfyUI since 2026 compiles without guards on transformer_options: a graph made for one set of patches would be used for
-    any other. This text reaches the UNet as an argument of its own, which is guarded. Tensors, and with them identity and
+    any other. The hash reaches the UNet as an argument of its own, which is guarded. Tensors, and with them identity and
     weight, are inputs of the graph and not part of it.
     """
     def constant(part):
@@ -185,12 +183,12 @@ def structure(steps, patches):
             return [(key, constant(value)) for key, value in part.items()]
         return part if isinstance(part, int | float | str) else type(part).__name__
 
-    taken = [(key, type(patch).__name__, constant(steps.get(key, ()))) for key, patch in patches.items()]
-    return xxhash.xxh3_128_hexdigest(repr(taken).encode())
+    parts = [(key, type(patch).__name__, constant(steps.get(key, ()))) for key, patch in patches.items()]
+    return xxhash.xxh3_128_hexdigest(repr(parts).encode())
 
 
 def guard_structure(executor, *args, **kwargs):
-    """ComfyUI wrapper inside of a compiled UNet: it reads the text, so that torch.compile guards it."""
+    """ComfyUI wrapper inside of a compiled UNet: reads the hash, so that torch.compile guards it."""
     len(kwargs.pop(KEY, ""))
     return executor(*args, **kwargs)
 
@@ -198,8 +196,8 @@ def guard_structure(executor, *args, **kwargs):
 def separate_patches(model, clone):
     """ComfyUI callback on clone(): gives the clone patches of its own.
 
-    clone() shares objects since February 2026. Whoever calls `.add` on what it finds in its clone would otherwise change
-    the model that ComfyUI keeps, and add one more term at every run.
+    clone() shares objects since February 2026. A pack that calls `.add` on a patch in its clone would otherwise change the
+    model that ComfyUI keeps, and add one more term at every run.
     """
     patches = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
     for key, patch in patches.items():
@@ -208,10 +206,10 @@ def separate_patches(model, clone):
 
 
 def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors):
-    """A clone of a model in which blocks attend to an identity; the model itself is not changed.
+    """Returns a clone of a model in which blocks attend to an identity; the model itself is not changed.
 
-    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: MASK or None. factors: what the weight is
-    multiplied by at each block (`factors_of_blocks`); other blocks are left alone. InstantIDError if it is not an SDXL model.
+    model: ComfyUI's ModelPatcher. start_at, end_at: the part of the run, 0..1. mask: MASK or None. factors: {block: factor of
+    the weight}, as `factors_of_blocks` gives it; other blocks are left alone. InstantIDError if it is not an SDXL model.
     """
     from comfy.patcher_extension import CallbacksMP
     check_model(model, [keys.shape[-1] for keys in identity.keys])
@@ -236,7 +234,7 @@ def patch_model(model, identity, weight, start_at, end_at, mask=None, *, factors
 
 
 def install_wrappers(model):
-    """Puts the wrappers into a model (a clone of one's own) that patches need, once."""
+    """Puts the wrappers that patches need into a cloned model, once each."""
     from comfy.patcher_extension import WrappersMP
     for kind, wrapper in ((WrappersMP.OUTER_SAMPLE, open_sampling_cache), (WrappersMP.CALC_COND_BATCH, find_positive),
                           (WrappersMP.APPLY_MODEL, prepare_call), (WrappersMP.DIFFUSION_MODEL, guard_structure)):

@@ -36,7 +36,7 @@ def _register_folders():
     people = folder_paths.get_folder_paths(people_nodes.FOLDER)
     folder_paths.folder_names_and_paths[people_nodes.FOLDER] = (people, {EXTENSION})
     paths, extensions = folder_paths.folder_names_and_paths["instantid"]
-    if not extensions:  # nobody has said which files count: none means all
+    if not extensions:  # no pack has named the endings that count: none means all
         folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
 
 
@@ -53,7 +53,7 @@ SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
 
 def _keypoint_hint(photos, insightface, image_kps, options):
-    """Returns what IdentityNet sees: drawn keypoints, the given image where it shows no face, else nothing.
+    """Returns the IMAGE that IdentityNet reads: drawn keypoints, image_kps itself where it shows no face, or black.
 
     The largest face of image_kps is used: only its pose matters. A drawing, of one face or of several, is taken as it is: no
     face is looked for in it.
@@ -68,7 +68,7 @@ def _keypoint_hint(photos, insightface, image_kps, options):
     drawn = pose.drawing()
     if drawn is None:
         return image_kps
-    inputs.say_who_is_missing(pose)
+    inputs.report_missing_faces(pose)
     return drawn
 
 
@@ -87,7 +87,7 @@ class InstantIDModelLoader:
 
     @classmethod
     def IS_CHANGED(cls, instantid_file):
-        """Another file of the same name is another adapter."""
+        """Returns the state of the file: a replaced file is loaded again."""
         return inputs.state_of_files("instantid", instantid_file)
 
     def load_model(self, instantid_file):
@@ -111,8 +111,8 @@ class InstantIDFaceAnalysis:
             "it is not available, the CPU is used.")})}}
 
     @classmethod
-    def IS_CHANGED(cls, **inputs):
-        """Other networks of the same names are other networks."""
+    def IS_CHANGED(cls, **widgets):
+        """Returns the state of the files: replaced networks are opened again."""
         return str(faces.state_of_networks(folder_paths.get_folder_paths("insightface")))
 
     def load_insight_face(self, provider):
@@ -142,7 +142,7 @@ class FaceKeypointsPreprocessor:
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         if inputs.is_off(options):
             return (image,)
-        photos = faces.Photos(faceanalysis, image, **options.reading)
+        photos = faces.Photos(faceanalysis, image, **options.photo_arguments)
         try:
             drawn = photos.drawing()
         except faces.NoFaceError as error:
@@ -150,7 +150,7 @@ class FaceKeypointsPreprocessor:
             return (image,)
         if drawn is None:
             return (torch.zeros_like(image),)
-        inputs.say_who_is_missing(photos)
+        inputs.report_missing_faces(photos)
         return (drawn,)
 
 
@@ -162,7 +162,7 @@ class ApplyInstantID:
                       "identity", "reference face", "avatar"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
-    OUTPUT_TOOLTIPS = inputs.APPLIED
+    OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS
     FUNCTION = "apply_instantid"
 
     @classmethod
@@ -184,16 +184,16 @@ class ApplyInstantID:
                         combine_embeds="average", options=DEFAULTS):
         if inputs.is_off(options):
             return model, positive, negative
-        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
-        photos = faces.Photos(insightface, image, **options.reading)
+        inputs.report_no_effect(start_at, end_at, mask, limits_prompt=True)
+        photos = faces.Photos(insightface, image, **options.photo_arguments)
         try:
             references = photos.references()
         except faces.NoFaceError as error:
             inputs.bypass(options, error)
             return model, positive, negative
-        inputs.say_who_is_missing(photos)
+        inputs.report_missing_faces(photos)
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
-        identity = target.identity_of(references, noise, combine_embeds, options.each_latent)
+        identity = target.identity_of_photos(references, noise, combine_embeds, options.each_latent)
         settings = Settings(weight if ip_weight is None else ip_weight, weight if cn_strength is None else cn_strength,
                             start_at, end_at, mask)
         return apply_identity(target, identity, _keypoint_hint(photos, insightface, image_kps, options), settings, options)
@@ -244,16 +244,17 @@ class InstantIDAttentionPatch:
                         options=DEFAULTS):
         if inputs.is_off(options):
             return model, None
-        instantid, photos = usable_adapter(instantid), faces.Photos(insightface, image, **options.reading)
+        instantid, photos = usable_adapter(instantid), faces.Photos(insightface, image, **options.photo_arguments)
         try:
             references = photos.references()
         except faces.NoFaceError as error:
             inputs.bypass(options, error)
             return model, None
-        inputs.say_who_is_missing(photos)
-        identity = instantid.identity_of(references, attention_dtype(model.model), noise, each_latent=options.each_latent)
+        inputs.report_missing_faces(photos)
+        identity = instantid.identity_of_photos(references, attention_dtype(model.model), noise,
+                                                each_latent=options.each_latent)
         if weight != 0:
-            inputs.say_what_has_no_effect(start_at, end_at, mask)
+            inputs.report_no_effect(start_at, end_at, mask)
             model = patch_model(model, identity, weight, start_at, end_at, mask, factors=options.factors("all 70"))
         cond, uncond = identity.tokens(instantid.device)
         return model, {"cond": cond, "uncond": uncond, **({"each_latent": True} if options.each_latent else {})}
@@ -266,7 +267,7 @@ class ApplyInstantIDControlNet:
     SEARCH_ALIASES = ["identitynet", "face controlnet", "kps", "face pose"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
-    OUTPUT_TOOLTIPS = inputs.APPLIED[1:]
+    OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS[1:]
     FUNCTION = "apply_controlnet"
 
     @classmethod
@@ -288,7 +289,7 @@ class ApplyInstantIDControlNet:
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed, or is switched off
             return positive, negative
-        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
+        inputs.report_no_effect(start_at, end_at, mask, limits_prompt=True)
         return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
                                   strength, start_at, end_at, mask, each_latent=face_embeds.get("each_latent", False))
 
@@ -312,7 +313,7 @@ NODES = {
 NODE_CLASS_MAPPINGS = {node.__name__: node for node in NODES}
 NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items()}
 
-server.listen()
+server.install_middleware()
 twins.watch(NODE_CLASS_MAPPINGS)
-keypoint_nodes.serve()
-server.when_asked_to_free(caches.clear)
+keypoint_nodes.add_route()
+server.register_release(caches.clear)

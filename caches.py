@@ -1,4 +1,4 @@
-"""What the pack keeps between runs, and under which key.
+"""The caches between runs, and their keys.
 
 | cache      | kept                                 | key                                          | for how long |
 |------------|--------------------------------------|----------------------------------------------|--------------|
@@ -8,10 +8,10 @@
 | identities | tokens, K and V of all blocks, CPU   | adapter, embeddings, device, dtype           | 128 MiB      |
 | sweeps     | pictures of InstantID Sweep          | `identity_key` of its inputs, value, seed    | 512 MiB      |
 
-Adapters and networks are in use as long as ComfyUI's cache of node outputs holds them. All of it lies in the computer's own
-memory: nothing here holds memory of the GPU. Keys are content, never an address or a name: memory is reused, and files are
-replaced. Only a sweep is known by the objects that it is given, as long as they live. Nothing is kept that its user may change:
-arrays are read-only, tensors are copied when they are handed out.
+Adapters and networks are in use as long as ComfyUI's cache of node outputs holds them. All values lie in the computer's own
+memory, none on the GPU. Keys are content, never an address or a name: memory is reused, and files are replaced. Only a sweep
+is keyed by the objects given to it, as long as they live. Users cannot change what is kept: arrays are read-only, tensors are
+copied when they are handed out.
 """
 
 import itertools
@@ -31,11 +31,11 @@ MIB = 1 << 20
 
 
 class Cache:
-    """Values by key, with hits and misses counted. Server threads may clear it while a prompt uses it."""
+    """A dictionary that counts hits and misses. Server threads may clear it while a prompt uses it."""
 
     def __init__(self, name, size, budget=None):
-        """name: its own. size: a function of a value to its bytes. budget: bytes of the values kept, least recently used go
-        first; None keeps them for as long as somebody else does."""
+        """name: shown in reports. size: function(value) -> bytes. budget: bytes of all values, of which the least recently used
+        go first; None keeps each value as long as it is referenced elsewhere."""
         self.name, self._size, self._budget = name, size, budget
         self._hits = self._misses = 0
         self.clear()
@@ -50,7 +50,7 @@ class Cache:
         value = self._entries.get(key)
         self._hits += value is not None
         self._misses += value is None
-        performance.cache_result(self.name, value is not None)
+        performance.count_lookup(self.name, value is not None)
         return value
 
     def keep(self, key, value):
@@ -59,9 +59,9 @@ class Cache:
             self._entries[key] = value
 
     def get_or_make(self, key, make, stage, gpu=False):
-        """Returns the value of a key, or make()'s, which is kept.
+        """Returns the value of a key; a missing one is made by make() and kept.
 
-        stage: what this is called in performance reports. gpu: the value is made on the GPU.
+        stage: its name in performance reports. gpu: the value is made on the GPU.
         """
         with performance.stage(stage, self.name, gpu):
             value = self.look_up(key)
@@ -77,14 +77,14 @@ class Cache:
 
 
 class RecentCache:
-    """The last few values of one sampling, which goes with it: layouts of a batch, grids of a mask."""
+    """A cache of the most recent values of one sampling, such as layouts of a batch and grids of a mask."""
 
     def __init__(self, count):
         self._entries = cachetools.LRUCache(count)
         self._lock = threading.RLock()  # ComfyUI samples on several GPUs in a thread each; making may need another entry
 
     def get_or_make(self, key, make):
-        """Returns the value of a key, or make()'s, which is kept."""
+        """Returns the value of a key; a missing one is made by make() and kept."""
         with self._lock:
             if key not in self._entries:
                 with outside_of_recordings():
@@ -98,8 +98,8 @@ class RecentCache:
         return self
 
 
-class Memory(WeakTensorKeyDictionary):
-    """A dictionary whose keys are tensors, told apart as objects; an entry goes when its tensor goes.
+class TensorDictionary(WeakTensorKeyDictionary):
+    """A dictionary whose keys are tensor objects, whatever their content; an entry lives as long as its tensor.
 
     A deep copy, which ComfyUI makes for another device, is empty.
     """
@@ -114,7 +114,7 @@ class MemoizedLayer(torch.nn.Module):
     def __init__(self, layer):
         super().__init__()
         self.layer = layer
-        self.results = Memory()
+        self.results = TensorDictionary()
 
     def forward(self, argument, *others):
         if torch.is_grad_enabled():
@@ -126,11 +126,11 @@ class MemoizedLayer(torch.nn.Module):
         return result
 
 
-BYTES_OF_A_PICTURE = 4096  # of its faces and an embedding, about
+BYTES_OF_A_PICTURE = 4096  # roughly: its faces and an embedding
 
 adapters = Cache("adapters", lambda adapter: adapter.bytes)
 analyses = Cache("analyses", lambda analysis: analysis.bytes)
-# small entries that stay among the sampler's blocks keep its memory from being given back
+# many small long-lived entries fragment the heap, and the memory of a sampling could not be given back
 pictures = Cache("pictures", lambda picture: BYTES_OF_A_PICTURE, 500 * BYTES_OF_A_PICTURE)
 sweeps = Cache("sweeps", lambda pictures: pictures.nbytes, 512 * MIB)
 identities = Cache("identities", lambda identity: identity.bytes, 128 * MIB)
@@ -138,7 +138,7 @@ ALL = (adapters, analyses, pictures, identities, sweeps)
 
 
 def statistics():
-    """Returns {cache: what `Cache.statistics` says of it}."""
+    """Returns {name of a cache: its `Cache.statistics`}."""
     return {cache.name: cache.statistics() for cache in ALL}
 
 
@@ -158,8 +158,8 @@ def tensor_key(tensor):
 def file_key(path):
     """Returns a file's identity as a key: its real path, inode and size, and when content and inode last changed, in ns.
 
-    OSError if there is no such file. The inode and its time tell apart what copying tools can make equal: a file of the
-    same size whose time of modification was set back.
+    OSError if there is no such file. The inode and its time also change for a replaced file of the same
+    size whose time of modification a copying tool has set back.
     """
     path = os.path.realpath(path)
     status = os.stat(path)

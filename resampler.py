@@ -44,7 +44,7 @@ class PerceiverAttention(torch.nn.Module):
 
 
 class Resampler(torch.nn.Module):
-    """Face embeddings [b, m, 512] to identity tokens [b, 16, 2048], in the embeddings' dtype and on their device."""
+    """Turns face embeddings [b, m, 512] into identity tokens [b, 16, 2048], in their dtype and on their device."""
 
     def __init__(self):
         super().__init__()
@@ -65,18 +65,18 @@ class Resampler(torch.nn.Module):
         return tokens
 
     def tokens_of_each(self, *embeddings, on_device=lambda part: part):
-        """A list with the tokens of each of several embeddings, which are not batched together.
+        """Returns a list with the tokens of each of several embeddings, which are not batched together.
 
         on_device(part) returns a part of this module with its weights on the embeddings' device. It is called once for each
-        part, which then serves all embeddings: one part's weights at a time need to be there.
+        part, which then serves all embeddings, so that only one part's weights need to be there at a time.
         """
         latents = [self.latents.to(each).repeat(each.shape[0], 1, 1) for each in embeddings]
-        embeddings = _each(on_device(self.proj_in), embeddings)
+        embeddings = _map(on_device(self.proj_in), embeddings)
         for attention, feed_forward in self.layers:
-            latents = [new + old for new, old in zip(_each(on_device(attention), embeddings, latents), latents, strict=True)]
-            latents = [new + old for new, old in zip(_each(on_device(feed_forward), latents), latents, strict=True)]
-        return _each(on_device(self.norm_out), _each(on_device(self.proj_out), latents))
+            latents = [new + old for new, old in zip(_map(on_device(attention), embeddings, latents), latents, strict=True)]
+            latents = [new + old for new, old in zip(_map(on_device(feed_forward), latents), latents, strict=True)]
+        return _map(on_device(self.norm_out), _map(on_device(self.proj_out), latents))
 
 
-def _each(function, *inputs):
-    return [function(*of_one) for of_one in zip(*inputs, strict=True)]
+def _map(function, *inputs):
+    return [function(*arguments) for arguments in zip(*inputs, strict=True)]

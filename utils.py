@@ -13,15 +13,15 @@ NOSE = 2
 STICK_HALF_WIDTH = 4
 STICK_DIMMING = 0.6
 POINT_RADIUS = 10
-LEAST_OF_BYTES = 100  # a picture with greater values has those of bytes, 0..255; bright lights of HDR pictures stay below
+MOST_HDR = 100  # largest value of an HDR picture; a picture with greater ones goes to 255 and was not divided by it
 
 
 class InstantIDError(ValueError):
-    """Something that a user has given cannot be used; the message says what was found and what to do."""
+    """An input that cannot be used; the message says what was found and what to do."""
     __module__ = "InstantID"  # what the editor shows before the name
 
 
-def in_own_precision(tensor):
+def as_floating_point(tensor):
     """Returns a tensor of 16, 32 or 64 bit floating-point numbers as it is, any other numbers as float32."""
     return tensor if tensor.is_floating_point() and tensor.itemsize > 1 else tensor.to(torch.float32)
 
@@ -38,7 +38,7 @@ def check_photos(images):
 
 
 def usable_hint(images):
-    """Drawn keypoints as IdentityNet can read them: IMAGE [n, h, w, 3]. What is usable is returned as it is.
+    """Returns drawn keypoints as IdentityNet reads them: IMAGE [n, h, w, 3]. A usable image is returned unchanged.
 
     Grey (c = 1) is spread over three channels, alpha (c = 4) is dropped.
     """
@@ -48,14 +48,13 @@ def usable_hint(images):
 
 
 def image_to_bgr(image):
-    """One picture of an IMAGE batch as OpenCV has it.
+    """Returns one picture of an IMAGE batch as OpenCV's array: uint8 [h, w, 3], BGR, contiguous.
 
-    image: [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped.
-    Returns uint8 [h, w, 3], BGR, contiguous. Values outside 0..1 are clamped, fractions cut off, NaN is black.
-    A level of 0..255 that was divided by 255 in 16 bits is found again in the same 16 bits only.
+    image: [h, w, c] in 0..1, RGB; grey (c = 1) is spread over the three channels, alpha (c = 4) is dropped. Values outside
+    0..1 are clamped, fractions cut off, NaN is black. Levels of 0..255 that were divided in 16 bits are exact in 16 bits only.
     """
     import cv2
-    rgb = in_own_precision(image.detach()).to("cpu")[:, :, :3] * 255
+    rgb = as_floating_point(image.detach()).to("cpu")[:, :, :3] * 255
     pixels = rgb.nan_to_num_(nan=0.0).clamp_(0, 255).to(torch.uint8).numpy()
     return cv2.cvtColor(pixels, cv2.COLOR_GRAY2BGR if pixels.shape[2] == 1 else cv2.COLOR_RGB2BGR)
 
@@ -94,13 +93,13 @@ def paint_keypoints(canvas, points, opacities=ALL_VISIBLE):
 
 
 def is_keypoint_drawing(images):
-    """Whether all pictures are drawings of keypoints: black, and pixels of the five colours, which may be dimmed.
+    """Returns whether all pictures are drawings of keypoints: black, and pixels of the five colours, which may be dimmed.
 
     images: IMAGE [n, h, w, 3]. A photo has other colours; a black picture counts as a drawing without points.
     """
     if images.shape[-1] != 3:
         return False
-    for pixels in (images[:, ::16, ::16], images):  # a few tell a photo
+    for pixels in (images[:, ::16, ::16], images):  # a few pixels are enough for a photo
         strength = pixels.amax(dim=-1)
         pure = ((pixels == 0) | (pixels == strength[..., None])).all(dim=-1)
         red, green, blue = pixels.unbind(-1)
@@ -111,10 +110,10 @@ def is_keypoint_drawing(images):
 
 
 def pictures_to_image(pictures):
-    """uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1.
+    """Returns uint8 RGB arrays [h, w, 3] of one size as an IMAGE: float32 [n, h, w, 3] in 0..1.
 
-    Its memory is planar: [n, 3, h, w], seen as [n, h, w, 3]. The original's drawings lie so, and convolutions give other last
-    bits for interleaved memory.
+    Its memory is planar: [n, 3, h, w], viewed as [n, h, w, 3]. The original's drawings have this layout, and convolutions
+    round differently on interleaved memory.
     """
     planes = np.ascontiguousarray(einops.rearrange(pictures, "n h w c -> n c h w"))
     return einops.rearrange(torch.from_numpy(planes).to(torch.float32).div_(255), "n c h w -> n h w c")

@@ -28,7 +28,7 @@ def check_control_net(control_net):
 
 
 def check_reads_people(control_net):
-    """Refuses a ControlNet whose cross-attention cannot be told several people apart."""
+    """Refuses a ControlNet that cannot read several people."""
     from .identity_net import is_plain
     check_control_net(control_net)
     if not is_plain(control_net):
@@ -38,12 +38,12 @@ def check_reads_people(control_net):
 
 def apply_identity_net(positive, negative, control_net, hint, cond, uncond, strength, start_at, end_at, mask=None,
                        people=None, each_latent=False):
-    """Conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
+    """Returns conditionings that carry IdentityNet; those given, and the ControlNets in them, are not changed.
 
     hint: IMAGE [n, h, w, 3] of drawn keypoints. cond, uncond: identity tokens [N, 16, 2048] for the positive and the
     negative. mask: MASK, which limits the positive only. At strength 0 IdentityNet would add nothing, so it is left out;
-    earlier ControlNets get the tokens all the same. people: `people.PeopleInPicture`, if the tokens are those of several
-    people, one after the other. each_latent: the n-th row of the tokens belongs to the n-th latent of a batch, the last
+    earlier ControlNets get the tokens all the same. people: `people.RegionalPeople`, if the tokens are those of several
+    people, joined in their order. each_latent: the n-th row of the tokens belongs to the n-th latent of a batch, the last
     to all further ones; otherwise ComfyUI begins again with the first.
     """
     from .identity_net import with_cached_constants

@@ -10,27 +10,27 @@ from typing import NamedTuple
 import einops
 import torch
 
-from ..caches import MemoizedLayer, Memory
+from ..caches import MemoizedLayer, TensorDictionary
 from ..identity.terms import attention, frames_of
 from ..resampler import TOKENS
 from ..utils import InstantIDError
 
 
-class PeopleInPicture:
-    """Where each of several people is, and how strongly IdentityNet acts there. Read-only but for `latents`.
+class RegionalPeople:
+    """The tokens of several people, with the place, strength and window of each. Read-only but for `latents`.
 
-    tokens: those of all people, one after the other, for the positive and the negative: two tensors [1, people * 16, 2048].
-    latents: how many a batch has, told at each evaluation.
+    tokens: those of all people, in their order, for the positive and the negative: two tensors [1, people * 16, 2048].
+    latents: their number in a batch, set at each evaluation.
     masks: for each person float32 [m, H, W] with values in 0..1, one for each latent of a batch, of which the last serves the
-    rest, or None for the whole picture. strengths: for each person what IdentityNet's residuals are multiplied by; None where
-    the ControlNet does that for all alike. windows: for each person the first and the last timestep, (start, end) with start >=
-    end, at which IdentityNet acts for it; None where it does for all alike.
+    rest, or None for the whole picture. strengths: for each person the factor of IdentityNet's residuals; None where the
+    ControlNet has one for all. windows: for each person the first and the last timestep, (start, end) with start >=
+    end, at which IdentityNet acts for it; None where it is the same for all.
     """
 
     def __init__(self, masks, tokens, strengths=None, windows=None):
         self.masks, self.tokens, self.strengths, self.windows = tuple(masks), tuple(tokens), strengths, windows
         self.latents = None
-        self._are_read = Memory()
+        self._own_tokens = TensorDictionary()
 
     def __deepcopy__(self, memo):
         return self
@@ -41,21 +41,21 @@ class PeopleInPicture:
 
     @property
     def frames(self):
-        """How many latents of a batch differ in their masks."""
+        """The number of latents of a batch whose masks differ."""
         return max((len(mask) for mask in self.masks if mask is not None), default=1)
 
-    def are_read_in(self, context):
-        """Returns whether a context [b, tokens, 2048] holds the people's own tokens, not those of a later Apply node."""
-        if context not in self._are_read:
-            own = [side.to(context) for side in self.tokens]
-            self._are_read[context] = context.shape[1] == own[0].shape[1] and bool(
-                torch.stack([(context == side).flatten(1).all(dim=1) for side in own]).any(dim=0).all())
-        return self._are_read[context]
+    def are_own_tokens(self, context):
+        """Returns whether a context [b, tokens, 2048] holds these people's tokens, not those of a later Apply node."""
+        if context not in self._own_tokens:
+            sides = [side.to(context) for side in self.tokens]
+            self._own_tokens[context] = context.shape[1] == sides[0].shape[1] and bool(
+                torch.stack([(context == side).flatten(1).all(dim=1) for side in sides]).any(dim=0).all())
+        return self._own_tokens[context]
 
     def count_latents(self, executor, model, conds, x, timestep, model_options):
-        """ComfyUI wrapper around an evaluation of conds, for masks that differ among the latents: notes how many these are.
+        """ComfyUI wrapper around an evaluation of conds: notes the number of latents, among which masks differ.
 
-        InstantIDError where they are a window of more.
+        InstantIDError in a context window, which has some of the latents only.
         """
         if frames_of(model_options.get("transformer_options", {})) is not None:
             raise InstantIDError("The masks of InstantID People differ among the latents of the batch, which does not work "
@@ -67,7 +67,7 @@ class PeopleInPicture:
     def mask_numbers(self, rows):
         """Returns the number of the mask for each of the rows of a batch, which holds all latents once or several times.
 
-        InstantIDError where the number of latents was not told.
+        InstantIDError if the number of latents is not known.
         """
         if self.latents is None or rows % self.latents:
             raise InstantIDError("The masks of InstantID People differ among the latents of the batch, and IdentityNet is not "
@@ -76,7 +76,7 @@ class PeopleInPicture:
         return [min(row % self.latents, self.frames - 1) for row in range(rows)]
 
     def scaled(self, residuals, shares, timesteps):
-        """{"middle": tensors, "output": tensors} with each residual multiplied by the people's strengths where they are.
+        """Returns the residuals {"middle": tensors, "output": tensors}, each multiplied by the strength at each place.
 
         The tensors [b, channels, h, w] are changed. shares: as `SharesOnGrids` gives them. timesteps: [b].
         """
@@ -97,11 +97,11 @@ class PeopleInPicture:
 
 
 class SharesOnGrids(torch.nn.Module):
-    """What is constant in a run of several people: {cells of a grid: shares [people, b or 1, cells, 1]}, float32, and where
-    they are asked for {"strengths": [people], "windows": [people, 2]}."""
+    """The constants of a run with several people: {cells of a grid: shares [people, b or 1, cells, 1]}, float32, and where
+    people differ in them {"strengths": [people], "windows": [people, 2]}."""
 
     def __init__(self, people, levels):
-        """levels: how many grids there are, each half as high and wide as the one before."""
+        """levels: the number of grids, each half as high and wide as the one before."""
         super().__init__()
         self.people, self.levels = people, levels
 
@@ -128,18 +128,18 @@ class SharesOnGrids(torch.nn.Module):
 
 
 def shares_of(masks):
-    """Each person's share at each place, [people, ...] as the masks, whose values are in 0..1."""
+    """Returns each person's share at each place, [people, ...] as the masks, whose values are in 0..1."""
     total = masks.sum(dim=0)
     return (masks + (1 - total).clamp(min=0) / len(masks)) / total.clamp(min=1)
 
 
 class PeopleContext(NamedTuple):
-    """What stands for the context of an IdentityNet's evaluation of several people."""
+    """The context of IdentityNet in an evaluation with several people."""
     tokens: torch.Tensor  # [b, people * 16, 2048]
     shares: dict          # as `SharesOnGrids` gives them
 
 
-class ProjectionOfEach(torch.nn.Module):
+class ProjectionPerPerson(torch.nn.Module):
     """A projection of each person's tokens on its own, so that its bits are those of the person alone."""
 
     def __init__(self, layer, people):
@@ -147,11 +147,11 @@ class ProjectionOfEach(torch.nn.Module):
         self.layer, self.people = layer, people
 
     def forward(self, tokens):
-        """[b, people * 16, 2048] to [people, b, 16, width].
+        """Projects tokens [b, people * 16, 2048] to [people, b, 16, width].
 
-        Other tokens, which a later Apply InstantID has put in their place, are read by everybody.
+        Other tokens, by which a later Apply InstantID has replaced these, are read for every person.
         """
-        if not self.people.are_read_in(tokens):
+        if not self.people.are_own_tokens(tokens):
             return self.layer(tokens).expand(self.people.count, -1, -1, -1)
         parts = tokens.split(TOKENS, dim=1)
         return torch.stack([self.layer(part.contiguous()) for part in parts])
@@ -162,11 +162,11 @@ class PeopleAttention(torch.nn.Module):
     share * attention(q, K, V) in float32, then the block's output layer."""
 
     def __init__(self, block, people):
-        """block: ComfyUI's CrossAttention, which is not changed. people: `PeopleInPicture`."""
+        """block: ComfyUI's CrossAttention, which is not changed. people: `RegionalPeople`."""
         super().__init__()
         self.heads, self.attn_precision = block.heads, block.attn_precision
         self.to_q, self.to_out = block.to_q, block.to_out
-        self.to_k, self.to_v = (MemoizedLayer(ProjectionOfEach(layer, people)) for layer in (block.to_k, block.to_v))
+        self.to_k, self.to_v = (MemoizedLayer(ProjectionPerPerson(layer, people)) for layer in (block.to_k, block.to_v))
 
     def forward(self, x, context, value=None, mask=None, **options):
         """x: [b, cells, width]."""

@@ -1,35 +1,35 @@
-"""IdentityNet evaluated at some steps only, its residuals of the last one reused in between, which changes the picture."""
+"""IdentityNet evaluated at some steps only, with its last residuals reused in between. This changes the picture."""
 
 import logging
 
 import torch
 
 from .. import performance
-from ..caches import Memory, tensor_key
+from ..caches import TensorDictionary, tensor_key
 from ..host.server import outside_of_recordings
-from .identity_net import with_options
+from .identity_net import with_changed_nets
 
 log = logging.getLogger(__name__)
 
-NEVER_ASKED = 1.0     # most_drift that allows any
+NO_LIMIT = 1.0        # of most_drift: any change is allowed
 ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
 MOST_KEPT = 8         # residuals of one size of the latents; further calls are always evaluated
 
 
-def with_step_reuse(*conditionings, every, most_drift=NEVER_ASKED):
-    """The conditionings with every IdentityNet in them reusing its residuals; those given, and their ControlNets, are not
+def with_step_reuse(*conditionings, every, most_drift=NO_LIMIT):
+    """Returns the conditionings with every IdentityNet reusing its residuals; those given, and their ControlNets, are not
     changed. every, most_drift: as `StepReuse` has them; every=1 evaluates each step again."""
-    return with_options(conditionings, lambda control: {"reuse": StepReuse(every, most_drift) if every > 1 else None})
+    return with_changed_nets(conditionings, lambda control: {"reuse": StepReuse(every, most_drift) if every > 1 else None})
 
 
 class StepReuse:
-    """Which steps of one IdentityNet are evaluated: the first two, and from there on at most each `every`-th.
+    """The rule by which one IdentityNet is evaluated: at the first two steps, and from there on at most at each `every`-th.
 
     most_drift: residuals are reused only while the last two evaluations differed by no more than this part of the norm of the
     last; 1.0 sets no limit.
 
     A step is a noise level. Within a step the IdentityNet is called once for each layout of the batch, for each area, and for
-    each tile that has a hint of its own. What tells these calls apart is the hint, the latents' shape, and the content of the
+    each tile that has a hint of its own. These calls are told apart by the hint, the latents' shape, and the content of the
     identity tokens and the pooled text. Where two calls of one step agree in all of them (tiles or areas of one hint, context
     windows, Heun's corrections), and once a sampler has gone back to a higher noise level, all calls are evaluated until the
     run ends. Heun asks for the second noise level twice: that is why it is always evaluated.
@@ -39,7 +39,7 @@ class StepReuse:
     kept until the run ends.
     """
 
-    def __init__(self, every, most_drift=NEVER_ASKED):
+    def __init__(self, every, most_drift=NO_LIMIT):
         self.every, self.most_drift = every, most_drift
         self._begin(None)
 
@@ -49,24 +49,24 @@ class StepReuse:
     def _begin(self, run):
         self._run, self._step, self._level = run, 0, None
         self._is_off = False
-        self._kept = Memory()  # hint: {what tells calls apart: ResidualRecord}
+        self._kept = TensorDictionary()  # {hint: {key of a call: ResidualRecord}}
 
     def residuals(self, net, x, hint, timesteps, context, others):
-        """net.evaluate(x, hint, timesteps, context, **others), or what it gave at an earlier step; the caller may change it."""
-        self._go_to(float(timesteps[0]), net.hints.run)
+        """Returns net.evaluate(x, hint, timesteps, context, **others) or a copy of its result at an earlier step."""
+        self._advance_to(float(timesteps[0]), net.hints.run)
         kept = None if self._is_off else self._record_of(hint, x, context, others)
         reused = kept is not None and self._step >= ALWAYS_EVALUATED and kept.may_be_reused(
             self._step, self.every, self.most_drift)
-        performance.cache_result("IdentityNet steps", reused)
+        performance.count_lookup("IdentityNet steps", reused)
         if reused:
             return copy_of(kept.residuals)
         residuals = net.evaluate(x, hint, timesteps, context, **others)
         if kept is not None:
             with outside_of_recordings():
-                kept.evaluated(self._step, residuals, self.most_drift)
+                kept.keep(self._step, residuals, self.most_drift)
         return residuals
 
-    def _go_to(self, level, run):
+    def _advance_to(self, level, run):
         rises = self._level is not None and level > self._level
         if run is not self._run or (rises and run is None):
             self._begin(run)
@@ -77,17 +77,17 @@ class StepReuse:
         self._level = level
 
     def _record_of(self, hint, x, context, others):
-        """The ResidualRecord of a call; None if there are too many, or if this step has had such a call."""
+        """Returns the ResidualRecord of a call; None if there are too many, or if this step has had such a call."""
         key = (x.shape, tensor_key(context), *(tensor_key(value) for value in others.values() if torch.is_tensor(value)))
         of_hint = self._kept.setdefault(hint, {})
         if key not in of_hint and len(of_hint) == MOST_KEPT:
             return None
         kept = of_hint.setdefault(key, ResidualRecord())
-        if kept.asked == self._step:
+        if kept.last_call == self._step:
             self._turn_off("IdentityNet is asked several times at one noise level for one hint (tiles, context windows, a "
                            "sampler such as Heun)")
             return None
-        kept.asked = self._step
+        kept.last_call = self._step
         return kept
 
     def _turn_off(self, reason):
@@ -99,28 +99,28 @@ class StepReuse:
 
 
 class ResidualRecord:
-    """The last evaluation of the calls that cannot be told apart."""
+    """The residuals kept for one kind of call."""
 
     def __init__(self):
-        self.asked = None       # the step of the last call
-        self._evaluated = None  # and of the last evaluation
+        self.last_call = None   # step of the last call
+        self._kept_step = None  # step of the last evaluation
         self._drift = None
-        self.residuals = None   # for reading
+        self.residuals = None   # read-only
 
     def may_be_reused(self, step, every, most_drift):
-        """Whether a call at this step may have the residuals."""
-        return self.residuals is not None and step - self._evaluated < every and (
-            most_drift >= NEVER_ASKED or (self._drift is not None and float(self._drift) <= most_drift))
+        """Returns whether a call at this step may use the residuals."""
+        return self.residuals is not None and step - self._kept_step < every and (
+            most_drift >= NO_LIMIT or (self._drift is not None and float(self._drift) <= most_drift))
 
-    def evaluated(self, step, residuals, most_drift):
-        """Keeps a copy of an evaluation."""
-        if self.residuals is not None and most_drift < NEVER_ASKED:
+    def keep(self, step, residuals, most_drift):
+        """Keeps a copy of the residuals of an evaluation."""
+        if self.residuals is not None and most_drift < NO_LIMIT:
             self._drift = drift(self.residuals, residuals)
-        self._evaluated, self.residuals = step, copy_of(residuals)
+        self._kept_step, self.residuals = step, copy_of(residuals)
 
 
 def drift(before, now):
-    """The norm of the change of all residuals, as a part of their norm now: a scalar on their device."""
+    """Returns the norm of the change of all residuals, as a part of their norm now: a scalar on their device."""
     pairs = [pair for side in now for pair in zip(before[side], now[side], strict=True)]
     change, size = (torch.stack([torch.linalg.vector_norm(tensor, dtype=torch.float32) for tensor in tensors]).norm()
                     for tensors in ([new - old for old, new in pairs], [new for _, new in pairs]))
@@ -128,7 +128,7 @@ def drift(before, now):
 
 
 def copy_of(residuals):
-    """{"middle": tensors, "output": tensors} in memory of its own."""
+    """Returns a copy of residuals {"middle": tensors, "output": tensors}."""
     return {side: [tensor.clone() for tensor in tensors] for side, tensors in residuals.items()}
 
 

@@ -1,4 +1,4 @@
-"""FACEANALYSIS: the opened face networks, as other packs know them from insightface's `FaceAnalysis`.
+"""FACEANALYSIS: the opened face networks, with the interface of insightface's `FaceAnalysis`.
 
 The detector and the embedder are opened at once. The folder's other networks (landmarks, gender and age) are opened when
 another pack asks for them.
@@ -19,7 +19,7 @@ from .providers import describe_fallback, import_packages, open_session
 def open_face_analysis(roots, provider):
     """Returns FACEANALYSIS: the networks of antelopev2 on the given provider, or on the CPU without it.
 
-    roots: folders of ComfyUI's kind insightface. The same object as long as it is in use and its files are the same.
+    roots: folders of ComfyUI's kind insightface. The object is shared as long as it is in use and its files are unchanged.
     InstantIDError if something is missing.
     """
     import_packages()
@@ -37,7 +37,7 @@ class FaceAnalysis:
     """Has what other packs use of insightface's class of this name: get, det_model, models, prepare.
 
     key: the identity of files and settings, for caches. bytes: of the networks' files, as a measure of what they take once
-    opened. fallback: why the CPU is used in place of the provider, and what to do; else an empty string.
+    opened. fallback: the reason for using the CPU in place of the provider, and a remedy; else an empty string.
     """
 
     def __init__(self, paths, provider, key):
@@ -62,7 +62,7 @@ class FaceAnalysis:
 
     @functools.cached_property
     def models(self):
-        """{task: network} of the folder. Those that InstantID has no use for are opened here."""
+        """{task: network} of the folder. Those that InstantID does not use are opened here."""
         from insightface.model_zoo import attribute, landmark
         others = {task: attribute.Attribute if task == "genderage" else landmark.Landmark
                   for task in self._paths if task not in (DETECTION, RECOGNITION)}
@@ -70,7 +70,7 @@ class FaceAnalysis:
                 **{task: kind(self._paths[task], self._open(task)) for task, kind in others.items()}}
 
     def prepare(self, ctx_id=0, det_thresh=THRESHOLD, det_size=(640, 640)):
-        """ctx_id is ignored: the node has chosen the hardware."""
+        """Sets the detector's input size and threshold. ctx_id is ignored: the node has chosen the hardware."""
         self.det_model.prepare(ctx_id, input_size=det_size, det_thresh=det_thresh)
 
     def get(self, img, max_num=0, det_metric="default"):
@@ -86,15 +86,15 @@ class FaceAnalysis:
 
 
 def size_in_pixels(size):
-    """(width, height) of a detector's input, as insightface takes it: a pair, a list of pairs of which the last counts, or a
-    number for a square."""
+    """Returns (width, height) of a detector's input, which insightface takes as a pair, a list of pairs of which the last
+    counts, or a number for a square."""
     size = np.asarray(size, int)
     width, height = np.broadcast_to(size.reshape(-1, 2)[-1] if size.ndim else size, 2).tolist()
     return width, height
 
 
 class DetectionModel:
-    """The detector as insightface's: `detect` with the size that others may set, which our own nodes never look at."""
+    """The detector with the interface of insightface's. Its size and `detect` are for other packs: our nodes use `detector`."""
 
     taskname = DETECTION
 
@@ -114,7 +114,7 @@ class DetectionModel:
             self.input_size = size_in_pixels(input_size)
 
     def detect(self, img, input_size=None, max_num=0, metric="default", det_thresh=None):
-        """Boxes with scores [k, 5] and points [k, 5, 2] of a picture, best first.
+        """Returns boxes with scores [k, 5] and points [k, 5, 2] of a picture, best first.
 
         max_num: no more than these; by metric the largest ("max"), or large ones near the middle.
         """

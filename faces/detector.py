@@ -15,14 +15,14 @@ STRIDES = {9: (8, 16, 32), 15: (8, 16, 32, 64, 128)}  # by the number of outputs
 ANCHORS = {9: 2, 15: 1}
 THRESHOLD, OVERLAP = 0.5, 0.4        # insightface's defaults: least certainty of a face, most overlap of two
 PIXELS_AT_ONCE = 16 * 640 * 640      # of one run: bounds its memory
-MOST_CANDIDATES = 4096               # boxes of which those that overlap are left out: bounds the time
+MOST_CANDIDATES = 4096               # boxes that are compared for overlap: bounds the time
 
 
 class Detector:
     """An SCRFD network in an onnxruntime session. Holds no state of a call, so threads may share it."""
 
     def __init__(self, session):
-        """InstantIDError if the network's outputs are not those of an SCRFD network with five points."""
+        """Raises InstantIDError if the network's outputs are not those of an SCRFD network with five points."""
         self.session = session
         outputs, network_input = session.get_outputs(), session.get_inputs()[0]
         if len(outputs) not in STRIDES:
@@ -37,7 +37,7 @@ class Detector:
         self.fixed_size = (width, height) if isinstance(width, int) and isinstance(height, int) else None
 
     def fits(self, size):
-        """Whether the network can run at a size (width, height)."""
+        """Returns whether the network can run at a size (width, height)."""
         return size == self.fixed_size if self.fixed_size else not any(side % self.strides[-1] for side in size)
 
     def detect(self, pictures, size, threshold=THRESHOLD, overlap=OVERLAP, margins=False):
@@ -65,7 +65,7 @@ class Detector:
 
     @staticmethod
     def _letterbox(picture, size, margins):
-        """The network's input [1, 3, height, width], how much the picture shrank, and where its upper left corner is."""
+        """Returns the network's input [1, 3, height, width], the picture's scale in it, and its upper left corner."""
         import cv2
         height, width = picture.shape[:2]
         room = [side // 3 for side in size] if margins else size
@@ -81,7 +81,7 @@ class Detector:
         return blob, new_height / height, np.array((left, top), np.float32)
 
     def _decode(self, outputs, size, threshold):
-        """One picture's outputs to (scores [k], boxes [k, 4], points [k, 5, 2]) above the threshold, in input pixels."""
+        """Returns (scores [k], boxes [k, 4], points [k, 5, 2]) above the threshold of one picture, in input pixels."""
         levels = len(self.strides)
         scores, boxes, points = [], [], []
         for level, stride in enumerate(self.strides):
@@ -98,7 +98,7 @@ class Detector:
 
     @staticmethod
     def _suppress(scores, boxes, points, overlap):
-        """Of boxes that overlap, keeps the best; best first."""
+        """Returns (boxes with scores [k, 5], points [k, 5, 2]), best first, without boxes that overlap a better one."""
         order = np.argsort(-scores, kind="stable")[:MOST_CANDIDATES]
         boxes, points, scores = boxes[order].astype(np.float32), points[order].astype(np.float32), scores[order]
         left, top, right, bottom = boxes.T

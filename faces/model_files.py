@@ -13,14 +13,14 @@ TASKS = {"scrfd_10g_bnkps.onnx": DETECTION, "glintr100.onnx": RECOGNITION, "1k3d
 
 
 def candidate_folders(roots):
-    """Folders in which users really have the networks, below the roots that ComfyUI knows for the kind insightface."""
+    """Returns the folders in which users keep the networks, below the roots that ComfyUI knows for the kind insightface."""
     inner = (("models", PACKAGE), (PACKAGE,), ("models",), ())
     return list(dict.fromkeys(os.path.join(root, *parts, *nested)
                               for root in roots for parts in inner for nested in ((), (PACKAGE,))))
 
 
 def find_networks(roots):
-    """Returns paths of a folder's networks by what they do: {"detection": path, "recognition": path, ...}.
+    """Returns paths of a folder's networks by task: {"detection": path, "recognition": path, ...}.
 
     The first two are there always, antelopev2's others where the folder has them. InstantIDError if no folder holds both
     detector and embedder.

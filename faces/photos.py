@@ -1,4 +1,4 @@
-"""From photos to faces: detection, the choice of a face, its embedding, the drawing of its keypoints.
+"""From photos to faces: detection sizes, the choice of a face, its embedding, the drawing of its keypoints.
 
 Each photo is searched once, whichever batch it comes in. Its faces are kept, and so are their embeddings.
 """
@@ -12,17 +12,17 @@ import torch
 from .. import caches, performance
 from ..host.server import progress_bar, throw_if_interrupted
 from ..resampler import EMBEDDING_WIDTH
-from ..utils import LEAST_OF_BYTES, InstantIDError, check_photos, draw_keypoints, image_to_bgr, pictures_to_image
+from ..utils import MOST_HDR, InstantIDError, check_photos, draw_keypoints, image_to_bgr, pictures_to_image
 from .analysis import FaceAnalysis, find_embedder
 from .detector import OVERLAP, THRESHOLD, Detector
 
 FIRST_SIZE = 640                           # the size at which every face is looked for first
 SMALLER_SIZES = tuple(range(576, 127, -64))  # for faces that fill their picture: the detector knows faces in a scene
-LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, where the analysis asks for it
+LARGER_SIZES = (1024, 1536, 2048)          # for small faces in big pictures, with small_faces
 
 
 class NoFaceError(InstantIDError):
-    """A picture has no face that the detector can find, or none of a batch has."""
+    """The detector finds no face in a picture, or in any of a batch."""
     __module__ = "InstantID"
 
 
@@ -42,7 +42,7 @@ class Face(NamedTuple):
         return float(self.box[0] + self.box[2]) / 2, float(self.box[1] + self.box[3]) / 2
 
 
-# order: a function of (face, (width, height) of its picture); the face with the least result comes first
+# {order: function(face, (width, height) of its picture)}; the face with the least result comes first
 _RANKS = {
     "largest": lambda face, size: -face.area,
     "left to right": lambda face, size: face.centre[0],
@@ -55,7 +55,7 @@ ORDERS = list(_RANKS)
 
 
 class FaceChoice(NamedTuple):
-    """The face at `index` (0 is the first) of a picture's faces in an order, one of ORDERS."""
+    """The choice of one face of a picture: the one at `index`, from 0, in an order of ORDERS."""
     order: str = "largest"
     index: int = 0
 
@@ -71,17 +71,17 @@ LARGEST = FaceChoice()
 
 
 class DetectionPass(NamedTuple):
-    """One way to look at a picture."""
+    """One run of the detector over pictures."""
     size: tuple            # width and height of the network's input
-    margins: bool = False  # the picture in the middle third of that
-    longer_than: int = 0   # only pictures with a longer side
+    margins: bool = False  # the picture fills the middle third of that
+    longer_than: int = 0   # only pictures whose longer side has more pixels
 
     def __str__(self):
         return f"{self.size[0]} with margins" if self.margins else str(self.size[0])
 
 
 def detection_passes(detector, small_faces):
-    """Returns the passes that a detector is capable of, in the order in which they are tried.
+    """Returns the passes that a detector can run, in the order in which they are tried.
 
     Margins help most where the detector has a single size: they show it a face that fills the frame at a third of that size.
     """
@@ -96,7 +96,7 @@ def detection_passes(detector, small_faces):
 
 
 class AnalysedPicture(NamedTuple):
-    """What is kept of one picture."""
+    """The faces of one picture, and their embeddings."""
     faces: tuple      # of `Face`, most certain first
     embeddings: dict  # FaceChoice -> float32 [512] of the chosen face, not normalised; filled when they are asked for
 
@@ -105,9 +105,8 @@ class Photos:
     """A batch of photos and the faces in it. Lives for one call of a node."""
 
     def __init__(self, analysis, images, choice=LARGEST, require_all=False, small_faces=False):
-        """analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. choice: which face of each photo is meant.
-        require_all: whether each photo must show a face. small_faces: whether to look closer at big pictures in which no face
-        was found at first."""
+        """analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. choice: the face of each photo to use.
+        require_all: whether each photo must show a face. small_faces: adds larger detection sizes for big pictures."""
         check_photos(images)
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
@@ -148,33 +147,33 @@ class Photos:
 
     @functools.cached_property
     def chosen(self):
-        """The face of each photo that is meant, None where a photo shows no face. InstantIDError where one shows too few."""
-        chosen, place = [], self.choice.index
+        """The chosen face of each photo, None where a photo shows no face. InstantIDError where one shows too few."""
+        chosen, number = [], self.choice.index
         for index, faces in enumerate(self.found):
-            if faces and place >= len(faces):
+            if faces and number >= len(faces):
                 known = "only face 0" if len(faces) == 1 else f"faces 0 to {len(faces) - 1}"
-                raise InstantIDError(f"There is no face {place} in the image at index {index}: it shows {len(faces)} "
+                raise InstantIDError(f"There is no face {number} in the image at index {index}: it shows {len(faces)} "
                                      f"face{'s' * (len(faces) != 1)}, so there {'is' if len(faces) == 1 else 'are'} {known}.")
-            chosen.append(self.choice.sort(faces, self.size)[place] if faces else None)
+            chosen.append(self.choice.sort(faces, self.size)[number] if faces else None)
         return chosen
 
     def references(self):
-        """ArcFace embeddings of the chosen faces: float32 [N, 1, 512] on the CPU, not normalised.
+        """Returns ArcFace embeddings of the chosen faces: float32 [N, 1, 512] on the CPU, not normalised.
 
         Photos without a face are left out. NoFaceError if that leaves none, or with `require_all` if any has none.
         """
         if not any(self.chosen) or self.require_all and None in self.chosen:
-            self.refuse()
+            self.raise_no_face()
         return torch.stack([self.embedding(index, face) for index, face in enumerate(self.chosen) if face])[:, None]
 
     def drawing(self, first_only=False):
-        """The keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
+        """Returns the keypoints of the chosen face of each photo, drawn at its size: IMAGE [N, h, w, 3], float32 on the CPU.
 
         Photos without a face are left out; None if that leaves none. first_only: draw the first photo's alone. NoFaceError
         with `require_all` if any has no face.
         """
         if self.require_all and None in self.chosen:
-            self.refuse()
+            self.raise_no_face()
         width, height = self.size
         drawn = [draw_keypoints(height, width, face.points) for face in self.chosen[:1 if first_only else None] if face]
         return pictures_to_image(drawn) if drawn else None
@@ -192,29 +191,29 @@ class Photos:
         images, show = ("image", "shows") if len(missing) == 1 else ("images", "show")
         return f"The {images} at index {', '.join(missing)} of a batch of {count}, whose first is at 0, {size} {show} no face"
 
-    def refuse(self):
-        """NoFaceError, which says what was tried."""
+    def raise_no_face(self):
+        """Raises NoFaceError, which says at which sizes the detector looked."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.size) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
         most = float(self.images.max())
-        if most > LEAST_OF_BYTES:
+        if most > MOST_HDR:
             advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
                       "before this node.")
         raise NoFaceError(f"Reference Image: No face detected. {self.describe_missing()}. {advice} "
                           f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
 
     def embedding(self, index, face):
-        """The embedding of the chosen face of one photo: float32 [512], kept with the photo."""
+        """Returns the embedding of the chosen face of one photo: float32 [512], kept with the photo."""
         kept = self.analysed[index].embeddings
         with performance.stage("embed"):
-            performance.cache_result("embed", self.choice in kept)
+            performance.count_lookup("embed", self.choice in kept)
             if self.choice not in kept:
                 kept[self.choice] = self.embed(index, face)
         return kept[self.choice]
 
     def embed(self, index, face):
-        """The embedding of any face of one photo, float32 [512].
+        """Returns the embedding of any face of one photo, float32 [512].
 
         Each face is a run of its own: in a batch its last digits might depend on the others.
         """
@@ -231,7 +230,7 @@ class Photos:
 
 
 def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
-    """Faces of each picture by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
+    """Returns the faces of each picture, by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
     pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a pass together.
     """

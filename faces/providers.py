@@ -23,22 +23,22 @@ class Provider(NamedTuple):
     options: dict
 
 
-_KNOWN = {
+_BY_NAME = {
     "CPU": Provider(("CPU",), "onnxruntime", {}),
     # Convolutions are searched as onnxruntime does by default, and so the original: another way to search may choose others,
     # and change the last bits of embeddings. ComfyUI does not see onnxruntime's memory: it takes no more than it needs.
     # No gpu_mem_limit: it would make runs fail for which there is memory.
     "CUDA": Provider(("CUDA",), "onnxruntime-gpu", {"arena_extend_strategy": "kSameAsRequested"}),
     "ROCM": Provider(("ROCM", "MIGraphX"), "onnxruntime-migraphx", {}),  # the second is AMD's since ROCm 7.1
-    # with inputs of any size, all of CoreML's units together can end the process: insightface keeps to these, too
+    # with inputs of varying size, using all of CoreML's units can end the process: insightface uses these, too
     "CoreML": Provider(("CoreML",), "onnxruntime", {"MLComputeUnits": "CPUAndGPU"}),
 }
-PROVIDERS = list(_KNOWN)  # the node's choices, which stand in saved workflows
+PROVIDERS = list(_BY_NAME)  # the node's choices, which stand in saved workflows
 RUNTIMES = {"onnxruntime", *(f"onnxruntime-{kind}" for kind in ("gpu", "rocm", "migraphx", "directml", "openvino"))}
 
 
 def import_packages():
-    """InstantIDError if a Python package that the networks need cannot be imported."""
+    """Raises InstantIDError if a Python package that the networks need cannot be imported."""
     for package in ("onnxruntime", "insightface"):
         try:
             importlib.import_module(package)
@@ -48,7 +48,7 @@ def import_packages():
 
 
 def open_session(network, provider):
-    """An onnxruntime InferenceSession on the given hardware, else on the CPU.
+    """Returns an onnxruntime InferenceSession on the given hardware, or on the CPU where that is not available.
 
     network: path of an ONNX file. provider: one of PROVIDERS.
     """
@@ -63,7 +63,7 @@ def open_session(network, provider):
     options.log_severity_level = 3  # no warnings at each run whose batch or size is not the one in the file
     if name == "CUDAExecutionProvider":  # weights outside of the arena, which can then be given back whole
         options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
-    wanted = {"CPUExecutionProvider": {}} if name is None else {name: _KNOWN[provider].options, "CPUExecutionProvider": {}}
+    wanted = {"CPUExecutionProvider": {}} if name is None else {name: _BY_NAME[provider].options, "CPUExecutionProvider": {}}
     session = onnxruntime.InferenceSession(network, options, providers=list(wanted.items()))
     if "CUDAExecutionProvider" in session.get_providers():
         _give_memory_back_after_each_run(session)
@@ -74,7 +74,7 @@ def _offered_name(provider):
     """Returns onnxruntime's name for a choice of the node, None where the installed onnxruntime does not offer it."""
     import onnxruntime
     offered = onnxruntime.get_available_providers()
-    return next((name for short in _KNOWN[provider].names if (name := f"{short}ExecutionProvider") in offered), None)
+    return next((name for short in _BY_NAME[provider].names if (name := f"{short}ExecutionProvider") in offered), None)
 
 
 def _give_memory_back_after_each_run(session):
@@ -86,7 +86,7 @@ def _give_memory_back_after_each_run(session):
 
 
 def usable_cpus():
-    """Processor cores that this process may use. onnxruntime counts all of the machine and gets in its own way."""
+    """Returns the number of processor cores that this process may use; onnxruntime would use threads for all of the machine."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -108,7 +108,7 @@ def describe_fallback(provider, session):
 def fallback_reason(provider):
     """Returns (why a session does not run on a provider, what to do about it), as far as can be told from here."""
     import onnxruntime
-    package = _KNOWN[provider].package
+    package = _BY_NAME[provider].package
     installed = _installed_onnxruntimes()
     restart = "with the Python that runs ComfyUI, then restart it."
     if name := _offered_name(provider):
@@ -138,7 +138,7 @@ def _installed_onnxruntimes():
 
 
 def _library_error(library):
-    """What hinders a provider's shared library from being loaded; None if nothing does, or it has none."""
+    """Returns the error with which a provider's shared library fails to load; None if it loads, or there is none."""
     import onnxruntime
     for path in Path(onnxruntime.__file__).parent.glob(f"capi/*onnxruntime_providers_{library}.*"):
         try:

@@ -1,3 +1,3 @@
-"""ComfyUI around the pack: its server, the texts on its nodes, its progress bar and Cancel button, other packs. In: what server
-and user ask for. Out: calls of functions that other modules have registered. Imports nothing else of the pack.
+"""ComfyUI around the pack: its server, the texts on its nodes, its progress bar and Cancel button, other packs. In: requests of
+the server and the user. Out: calls of functions that other modules have registered. Imports nothing else of the pack.
 """

@@ -1,7 +1,7 @@
-"""The adapter of ComfyUI's server: requests to free memory, the prompt that is running, texts on its nodes.
+"""The pack's side of ComfyUI's server: requests to free memory, the prompt that is running, texts on its nodes.
 
-ComfyUI unloads models by itself, an adapter's weights among them. It has no way to tell node packs that node outputs are to go,
-so a middleware of the server listens to POST /free, which the button "Free model and node cache" sends.
+ComfyUI has no way to tell node packs that memory is to be freed, so a middleware of the server listens to POST /free, which the
+button "Free model and node cache" sends.
 """
 
 import contextlib
@@ -12,23 +12,23 @@ from types import SimpleNamespace
 
 log = logging.getLogger(__name__)
 
-_releases = []  # functions without arguments that give memory back
-_said = SimpleNamespace(node=None, lines=[])  # what was said on the node (prompt_id, node_id) that spoke last
+_releases = []  # functions without arguments that free memory
+_said = SimpleNamespace(node=None, lines=[])  # the texts on the latest node (prompt_id, node_id)
 
 
-def when_asked_to_free(release):
+def register_release(release):
     """Registers a function without arguments, which is called whenever ComfyUI is asked to free memory."""
     _releases.append(release)
 
 
 def release_memory():
-    """Calls all functions registered with `when_asked_to_free`."""
+    """Calls all functions registered with `register_release`."""
     for release in _releases:
         release()
 
 
 async def release_memory_with_comfyui(request, handler):
-    """Middleware of the server: after a request to free memory the pack keeps nothing either."""
+    """Middleware of the server: frees the pack's memory after a request to free ComfyUI's."""
     response = await handler(request)
     if request.method == "POST" and request.path in ("/free", "/api/free") and await _asks_for_memory(request):
         release_memory()
@@ -43,10 +43,10 @@ async def _asks_for_memory(request):
     return isinstance(asked, dict) and bool(asked.get("free_memory"))
 
 
-release_memory_with_comfyui.__middleware_version__ = 1  # what aiohttp's decorator would set
+release_memory_with_comfyui.__middleware_version__ = 1  # set as by aiohttp's decorator
 
 
-def listen():
+def install_middleware():
     """Installs the middleware in ComfyUI's server, where there is one that has not started yet."""
     server = instance()
     if server is not None and not server.app.frozen:
@@ -54,7 +54,7 @@ def listen():
 
 
 def instance():
-    """ComfyUI's server; None where there is none."""
+    """Returns ComfyUI's PromptServer; None where there is none."""
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
@@ -96,9 +96,9 @@ def pack_of(thing):
 
 
 def outside_of_recordings():
-    """Returns a context for making what outlives a forward: ComfyUI's compiler ends a run in which that is recorded.
+    """Returns a context manager in which tensors may be made that outlive a forward pass.
 
-    Contexts of one thread are not nested. ComfyUI before 0.34 has no such compiler.
+    ComfyUI's compiler, from 0.34 on, records allocations and ends a run with one of those. Contexts must not be nested.
     """
     pause = getattr(sys.modules.get("comfy.model_prefetch"), "pause_malloc_graph", contextlib.nullcontext)
     return pause()

@@ -15,27 +15,27 @@ PATH = "/instantid_swift/twins"  # where the editor asks for the warning: {"warn
 
 
 def folder_of(node):
-    """The folder of a node class as a user knows it, such as "custom_nodes/InstantID-Swift"."""
+    """Returns the folder of a node class as a user knows it, such as "custom_nodes/InstantID-Swift"."""
     return getattr(node, "RELATIVE_PYTHON_MODULE", node.__module__).replace("custom_nodes.", "custom_nodes/", 1)
 
 
 def warning_of_twins(ours, earlier, now):
-    """Returns what to tell the user about other packs with our ids: a few sentences, or "" if there are none.
+    """Returns a warning about other packs with our ids: a few sentences, or "" if there are none.
 
     All three are {id: node class}. ours: of this pack. earlier: what was registered before it. now: what ComfyUI uses.
     """
-    own = folder_of(next(iter(ours.values())))
-    earlier = {name: node for name, node in earlier.items() if name in ours and folder_of(node) != own}
+    here = folder_of(next(iter(ours.values())))
+    earlier = {name: node for name, node in earlier.items() if name in ours and folder_of(node) != here}
     lost = {name: now[name] for name in ours if name in now and now[name] is not ours[name]}
     others = sorted({folder_of(node) for node in (*earlier.values(), *lost.values())})
     if not others:
         return ""
     shared = sorted({*earlier, *lost})
-    used = {name: folder_of(lost[name]) if name in lost else own for name in shared}
+    used = {name: folder_of(lost[name]) if name in lost else here for name in shared}
     uses = ". ".join(f"ComfyUI now uses {folder} for {', '.join(name for name in shared if used[name] == folder)}"
                      for folder in sorted(set(used.values())))
-    return (f"{' and '.join(others)} and {own} (InstantID Swift) register the same nodes. Keep one of these folders: remove or "
-            f"disable the others, then restart ComfyUI. {uses}.")
+    return (f"{' and '.join(others)} and {here} (InstantID Swift) register the same nodes. Keep one of these folders: remove "
+            f"or disable the others, then restart ComfyUI. {uses}.")
 
 
 def watch(ours):
@@ -51,12 +51,12 @@ def watch(ours):
     earlier = {name: registry[name] for name in ours if name in registry}
     found = {"warning": ""}
 
-    async def look(app):
+    async def check(app):
         found["warning"] = warning_of_twins(ours, earlier, registry)
         if found["warning"]:
             log.warning("InstantID: %s", found["warning"])
 
-    async def answer(request):
+    async def reply(request):
         return web.json_response(found)
-    server.app.on_startup.append(look)
-    server.routes.get(PATH)(answer)
+    server.app.on_startup.append(check)
+    server.routes.get(PATH)(reply)

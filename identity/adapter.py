@@ -1,4 +1,4 @@
-"""The InstantID adapter: its checkpoint file, and an identity made by it."""
+"""The InstantID adapter: its checkpoint file, its network, and the identities that it computes."""
 
 import copy
 import os
@@ -24,14 +24,14 @@ OTHER_KINDS = {  # {what a file is: parts of its tensors' names}
     "a checkpoint of a whole model": ("model.diffusion_model.",)}
 
 
-class Adapter(torch.nn.Module):
-    """The checkpoint as modules of the names in its file: the Resampler, and the projections of each attention block.
+class AdapterNetwork(torch.nn.Module):
+    """The network of the checkpoint, with its modules' names: the Resampler, and the projections of each attention block.
 
     Weights keep the precision of their file, and are cast where they are used.
     """
 
     def __init__(self, widths):
-        """widths: of the keys of each pair."""
+        """widths: the width of the keys of each pair."""
         super().__init__()
         self.image_proj = Resampler()
         self.ip_adapter = torch.nn.ModuleDict({str(2 * pair + 1): torch.nn.ModuleDict({
@@ -50,7 +50,7 @@ class Adapter(torch.nn.Module):
 
     @classmethod
     def from_state_dict(cls, state_dict):
-        """Takes the tensors as they are: no copy, and no random weights made to be thrown away.
+        """Returns the network around the given tensors, without a copy of them.
 
         InstantIDError where a tensor is missing, superfluous, or of another shape.
         """
@@ -60,19 +60,19 @@ class Adapter(torch.nn.Module):
         try:
             adapter.load_state_dict(state_dict, assign=True)
         except RuntimeError as error:
-            found = " ".join(str(error).partition("Adapter:")[2].split())
+            found = " ".join(str(error).partition("AdapterNetwork:")[2].split())
             raise InstantIDError(f"Its tensors do not fit InstantID's: {found[:300]}.") from error
         return adapter.requires_grad_(False)
 
     def forward(self, cond, uncond):
-        """Embeddings [N, 1, 512] of one identity and its counterpart to an Identity, in their dtype and on their device.
+        """Returns the Identity of embeddings [N, 1, 512] and their counterpart, computed in their dtype on their device.
 
-        The two go through one after the other: a batch of both would save nothing that counts, and change last bits. Each
+        The two go through one after the other: a batch of both would save little and change the last bits. Each
         part's weights are copied to the device when they are needed, once for both, and go when the next part is reached: the
         largest, a layer's feed-forward in float32, takes 52 MB. Weights that lie there in that dtype are used as they are.
         """
         def on_device(part):
-            # a copy of the module around other weights; the module itself is shared and never changed
+            # a copy of the module with other weights; the module itself is shared and never changed
             return copy.deepcopy(part, {id(weight): torch.nn.Parameter(weight.to(cond.device, cond.dtype), requires_grad=False)
                                         for weight in part.parameters()})
 
@@ -113,18 +113,18 @@ def read_tensors(path):
 
 
 def open_adapter_file(path):
-    """Returns the `Adapter` in a file, a torch pickle or safetensors. InstantIDError for anything else."""
+    """Returns the `AdapterNetwork` in a file, a torch pickle or safetensors. InstantIDError for anything else."""
     try:
         tensors = read_tensors(path)
         _refuse_other_kinds(tensors)
-        return Adapter.from_state_dict(tensors)
+        return AdapterNetwork.from_state_dict(tensors)
     except InstantIDError as error:
         raise InstantIDError(f"{os.path.basename(path)} cannot be used as an InstantID adapter. "
                              f"{error} {EXPECTED}") from error
 
 
 def _refuse_other_kinds(tensors):
-    """InstantIDError for the files that users put in the adapter's place. tensors: {name: tensor}."""
+    """Raises InstantIDError for other files that users put in the adapter's place. tensors: {name: tensor}."""
     for kind, parts in OTHER_KINDS.items():
         if any(part in name for name in tensors for part in parts):
             raise InstantIDError(f"It is {kind}.")
@@ -137,9 +137,9 @@ def _refuse_other_kinds(tensors):
 
 
 class InstantIDAdapter:
-    """What travels along INSTANTID: an adapter whose weights stay in the computer's memory, in the precision of their file.
+    """The value of INSTANTID links: an adapter whose weights stay in the computer's memory, in the precision of their file.
 
-    They are needed once for each identity, so that ComfyUI's models keep their place on the GPU.
+    Each identity needs them once; kept on the GPU, they would take the place of ComfyUI's models.
     """
 
     def __init__(self, path, key):
@@ -149,7 +149,7 @@ class InstantIDAdapter:
 
     @property
     def device(self):
-        """Where ComfyUI samples. IdentityNet's tokens belong there: it would copy them at every step."""
+        """The device on which ComfyUI samples. IdentityNet's tokens go there once, or they would be copied at every step."""
         import comfy.model_management
         return comfy.model_management.get_torch_device()
 
@@ -159,14 +159,14 @@ class InstantIDAdapter:
         return sum(weight.numel() * weight.element_size() for weight in self.module.parameters())
 
     def identity(self, cond, uncond, dtype):
-        """Embeddings [N, 1, 512] to an Identity, computed in dtype on ComfyUI's device; kept by content."""
+        """Returns the Identity of embeddings [N, 1, 512], computed in dtype on ComfyUI's device and kept in the cache."""
         device = self.device
         key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), device, dtype)
         return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)),
                                              "project", gpu=True)
 
-    def identity_of(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
-        """The Identity of one person's photos, for a model that runs its attention in dtype.
+    def identity_of_photos(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
+        """Returns the Identity of one person's photos, for a model that runs its attention in dtype.
 
         references: ArcFace embeddings [N, 1, 512]. noise, combine_embeds: as the nodes have them. each_latent: the n-th photo
         belongs to the n-th latent of a batch, so that none are combined.
@@ -177,7 +177,7 @@ class InstantIDAdapter:
 
 
 def usable_adapter(instantid):
-    """Returns what came along INSTANTID. InstantIDError, which names the pack, for the object of another pack's loader."""
+    """Returns the adapter given as INSTANTID. InstantIDError, which names the pack, if it is another pack's."""
     if not isinstance(instantid, InstantIDAdapter):
         raise InstantIDError(f"The INSTANTID given is a {type(instantid).__name__} of {pack_of(instantid)}, which InstantID "
                              "Swift cannot use. Connect InstantID Swift's Load InstantID Model, and keep one of the two "
@@ -186,6 +186,6 @@ def usable_adapter(instantid):
 
 
 def load_adapter(path):
-    """Returns the adapter in a file; the same object as long as it is in use and the file has not changed."""
+    """Returns the adapter in a file. The object is shared as long as it is in use and the file is unchanged."""
     key = caches.file_key(path)
     return caches.adapters.get_or_make(key, lambda: InstantIDAdapter(path, key), "load adapter")

@@ -1,4 +1,4 @@
-"""From face embeddings to what the attention blocks read: the merged embedding, its counterpart, the bank of K and V."""
+"""Identities: the merged embedding of several photos, its counterpart in the negative pass, the bank of K and V."""
 
 import mmap
 
@@ -10,7 +10,7 @@ EACH_LATENT = "instantid_each_latent"  # in a conditioning whose tokens are one 
 
 
 def merge_embeddings(embeddings, method):
-    """Several reference embeddings [N, 1, 512] as one identity.
+    """Merges several reference embeddings [N, 1, 512] into those of one identity.
 
     method: "average" and "norm average" give [1, 1, 512], "concat" keeps [N, 1, 512]. "norm average" divides by the
     norm along N, not along the embedding: a slip of the original that two years of pictures depend on.
@@ -26,7 +26,7 @@ def merge_embeddings(embeddings, method):
 
 
 def unconditional_embedding(embedding, noise):
-    """What the negative pass sees in place of a face: zeros, or uniform noise of the given strength.
+    """Returns the embedding for the negative pass: zeros, or uniform noise of the given strength.
 
     The noise is seeded by the embedding, so that a face always gives the same picture, and drawn from a generator of
     its own: torch's global state is the user's. Both tensors: float32 on the CPU, the same shape.
@@ -39,7 +39,7 @@ def unconditional_embedding(embedding, noise):
 
 
 class Identity:
-    """One person (or several, concatenated) as SDXL's blocks attend to them. Read-only once made; it lies on the CPU.
+    """The tokens, K and V of one person, or of several photos concatenated. Read-only once made; it lies on the CPU.
 
     cond, uncond: identity tokens [N, 16, 2048], for IdentityNet.
     keys, values: for each of the 70 adapter pairs a tensor [2, N * 16, width], row 0 uncond, row 1 cond: the order in which
@@ -56,7 +56,7 @@ class Identity:
         self.keys, self.values = self._views(self._bank)
 
     def __deepcopy__(self, memo):
-        return self  # read-only, so that a copy of whoever refers to it is free
+        return self  # read-only, so that copies can share it
 
     def _views(self, bank):
         parts = bank.split([shape.numel() for shape in self._shapes])
@@ -70,31 +70,31 @@ class Identity:
         return sum(t.numel() * t.element_size() for t in (self.cond, self.uncond, self._bank))
 
     def tokens(self, device):
-        """cond and uncond on a device: copies, which are their user's."""
+        """Returns copies of cond and uncond on a device, which the caller may change."""
         return self.cond.to(device, copy=True), self.uncond.to(device, copy=True)
 
-    def on(self, device, dtype):
-        """(keys, values) of all pairs on a device, in views of one copy."""
+    def to_device(self, device, dtype):
+        """Returns (keys, values) of all pairs on a device, as views of one copy."""
         return self._views(self._bank.to(device, dtype))
 
-    def laid_out(self, call):
-        """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
+    def keys_and_values(self, call):
+        """Returns K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, N * 16, width].
 
         Made once in a sampling, on its device and in its dtype.
         """
-        def lay_out():
+        def make_layout():
             # ComfyUI numbers further negative passes (Perp-Neg) 2 and up
             rows = [int(chunk == COND) for chunk in call.chunks for _ in range(call.batch // len(call.chunks))]
             return tuple((rows_of(keys, rows), rows_of(values, rows))
-                         for keys, values in zip(*self.on(call.device, call.dtype), strict=True))
+                         for keys, values in zip(*self.to_device(call.device, call.dtype), strict=True))
 
-        return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), lay_out)
+        return call.sampling_cache.get_or_make((self, call.device, call.dtype, call.batch, call.chunks), make_layout)
 
 
 class EachLatent:
-    """Stands for an `Identity` where each latent has its own. Read-only.
+    """The identities of a batch in which each latent has its own, with the interface of `Identity`. Read-only.
 
-    identities: `Identity` objects of as many tokens each.
+    identities: `Identity` objects with equal numbers of tokens.
     """
 
     def __init__(self, identities):
@@ -109,29 +109,29 @@ class EachLatent:
         return self.identities[0].keys
 
     def tokens(self, device):
-        """cond and uncond on a device, one row for each identity: [n, tokens, 2048]."""
+        """Returns cond and uncond on a device, one row for each identity: [n, tokens, 2048]."""
         return tuple(torch.cat(side) for side in zip(*(identity.tokens(device) for identity in self.identities), strict=True))
 
-    def laid_out(self, call):
-        """K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, tokens, width].
+    def keys_and_values(self, call):
+        """Returns K and V of all pairs for a UNet call (`UNetCall`): 70 tuples of two tensors [batch, tokens, width].
 
         Made once in a sampling for each layout of the batch; of AnimateDiff's sliding windows a call has some of the frames.
         """
-        def lay_out():
-            banks = [identity.on(call.device, call.dtype) for identity in self.identities]
+        def make_layout():
+            banks = [identity.to_device(call.device, call.dtype) for identity in self.identities]
             rows = [(int(chunk == COND), banks[min(frame, len(banks) - 1)]) for chunk in call.chunks for frame in call.frames]
             return tuple(tuple(torch.stack([bank[side][pair][row] for row, bank in rows]) for side in (0, 1))
                          for pair in range(len(banks[0][0])))
 
         key = (self, call.device, call.dtype, call.batch, call.chunks, call.frames)
-        return call.sampling_cache.get_or_make(key, lay_out)
+        return call.sampling_cache.get_or_make(key, make_layout)
 
 
 def with_tokens_for_each_latent(conditions, latents):
-    """ComfyUI's conditions of a sampling, in which tokens of one row for each latent are as many as the latents: the last row
-    is repeated, and what is too much left out.
+    """Returns ComfyUI's conditions of a sampling with one row of tokens for each latent: the last row is repeated, and
+    surplus rows are left out.
 
-    conditions: {name: list of dictionaries}, read only; those that are meant have EACH_LATENT. latents: their number. ComfyUI
+    conditions: {name: list of dictionaries}, read only, of which those with EACH_LATENT count. latents: their number. ComfyUI
     would begin again with the first row, and in a context window it finds the rows of the window's frames by that number.
     """
     def completed(condition):
@@ -145,15 +145,15 @@ def with_tokens_for_each_latent(conditions, latents):
 
 
 def mapped_memory(count, dtype):
-    """An empty tensor [count] on the CPU, whose memory the operating system maps for it alone and takes back with it.
+    """Returns an empty tensor [count] on the CPU, in memory that is mapped for it alone and goes back to the system with it.
 
-    A bank of 10 MB that is kept in the heap, among blocks that a sampling frees, keeps the heap from shrinking. The process
-    would grow by gigabytes as persons change.
+    A bank of 10 MB in the heap, among blocks that a sampling frees, would keep the heap from shrinking: the process would grow
+    by gigabytes as persons change.
     """
     with torch.inference_mode(False):
         return torch.frombuffer(mmap.mmap(-1, count * dtype.itemsize), dtype=dtype)
 
 
 def rows_of(tensor, rows):
-    """The rows of a tensor that a list numbers; an index list would have to be copied to the device."""
+    """Returns the rows of a tensor with the given numbers. Indexing by a list would copy that to the device."""
     return tensor if rows == list(range(len(tensor))) else torch.stack([tensor[row] for row in rows])

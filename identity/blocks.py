@@ -7,7 +7,7 @@ from ..utils import InstantIDError
 
 
 class Block(NamedTuple):
-    """One of SDXL's cross-attention blocks, as ComfyUI announces it."""
+    """One of SDXL's cross-attention blocks, as ComfyUI names it."""
     section: str  # "input", "output" or "middle"
     id: int       # of the section's block
     index: int    # of the transformer block in it
@@ -38,7 +38,7 @@ def factors_of_blocks(selection, text=""):
     """Returns {Block: factor}: the factor of the weight at each block that a node acts on. Blocks of factor 0 are left out.
 
     selection: a name of SELECTIONS. text: changes to it, as "input 4: 0.5, output 1.3: 0, middle: 1", each for a section, a
-    block of it, or one transformer block of that; later ones win. InstantIDError for what is none of these.
+    block of it, or one transformer block of that; later ones win. InstantIDError if text cannot be read.
     """
     factors = {block: 1.0 for block in SDXL_BLOCKS if block.section in SELECTIONS[selection]}
     for line in filter(None, map(str.strip, text.replace("\n", ",").split(","))):

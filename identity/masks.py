@@ -5,11 +5,11 @@ from typing import NamedTuple
 
 import torch
 
-from ..utils import InstantIDError, in_own_precision
+from ..utils import InstantIDError, as_floating_point
 
 
 def block_grid(tokens, height, width):
-    """Rows and columns of an attention block's token grid, from the latent's height and width.
+    """Returns rows and columns of an attention block's token grid, from the latent's height and width.
 
     The block's tokens are the latent's cells at some lower resolution, whose rounding is not known here.
     """
@@ -19,7 +19,7 @@ def block_grid(tokens, height, width):
 
 
 def mask_weights(mask, tokens, height, width):
-    """Masks [m, H, W] at an attention block's resolution: [m, tokens, 1], for a latent of height x width cells."""
+    """Returns masks [m, H, W] at an attention block's resolution: [m, tokens, 1], for a latent of height x width cells."""
     rows, columns = block_grid(tokens, height, width)
     weights = torch.nn.functional.interpolate(mask[:, None], size=(rows, columns), mode="bilinear").flatten(1)
     missing = tokens - weights.shape[1]  # negative: cells too many, cropped at both ends
@@ -28,10 +28,10 @@ def mask_weights(mask, tokens, height, width):
 
 
 def usable_mask(mask):
-    """The one form in which a user's masks reach attention and conditioning: [m, H, W], floating-point numbers.
+    """Returns a user's masks as attention and conditioning read them: [m, H, W], floating-point numbers.
 
-    mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. One that has the form is returned as it is, in its own precision,
-    in which the original multiplies; integers become float32. InstantIDError for other shapes and for NaN or infinite numbers.
+    mask: any numbers, as [H, W], [m, H, W] or [m, 1, H, W]. Floating-point numbers keep their precision, in which the
+    original multiplies; integers become float32. InstantIDError for other shapes and for NaN or infinite numbers.
     """
     shape = list(mask.shape)
     if mask.ndim == 2:
@@ -41,7 +41,7 @@ def usable_mask(mask):
     if mask.ndim != 3 or mask.numel() == 0:
         raise InstantIDError(f"A mask must be [masks, height, width]; this one is {shape}. Connect a MASK, or convert the "
                              "image to one first.")
-    mask = in_own_precision(mask)
+    mask = as_floating_point(mask)
     if not mask.isfinite().all():
         raise InstantIDError("The mask holds numbers that are not finite (NaN or infinite). Connect a mask of numbers from 0 "
                              "to 1.")
@@ -49,10 +49,10 @@ def usable_mask(mask):
 
 
 def with_a_mask_for_each_latent(conditions, latents):
-    """ComfyUI's conditions of a sampling, in which masks that do not fit the batch are completed by repeating the last one.
+    """Returns ComfyUI's conditions of a sampling with masks completed to the batch by repeating the last one.
 
     conditions: {name: list of dictionaries}, read only. latents: their number. ComfyUI repeats masks as a whole and fails where
-    the number of latents is no multiple of theirs; where it is one, its own way stays.
+    the number of latents is no multiple of theirs; where it is a multiple, they are left to ComfyUI.
     """
     def completed(condition):
         mask = condition.get("mask")
@@ -65,7 +65,7 @@ def with_a_mask_for_each_latent(conditions, latents):
 
 
 class LatentMask:
-    """A user's masks, brought to each resolution once in a sampling. Read-only.
+    """A user's masks, scaled to each resolution once in a sampling. Read-only.
 
     mask: any that `usable_mask` takes, one per latent of a batch: the last serves all further latents, extra ones are dropped.
     """
@@ -77,7 +77,7 @@ class LatentMask:
         return self
 
     def for_call(self, call):
-        """The masks of one UNet call (`UNetCall`): a `CallMask`."""
+        """Returns the `CallMask` of one UNet call (`UNetCall`)."""
         masks = call.sampling_cache.get_or_make((self, call.device), lambda: self._masks.to(call.device))
         # of AnimateDiff's sliding windows a call has some of the frames
         chosen = tuple(min(frame, len(self._masks) - 1) for frame in call.frames) * len(call.chunks)
@@ -85,13 +85,13 @@ class LatentMask:
 
 
 class CallMask(NamedTuple):
-    """Which of the masks the entries of a batch get."""
+    """The masks of one UNet call, one for each entry of its batch."""
     masks: torch.Tensor  # [m, H, W], on the batch's device
     chosen: tuple        # for each entry of the batch, the number of its mask
-    sampling_cache: object         # RecentCache of the sampling
+    sampling_cache: object  # RecentCache of the sampling
 
     def __call__(self, tokens, height, width):
-        """One weight per token of an attention block: [b, tokens, 1], made once per resolution and layout."""
+        """Returns one weight per token of an attention block: [b, tokens, 1], made once per resolution and layout."""
         def on_grid():
             weights = mask_weights(self.masks, tokens, height, width)
             return torch.stack([weights[number] for number in self.chosen])  # an index list would be copied to the device
@@ -101,5 +101,5 @@ class CallMask(NamedTuple):
         return self.sampling_cache.get_or_make((self.masks, self.chosen, tokens, height, width), on_grid)
 
     def for_rows(self, rows):
-        """The same for a batch whose entries repeat those of this one, as a list numbers them."""
+        """Returns the masks of a batch that repeats entries of this one. rows: their numbers."""
         return self._replace(chosen=tuple(self.chosen[row] for row in rows))

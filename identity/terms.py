@@ -1,8 +1,8 @@
-"""What is added at an attention block, and what of it a UNet call needs.
+"""The terms that are added at an attention block, and their steps.
 
-A *term* is what a user asked for: an identity at a weight, in a window of the sampling, under a mask. A *step* is what is
-left of it for one UNet call: K and V laid out for the batch, windows decided. Steps are made once per call for all blocks,
-outside of what torch.compile sees; running them reads nothing from the device.
+A term holds the settings of one Apply node: an identity, its weight, window and mask. A step holds what one UNet call computes
+for it: K and V laid out for the batch, the masks chosen. Steps are made once per call for all blocks, outside of what
+torch.compile sees; running them reads nothing from the device.
 """
 
 import inspect
@@ -30,19 +30,19 @@ def attention(q, k, v, heads, **options):
     return einops.rearrange(out, "b heads tokens width -> b tokens (heads width)")
 
 
-# older versions of ComfyUI cannot be told the options through which other packs choose another attention
+# older versions of ComfyUI take no options, by which other packs choose another attention
 _TAKES_OPTIONS = comfy_attention is not None and any(
     p.kind is p.VAR_KEYWORD for p in inspect.signature(comfy_attention.optimized_attention).parameters.values())
 
 
-def own_attention(q, k, v, extra_options):
-    """What a cross-attention block computes without any patch, another pack's choice of attention included."""
+def unpatched_attention(q, k, v, extra_options):
+    """Returns the attention of a block without patches, by the function that another pack may have chosen."""
     options = {"transformer_options": extra_options} if _TAKES_OPTIONS else {}
     return attention(q, k, v, extra_options["n_heads"], **options)
 
 
 def attention_dtype(model):
-    """The dtype in which a model (ComfyUI's BaseModel) runs its attention."""
+    """Returns the dtype in which a model (ComfyUI's BaseModel) runs its attention."""
     dtype = model.manual_cast_dtype or model.get_dtype()
     if dtype in (torch.float32, torch.float16, torch.bfloat16):
         return dtype
@@ -51,8 +51,8 @@ def attention_dtype(model):
 
 
 def is_compiled(module):
-    """Whether torch.compile has been put around a module or any part of it, by whatever node. Looks at all parts: about a
-    millisecond for SDXL."""
+    """Returns whether torch.compile has been put around a module or any part of it. Looks at all parts: about a millisecond
+    for SDXL."""
     return any("_orig_mod" in part._modules or part._compiled_call_impl is not None for part in module.modules())
 
 
@@ -61,9 +61,9 @@ MOST_ENTRIES = 1024           # layouts and grids
 
 
 class SamplingCache(RecentCache):
-    """What the UNet calls of one sampling share on the device: K and V laid out for a batch, masks at each resolution.
+    """The cache that the UNet calls of one sampling share: K and V laid out for a batch, masks at each resolution.
 
-    It is made when the sampling begins and goes when the sampling ends. positive: the ids that ComfyUI has given to the conds
+    It lies on the device and lives as long as the sampling. positive: the ids that ComfyUI has given to the conds
     of the positive pass.
     """
 
@@ -79,11 +79,11 @@ class Window(NamedTuple):
 
 
 class UNetCall:
-    """What terms need to know of one UNet call.
+    """The data of one UNet call from which terms make their steps.
 
     device, dtype: of the attention's tensors. chunks: cond_or_uncond, of which each entry is an equal part of the batch.
-    frames: the latents' numbers in a chunk. compiled: torch.compile will see the steps and
-    would take numbers for constants. sampling_cache: the `SamplingCache` of the sampling that the call belongs to.
+    frames: the latents' numbers in a chunk. compiled: torch.compile will see the steps and would take numbers for constants.
+    sampling_cache: the `SamplingCache` of the sampling that the call belongs to.
     """
 
     def __init__(self, sigmas, device, dtype, batch, chunks, sub_idxs=None, compiled=False, sampling_cache=None):
@@ -98,8 +98,8 @@ class UNetCall:
         self._sigma = None
 
     @classmethod
-    def of(cls, batch, options, dtype=None, count=None, positive=(COND,), **more):
-        """The call of a batch, a tensor on its device, with ComfyUI's transformer_options.
+    def from_options(cls, batch, options, dtype=None, count=None, positive=(COND,), **more):
+        """Returns the call of a batch, a tensor on its device, with ComfyUI's transformer_options.
 
         dtype, count: of the attention's tensors and of the call's entries; default: the batch's. positive: the numbers of the
         conds that are the positive pass.
@@ -109,11 +109,11 @@ class UNetCall:
                    frames_of(options), **more)
 
     def scalar(self, value):
-        """The number itself, or a tensor without dimensions where it must not become a constant."""
+        """Returns the number itself, or a tensor without dimensions where it must not become a constant."""
         return torch.tensor(value) if self.compiled else value
 
-    def is_in(self, window):
-        """Whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
+    def window_is_open(self, window):
+        """Returns whether a window is open. Reads the noise level from the device at most once, and only if it matters."""
         if window.start >= BEFORE_ANY_STEP and window.end <= 0.0:
             return True
         if self._sigma is None:
@@ -122,14 +122,14 @@ class UNetCall:
 
 
 def frames_of(options):
-    """The latents' numbers in a UNet call that has some of them, by ComfyUI's transformer_options; None if it has all.
+    """Returns the numbers of the latents in a UNet call that has some of them, by ComfyUI's transformer_options; else None.
 
-    AnimateDiff's sliding windows tell their numbers. ComfyUI's own context windows tell the window, before whose frames the
-    one that precedes them may be put.
+    AnimateDiff's sliding windows give the numbers. ComfyUI's own context windows give an object with the numbers, before which
+    that of an earlier frame may stand.
     """
-    window, told = options.get("context_window"), (options.get("ad_params") or {}).get("sub_idxs")
-    if told is not None or window is None or window.dim != 0:
-        return told
+    window, numbers = options.get("context_window"), (options.get("ad_params") or {}).get("sub_idxs")
+    if numbers is not None or window is None or window.dim != 0:
+        return numbers
     before = getattr(window, "causal_anchor_index", None)
     return [*([] if before is None else [before]), *window.index_list]
 
@@ -138,12 +138,12 @@ def frames_of(options):
 COUPLED_CHUNKS = ("cond_or_uncond_couple", "cond_or_uncond_hook_couple")
 
 
-def rows_of_enlarged(count, options):
-    """For each of the `count` entries of an enlarged batch, the number of the UNet call's entry that it repeats: a list.
+def rows_in_enlarged_batch(count, options):
+    """Returns, for each of the `count` entries of an enlarged batch, the number of the UNet call's entry that it repeats.
 
-    Packs such as Attention Couple repeat q for each region of the picture. Where such a pack does not say which part is what,
-    the batch is divided as the original divides it: into equal parts, one for each chunk. Where that leaves a rest, at which
-    the original fails, the repeated entries are taken for those of the positive pass.
+    Packs such as Attention Couple repeat q for each region of the picture. Where such a pack does not name the parts, the
+    batch is divided as by the original: into equal parts, one for each chunk. Where that leaves a rest, at which the original
+    fails, the repeated entries are taken for those of the positive pass.
 
     options: what ComfyUI hands to a block, with cond_or_uncond and original_shape.
     """
@@ -166,25 +166,25 @@ def rows_of_enlarged(count, options):
 
 
 def add(out, term, may_write):
-    """out + term; into out itself where that is ours to change, and the same dtype keeps the sum's bits."""
+    """Returns out + term; it is written into out where that is allowed and gives the same bits."""
     if may_write and out.dtype == term.dtype and not (out.requires_grad or term.requires_grad):
         return out.add_(term)
     return out + term
 
 
 class IdentityTerm(NamedTuple):
-    """What one identity adds at one block."""
+    """The contribution of one identity at one block."""
     identity: object  # Identity
-    projection_index: int  # of the adapter's weights, whose K and V belong to the block
+    projection_index: int  # of the adapter's pair of projections for the block
     weight: float
     window: Window
     mask: LatentMask | None
 
     def steps(self, call):
-        """What one UNet call runs: an IdentityStep, or nothing outside of the window."""
-        if not call.is_in(self.window):
+        """Yields the IdentityStep of one UNet call, or nothing outside of the window."""
+        if not call.window_is_open(self.window):
             return
-        keys, values = self.identity.laid_out(call)[self.projection_index]
+        keys, values = self.identity.keys_and_values(call)[self.projection_index]
         yield IdentityStep(keys, values, call.scalar(self.weight), None if self.mask is None else self.mask.for_call(call))
 
 
@@ -203,13 +203,13 @@ class IdentityStep(NamedTuple):
         return add(out, term, may_write)
 
     def _weighted(self, term):
-        """weight * term in the term's dtype, in which it is rounded before a mask is multiplied."""
+        """Returns weight * term in the term's dtype, in which it is rounded before a mask is multiplied."""
         if term.requires_grad:
             return self.weight * term
         return term.mul_(self.weight)
 
     def for_rows(self, rows):
-        """The same for a batch whose entries repeat those of the UNet call, as `rows_of_enlarged` numbers them."""
+        """Yields the step for a batch that repeats the UNet call's entries, as `rows_in_enlarged_batch` numbers them."""
         yield self._replace(keys=rows_of(self.keys, rows), values=rows_of(self.values, rows),
                             mask=None if self.mask is None else self.mask.for_rows(rows))
 
@@ -220,12 +220,12 @@ class ForeignTerm(NamedTuple):
     kwargs: dict
 
     def steps(self, call):
-        if call.is_in(Window(self.kwargs.get("sigma_start", BEFORE_ANY_STEP), self.kwargs.get("sigma_end", 0.0))):
+        if call.window_is_open(Window(self.kwargs.get("sigma_start", BEFORE_ANY_STEP), self.kwargs.get("sigma_end", 0.0))):
             yield ForeignStep(self.callback, self.kwargs)
 
 
 class ForeignStep(NamedTuple):
-    """callback(out, q, k, v, extra_options, **kwargs) gives the term. It has seen out, so out is left as it is."""
+    """The sum of out and callback(out, q, k, v, extra_options, **kwargs), which may keep out: it is not changed."""
     callback: object
     kwargs: dict
 
@@ -233,5 +233,5 @@ class ForeignStep(NamedTuple):
         return out + self.callback(out, q, k, v, extra_options, **self.kwargs)
 
     def for_rows(self, rows):
-        """The same: the callback sees the batch for itself."""
+        """Yields the same step: the callback reads the batch itself."""
         yield self

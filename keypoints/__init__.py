@@ -1,4 +1,4 @@
-"""Faces' five points as data. In: points in pixels of a picture. Out: `Keypoints`, what travels along KEYPOINTS, and their
+"""Faces' five points as data. In: points in pixels of a picture. Out: `Keypoints`, the value of KEYPOINTS links, and their
 drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 

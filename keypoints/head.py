@@ -2,7 +2,7 @@
 
 Units are the distance between the eyes. x points to the right edge of the picture, y down, z towards the viewer. The origin is
 on the axis through the ears, at the height of the eyes: there a head turns. The projection is parallel (scaled orthographic),
-so that a head keeps its size wherever it looks.
+so that a head keeps its size however it is turned.
 """
 
 import numpy as np
@@ -35,7 +35,7 @@ def rotation(yaw, pitch, roll):
 
 
 def visibility(matrix):
-    """Returns five numbers 0 to 1: how far the points of a head turned by `matrix` are on the side that the viewer sees."""
+    """Returns the visibility, 0 to 1, of the five points of a head turned by `matrix`: 0 is the far side."""
     directions = MEAN_FACE - [0.0, EYE_TO_MOUTH / 2, 0.0]
     directions /= np.linalg.norm(directions, axis=1, keepdims=True)
     return np.clip((directions @ matrix.T)[:, 2] / FADES_BELOW, 0.0, 1.0)
@@ -75,8 +75,7 @@ def pose_of(points):
 def turn(keypoints, yaw, pitch, roll):
     """Returns the keypoints with every head turned further, each about its own middle. Angles as in `rotation`.
 
-    The points keep the proportions of their own face: only their depth is the mean face's. Turned by nothing they stay as they
-    are.
+    The points keep the proportions of their own face: only their depth is the mean face's. Angles of 0 change nothing.
     """
     return keypoints._replace(faces=tuple(_turned(face, rotation(yaw, pitch, roll)) for face in keypoints.faces))
 
@@ -107,7 +106,7 @@ def frontal_head(width, height):
 
 
 def face_box(points):
-    """Returns about (left, top, right, bottom) of the box that the detector draws around a face with these points [5, 2]."""
+    """Returns an estimate (left, top, right, bottom) of the box that the detector draws around a face with points [5, 2]."""
     eyes, mouth = np.mean(points[:2], axis=0), np.mean(points[3:], axis=0)
     centre, length = eyes + BOX_CENTRE * (mouth - eyes), np.linalg.norm(mouth - eyes)
     half = np.array([BOX_WIDTH, BOX_HEIGHT]) / 2 * length

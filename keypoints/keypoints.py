@@ -28,14 +28,14 @@ class KeypointFace(NamedTuple):
 
 
 class Keypoints(NamedTuple):
-    """Faces in a picture of a size."""
+    """The faces of one picture, and its size in pixels."""
     width: int
     height: int
     faces: tuple  # of KeypointFace; where several people are meant, in their order
 
 
 def resized(keypoints, width, height):
-    """Returns the keypoints in a picture of another size, at the same place in it."""
+    """Returns the keypoints scaled to a picture of another size."""
     factors = np.array([width / keypoints.width, height / keypoints.height])
     return Keypoints(width, height, tuple(face._replace(points=face.points * factors) for face in keypoints.faces))
 
@@ -52,7 +52,7 @@ def draw(keypoints):
 
 
 def drawing(keypoints, opacity=1.0, most_side=MOST_SIDE):
-    """Keypoints as IdentityNet reads them: IMAGE [1, h, w, 3], in the memory layout of the preprocessor's drawings.
+    """Returns keypoints as IdentityNet reads them: IMAGE [1, h, w, 3], in the memory layout of the preprocessor's drawings.
 
     opacity: of all points, besides their own. most_side: pixels of the longer side, to which a larger picture is shrunk.
     """
@@ -94,8 +94,8 @@ def from_json(text):
 
 
 def usable_keypoints(keypoints):
-    """Returns keypoints that can be drawn and written: those given. InstantIDError if they are not `Keypoints`, hold no face or
-    too many, or if a point is not a number or far outside of the picture."""
+    """Returns the given keypoints. InstantIDError if they are not `Keypoints`, hold no face or too many, or if a point is not a
+    number or far outside of the picture."""
     if not isinstance(keypoints, Keypoints):
         raise InstantIDError(f"Keypoints were expected, and this is {keypoints!r:.{QUOTED}}. Connect InstantID Keypoints, or "
                              "another node that gives keypoints.")

@@ -1,4 +1,4 @@
-"""The nodes that make, change and draw keypoints. A picture has them as KEYPOINTS, a text has them as JSON."""
+"""The nodes that make, change and draw keypoints. Links carry them as KEYPOINTS, texts as JSON."""
 
 import torch
 
@@ -16,12 +16,12 @@ MADE = "The keypoints, for the other keypoint nodes and for InstantID People."
 ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose"]
 
 
-def _whole(default, low, high, tooltip):
+def _integer(default, low, high, tooltip):
     return ("INT", {"default": default, "min": low, "max": high, "tooltip": tooltip})
 
 
-WIDTH = _whole(1024, 1, MOST_PIXELS, "Width of the picture in pixels.")
-HEIGHT = _whole(1024, 1, MOST_PIXELS, "Height of the picture in pixels.")
+WIDTH = _integer(1024, 1, MOST_PIXELS, "Width of the picture in pixels.")
+HEIGHT = _integer(1024, 1, MOST_PIXELS, "Height of the picture in pixels.")
 
 
 def _degrees(tooltip, low=-180.0, high=180.0, default=0.0):
@@ -54,10 +54,10 @@ class InstantIDKeypoints:
         }
 
     def find(self, insightface, image, faces="chosen", options=DEFAULTS):
-        photos = Photos(insightface, image[:1], **options.reading)
+        photos = Photos(insightface, image[:1], **options.photo_arguments)
         found = photos.choice.sort(photos.found[0], photos.size) if faces == "all" else photos.chosen
         if not any(found):
-            photos.refuse()
+            photos.raise_no_face()
         keypoints = Keypoints(*photos.size, tuple(KeypointFace(face.points) for face in found))
         return keypoints, to_json(keypoints)
 
@@ -182,7 +182,7 @@ class InstantIDRandomPose:
     RETURN_TYPES = ("KEYPOINTS",)
     RETURN_NAMES = ("keypoints",)
     OUTPUT_TOOLTIPS = (MADE,)
-    FUNCTION = "draw_lots"
+    FUNCTION = "place_at_random"
 
     @classmethod
     def INPUT_TYPES(cls):
@@ -204,7 +204,7 @@ class InstantIDRandomPose:
             "width": WIDTH, "height": HEIGHT,
         }}
 
-    def draw_lots(self, seed, width, height, **limits):
+    def place_at_random(self, seed, width, height, **limits):
         ranges = {name: (limits[f"{name}_from"], limits[f"{name}_to"]) for name in ("x", "y", "size", "yaw", "pitch", "roll")}
         return (head.random_pose(seed, width, height, ranges),)
 
@@ -237,17 +237,17 @@ class InstantIDEditKeypoints:
 
     @classmethod
     def VALIDATE_INPUTS(cls, state=None):
-        """ComfyUI asks this when a prompt is queued. state is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. state is None where the widget is a link."""
         try:
             return not state or not state.strip() or bool(from_json(state))
         except InstantIDError as error:
             return str(error)
 
     def edit(self, width, height, state="", keypoints=None, background=None):
-        begun_with = (head.frontal_head(width, height) if keypoints is None
-                      else place.resized(usable_keypoints(keypoints), width, height))
-        edited = place.resized(from_json(state), width, height) if state.strip() else begun_with
-        shown = {"instantid_begun_with": [to_json(begun_with)]}
+        start = (head.frontal_head(width, height) if keypoints is None
+                 else place.resized(usable_keypoints(keypoints), width, height))
+        edited = place.resized(from_json(state), width, height) if state.strip() else start
+        shown = {"instantid_begun_with": [to_json(start)]}
         if background is not None:
             from nodes import PreviewImage
             check_photos(background)
@@ -259,22 +259,22 @@ class InstantIDEditKeypoints:
 PATH = "/instantid_swift/keypoints"
 
 
-def answer(asked):
+def edited_state(request):
     """Returns the text of the keypoints that the editor in the browser asks for. InstantIDError where they cannot be turned.
 
-    asked: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
+    request: {"state": text, "face": number, "yaw", "pitch", "roll": degrees} for the state with one face turned further; or
     {"width", "height": pixels} for a head that looks at the viewer.
     """
-    if "state" not in asked:
-        return to_json(head.frontal_head(int(asked["width"]), int(asked["height"])))
-    keypoints, number = from_json(asked["state"]), int(asked["face"])
-    turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)), asked["yaw"], asked["pitch"], asked["roll"])
+    if "state" not in request:
+        return to_json(head.frontal_head(int(request["width"]), int(request["height"])))
+    keypoints, number = from_json(request["state"]), int(request["face"])
+    turned = head.turn(keypoints._replace(faces=(keypoints.faces[number],)), request["yaw"], request["pitch"], request["roll"])
     faces = list(keypoints.faces)
     faces[number], = turned.faces
     return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
 
 
-def serve():
+def add_route():
     """Adds the route to ComfyUI's server. To be called while the pack is imported. Does nothing without a server."""
     server = instance()
     if server is None or server.app.frozen or any(getattr(route, "path", None) == PATH for route in server.routes):
@@ -283,7 +283,7 @@ def serve():
 
     async def post(request):
         try:
-            return web.json_response({"state": answer(await request.json())})
+            return web.json_response({"state": edited_state(await request.json())})
         except ValueError as error:  # InstantIDError is one, and so is malformed JSON
             return web.json_response({"error": str(error)}, status=400)
     server.routes.post(PATH)(post)

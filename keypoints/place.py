@@ -49,7 +49,7 @@ def flipped(keypoints):
 def fitted(keypoints, box):
     """Returns the keypoints as large as a box allows, in its middle. All faces together are moved and scaled evenly.
 
-    box: (left, top, right, bottom) in pixels, None where a mask selects nothing. InstantIDError if the box is empty or endless.
+    box: (left, top, right, bottom) in pixels, None if a mask selects nothing. InstantIDError if the box is empty or infinite.
     """
     if box is None:
         raise InstantIDError("The keypoints cannot be fitted into the mask, because the mask selects nothing. Draw the place "
@@ -69,7 +69,7 @@ def fitted(keypoints, box):
 
 
 def box_of_mask(mask, width, height):
-    """Returns (left, top, right, bottom) of what a mask selects, in pixels of a picture; None if it selects nothing.
+    """Returns the box (left, top, right, bottom) of a mask, in pixels of a picture; None if the mask selects nothing.
 
     mask: [h, w] or [n, h, w], of which the first counts; what is above 0.5 is selected.
     """

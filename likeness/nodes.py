@@ -11,7 +11,7 @@ from ..host import server
 from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..people.nodes import ApplyInstantIDPerson
-from ..people.person import Person, embedder_of
+from ..people.person import Person, embedder_name
 from ..utils import InstantIDError
 from . import measure, report, sweep
 
@@ -20,7 +20,7 @@ PICTURES = ("IMAGE", {"tooltip": "The pictures, such as those of VAE Decode. Eac
 
 
 def shown(text, *pictures):
-    """What a node shows on itself: a text, and pictures (IMAGE) from ComfyUI's folder of temporary files."""
+    """Returns the `ui` of a node that shows a text and pictures (IMAGE), which are saved as ComfyUI's temporary files."""
     images = [one for picture in pictures for one in PreviewImage().save_images(picture, "InstantID")["ui"]["images"]]
     return {"text": [text], "images": images}
 
@@ -54,18 +54,18 @@ class InstantIDFaces:
 
     @performance.staged("show faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
-        photos, place = faces.Photos(insightface, image, **options.reading), options.choice.index
+        photos, number = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
-        boxes = [report.bounding_box(found[place], photos.size, padding) if place < len(found) else None for found in listed]
-        preview = torch.cat([report.numbered(one, found, place) for one, found in zip(image, listed, strict=True)])
+        boxes = [report.bounding_box(found[number], photos.size, padding) if number < len(found) else None for found in listed]
+        preview = torch.cat([report.number_faces(one, found, number) for one, found in zip(image, listed, strict=True)])
         counts = ", ".join(str(len(found)) for found in listed)
-        text = f"Faces: {counts}. Used: face {place} in the order '{options.choice.order}'."
+        text = f"Faces: {counts}. Used: face {number} in the order '{options.choice.order}'."
         if None in boxes:
             missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
             text += f" Not shown by the pictures at index {missing}."
         box = next((box for box in boxes if box is not None), None)
         if box is None:
-            box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {place}, so there is no box.")
+            box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {number}, so there is no box.")
         masks = torch.stack([report.mask_of(one, photos.size) for one in boxes])
         return {"ui": shown(text, preview), "result": (preview, sum(map(len, listed)), box, masks)}
 
@@ -108,7 +108,7 @@ class InstantIDLikeness:
 
     @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
-        photos = faces.Photos(insightface, image, **options.reading)
+        photos = faces.Photos(insightface, image, **options.photo_arguments)
         measured = measure.likeness(photos, _reference(insightface, reference, small_faces=options.small_faces), second_opinion)
         kept = measured.best(keep_best, minimum)
         text = report.report_text(measured, kept)
@@ -117,16 +117,16 @@ class InstantIDLikeness:
                         f"{minimum:g}. Lower minimum, or look at the report.")
         pictures = image[kept] if kept else ExecutionBlocker(None)
         values = [measured.values[index] for index in kept]
-        return {"ui": shown(text, report.bars(measured)), "result": (pictures, values, text)}
+        return {"ui": shown(text, report.bar_chart(measured)), "result": (pictures, values, text)}
 
 
 def _reference(insightface, reference, **reading):
-    """A Person as it is; IMAGE as `faces.Photos`, read as the keyword arguments say."""
+    """Returns a Person unchanged, an IMAGE as `faces.Photos` with the given keyword arguments."""
     return reference if isinstance(reference, Person) else faces.Photos(insightface, reference, **reading)
 
 
 def _widgets(node, *names):
-    """Inputs as another node of ComfyUI declares them."""
+    """Returns inputs as another node declares them: {name: declaration}."""
     declared = node.INPUT_TYPES()["required"]
     return {name: declared[name] for name in names}
 
@@ -180,29 +180,29 @@ class InstantIDSweep:
 
     @classmethod
     def VALIDATE_INPUTS(cls, setting=None, values=None, seeds=None):
-        """ComfyUI asks this when a prompt is queued. An argument is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. An argument is None where the widget is a link."""
         try:
-            return None in (setting, values, seeds) or bool(sweep.cells_of(setting, values, seeds))
+            return None in (setting, values, seeds) or bool(sweep.parse_cells(setting, values, seeds))
         except InstantIDError as error:
             return str(error)
 
     def sweep(self, insightface, image, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, reference=None,
               **given):
-        cells = sweep.cells_of(setting, values, seeds)
+        cells = sweep.parse_cells(setting, values, seeds)
         if setting == sweep.BLOCKS and options != DEFAULTS:
             raise InstantIDError("Block selections cannot be varied with InstantID Options connected, which chooses one "
                                  "itself. Take the link off.")
         person = _reference(insightface, image if reference is None else reference, choice=options.choice,
                             small_faces=options.small_faces)
-        measure.embeddings_of(person, embedder_of(find_embedder(insightface)))  # refuses what cannot be measured in the end
+        measure.embeddings_of(person, embedder_name(find_embedder(insightface)))  # refuses what cannot be measured in the end
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
         for name in sweep.NEEDED_LINKS:
             if name not in links:
                 raise InstantIDError(f"The input {name} has no link. Connect the node that makes it.")
-        # ComfyUI lets go of the pictures of a sweep that has not run, as in an unchanged run
+        # ComfyUI drops the pictures of a sweep that has not run, as in an unchanged run
         shared = caches.identity_key([insightface, image, setting, options, given])
-        kept = {cells.key(*place): picture for place in cells.places
-                if (picture := caches.sweeps.look_up((shared, *place))) is not None}
+        kept = {cells.key(*pair): picture for pair in cells.pairs
+                if (picture := caches.sweeps.look_up((shared, *pair))) is not None}
         graph = GraphBuilder()
         pictures = sweep.add_cells(graph, cells, links, {name: given[name] for name in sweep.APPLY_WIDGETS},
                                    {name: given[name] for name in sweep.SAMPLER_WIDGETS}, kept)
@@ -211,11 +211,11 @@ class InstantIDSweep:
                           reference=links.get("reference", links["image"]), values=values, seeds=seeds, shared=shared,
                           **optional, **pictures, **kept)
         server.say_on_node(f"{len(cells.values)} values and {len(cells.seeds)} seeds: {len(cells.keys)} pictures.")
-        return {"result": tuple(made.out(place) for place in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
+        return {"result": tuple(made.out(slot) for slot in range(len(self.RETURN_TYPES))), "expand": graph.finalize()}
 
 
 class _Pictures(dict):
-    """Optional inputs of a node, of which any further one is a picture that is made when the node asks for it."""
+    """Optional inputs of a node that takes an IMAGE of any further name, which is made when the node asks for it."""
 
     def __contains__(self, name):
         return True
@@ -246,27 +246,26 @@ class InstantIDSweepResult:
         }, "optional": _Pictures(options=inputs.OPTIONS), "hidden": {"dynprompt": "DYNPROMPT", "unique_id": "UNIQUE_ID"}}
 
     def check_lazy_status(self, setting, values, seeds, dynprompt, unique_id, **pictures):
-        """ComfyUI asks this whenever an input has come. Answers with the next picture to be made, and shows the progress on
-        InstantID Sweep."""
-        keys = sweep.cells_of(setting, values, seeds).keys
+        """Returns the next picture to be made, whenever an input has come, and shows the progress on InstantID Sweep."""
+        keys = sweep.parse_cells(setting, values, seeds).keys
         missing = [key for key in keys if key in pictures and pictures[key] is None]
         ProgressBar(len(keys), dynprompt.get_display_node_id(unique_id)).update_absolute(len(keys) - len(missing))
         return missing[:1]
 
     def collect(self, insightface, reference, setting, values, seeds, dynprompt, unique_id, options=DEFAULTS, shared=None,
                 **pictures):
-        cells = sweep.cells_of(setting, values, seeds)
+        cells = sweep.parse_cells(setting, values, seeds)
         if pictures.keys() != set(cells.keys):
             raise InstantIDError("This node has no pictures. Use InstantID Sweep, which adds it by itself.")
-        made = {place: pictures[cells.key(*place)] for place in cells.places}
-        for place, picture in made.items():
-            caches.sweeps.keep((shared, *place), picture)
+        made = {pair: pictures[cells.key(*pair)] for pair in cells.pairs}
+        for pair, picture in made.items():
+            caches.sweeps.keep((shared, *pair), picture)
         every = torch.cat(list(made.values()))
         person = _reference(insightface, reference, choice=options.choice, small_faces=options.small_faces)
         measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
         numbers = iter(measured.values)
-        scores = sweep.Scores(cells, {place: [next(numbers) for _ in of] for place, of in made.items()})
-        pictured = report.contact_sheet(scores, made), report.chart(scores)
+        scores = sweep.Scores(cells, {pair: [next(numbers) for _ in picture] for pair, picture in made.items()})
+        pictured = report.contact_sheet(scores, made), report.line_chart(scores)
         text = report.table(scores) + "\n" + report.meaning(measured)
         best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
         best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \

@@ -1,4 +1,4 @@
-"""What was found, measured and swept, as text with aligned columns and as pictures. Pillow is imported where one is drawn."""
+"""Reports on faces, likeness and sweeps, as text with aligned columns and as pictures. Pillow is imported where it draws."""
 
 from statistics import fmean
 
@@ -19,7 +19,7 @@ BANDS = (f"For photographs: below {ANOTHER} is another person, {ANOTHER} to {SAM
 
 
 def report_text(measured, kept=None):
-    """The Likeness of a batch as text. kept: indices of the pictures that go on, best first; None for all with a number."""
+    """Returns the Likeness of a batch as text. kept: indices of the pictures that go on; None for all with a number."""
     kept = measured.order if kept is None else kept
     if not measured.values:
         return "There are no pictures."
@@ -39,16 +39,16 @@ def report_text(measured, kept=None):
 
 
 def meaning(measured):
-    """What the numbers of a Likeness were measured with, and how to read them: lines of text."""
-    return "\n".join([_reference_note(measured.reference.own, measured.reference.photos), _network_note(measured), BANDS])
+    """Returns lines of text about the reference, the network and the bands of a Likeness."""
+    return "\n".join([_reference_note(measured.reference), _network_note(measured), BANDS])
 
 
-def _reference_note(own, photos):
-    if not own:
+def _reference_note(reference):
+    if not (cosines := reference.photo_cosines):
         return "Reference: one photo. With several photos the report also says how like they are to each other."
-    each = ", ".join(f"{value:.3f}" for value in own)
-    return (f"Reference: the mean of {photos} photos. Each of them against the others: {each}. So the person's own photos "
-            f"reach {sum(own) / len(own):.3f} on average; more cannot be expected of a picture.")
+    each = ", ".join(f"{value:.3f}" for value in cosines)
+    return (f"Reference: the mean of {reference.photos} photos. Each of them against the others: {each}. So the person's own "
+            f"photos reach {sum(cosines) / len(cosines):.3f} on average; more cannot be expected of a picture.")
 
 
 def _network_note(measured):
@@ -58,32 +58,32 @@ def _network_note(measured):
                  "another network is fairer.")
     if measured.second:
         text += f" Second opinion: {measured.second_embedder}."
-        if own := measured.second_own:
-            text += f" With it, the reference's photos reach {sum(own) / len(own):.3f} against each other."
+        if cosines := measured.second_photo_cosines:
+            text += f" With it, the reference's photos reach {sum(cosines) / len(cosines):.3f} against each other."
     return text
 
 
 def aligned(rows):
-    """Lines of rows of strings: all columns to the right but the last."""
+    """Returns rows of strings as lines: all columns but the last are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join([*map(str.rjust, row[:-1], widths), row[-1]]) for row in rows]
 
 
 def canvas(width, height):
-    """(picture, pen, font): a white Pillow picture."""
+    """Returns (picture, pen, font): a white Pillow picture, and what draws on it."""
     from PIL import Image, ImageDraw, ImageFont
     picture = Image.new("RGB", (width, height), "white")
     return picture, ImageDraw.Draw(picture), ImageFont.load_default(18)
 
 
 def as_image(picture):
-    """A Pillow picture as IMAGE, float32 [1, h, w, 3] in 0..1."""
+    """Returns a Pillow picture as IMAGE, float32 [1, h, w, 3] in 0..1."""
     import numpy as np
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
-def bars(measured):
-    """The likeness of each picture as bars, best first: IMAGE, float32 [1, h, w, 3]. Lines mark the bands."""
+def bar_chart(measured):
+    """Returns the likeness of each picture as bars, best first: IMAGE, float32 [1, h, w, 3]. Lines mark the bands."""
     order = measured.order
     top = 2 * MARGIN + BAR
     picture, pen, font = canvas(WIDTH, top + max(1, len(order)) * (BAR + 4) + 2 * MARGIN)
@@ -104,10 +104,10 @@ def bars(measured):
     return as_image(picture)
 
 
-def numbered(image, listed, chosen):
-    """A picture with a box around each face, its number, size in pixels and certainty: IMAGE [1, h, w, 3].
+def number_faces(image, listed, chosen):
+    """Returns a picture with a box around each face, its number, size in pixels and certainty: IMAGE [1, h, w, 3].
 
-    image: one picture of a batch, float [h, w, c]. listed: its faces in order. chosen: the number of the one that is meant.
+    image: one picture of a batch, float [h, w, c]. listed: its faces in order. chosen: the number of the one that is used.
     """
     from PIL import Image, ImageDraw, ImageFont
     picture = Image.fromarray(image_to_bgr(image)[:, :, ::-1].copy())
@@ -125,14 +125,14 @@ def numbered(image, listed, chosen):
 
 
 def bounding_box(face, size, padding=0):
-    """A face's box grown by padding pixels and cut at the picture's edges: ComfyUI's BOUNDING_BOX."""
+    """Returns a face's box grown by padding pixels and cut at the picture's edges: ComfyUI's BOUNDING_BOX."""
     left, top = (max(0, int(value) - padding) for value in face.box[:2])
     right, bottom = (min(most, -int(-value // 1) + padding) for value, most in zip(face.box[2:].tolist(), size, strict=True))
     return {"x": left, "y": top, "width": max(1, right - left), "height": max(1, bottom - top)}
 
 
 def mask_of(box, size):
-    """The area of a BOUNDING_BOX: MASK [h, w], 1 inside. box: None for an empty mask. size: (width, height)."""
+    """Returns the area of a BOUNDING_BOX: MASK [h, w], 1 inside. box: None for an empty mask. size: (width, height)."""
     mask = torch.zeros(size[1], size[0])
     if box is not None:
         mask[box["y"]:box["y"] + box["height"], box["x"]:box["x"] + box["width"]] = 1
@@ -140,7 +140,7 @@ def mask_of(box, size):
 
 
 def contact_sheet(scores, pictures):
-    """The first picture of each cell, a column for each value and a row for each seed, labelled: IMAGE [1, h, w, 3].
+    """Returns the first picture of each cell, a column for each value and a row for each seed, labelled: IMAGE [1, h, w, 3].
 
     pictures: {(value, seed): IMAGE}.
     """
@@ -161,17 +161,17 @@ def contact_sheet(scores, pictures):
             pen.text((MARGIN, y), f"seed {seed}"[:14], "black", font)
             one = Image.fromarray(image_to_bgr(pictures[value, seed][0])[:, :, ::-1].copy()).resize((width, height))
             sheet.paste(one, (x, y))
-            numbers = scores.at(value, seed)
+            numbers = scores.cell_numbers(value, seed)
             pen.text((x, y + height), f"{fmean(numbers):.3f}" if numbers else "no face", "black", font)
     return as_image(sheet)
 
 
-def chart(scores):
-    """The mean likeness over the values, and how far the seeds spread: IMAGE [1, h, w, 3]."""
+def line_chart(scores):
+    """Returns a chart of the mean likeness over the values, and of the range of the seeds: IMAGE [1, h, w, 3]."""
     picture, pen, font = canvas(*CHART)
     cells = scores.cells
-    numbers = [number for value in cells.values for number in scores.of(value)]
-    low, high = min([0.0, *numbers]), max([0.5, *numbers])
+    measured = [number for value in cells.values for number in scores.numbers(value)]
+    low, high = min([0.0, *measured]), max([0.5, *measured])
     left, right, top, bottom = 70, CHART[0] - 40, 2 * MARGIN + LINE, CHART[1] - 2 * LINE
 
     def y_of(number):
@@ -186,10 +186,10 @@ def chart(scores):
     for place, value in enumerate(cells.values):
         x = left + room * (place + 0.5)
         pen.text((x, bottom + MARGIN), label(value), ORANGE if value == scores.best else "black", font, anchor="ma")
-        of = scores.of(value)
-        if of:
-            points.append((x, y_of(fmean(of))))
-            pen.line((x, y_of(min(of)), x, y_of(max(of))), BLUE, 3)
+        numbers = scores.numbers(value)
+        if numbers:
+            points.append((x, y_of(fmean(numbers))))
+            pen.line((x, y_of(min(numbers)), x, y_of(max(numbers))), BLUE, 3)
     pen.line(points, BLUE, 2)
     for x, y in points:
         pen.ellipse((x - 6, y - 6, x + 6, y + 6), BLUE)
@@ -199,12 +199,12 @@ def chart(scores):
 
 
 def table(scores):
-    """The numbers of a sweep as text with aligned columns."""
+    """Returns the numbers of a sweep as text with aligned columns."""
     rows = [["mean", "least", "most", "without a face", scores.cells.setting]]
     for value in scores.cells.values:
-        of = scores.of(value)
-        rows.append([*(f"{number:.3f}" for number in (fmean(of), min(of), max(of))), str(scores.missing(value)), label(value)]
-                    if of else ["-", "-", "-", str(scores.missing(value)), label(value)])
+        numbers = scores.numbers(value)
+        shown = [f"{number:.3f}" for number in (fmean(numbers), min(numbers), max(numbers))] if numbers else ["-"] * 3
+        rows.append([*shown, str(scores.missing(value)), label(value)])
     if scores.best is None:
         return "\n".join([*aligned(rows), "", "No picture shows a face that can be measured."])
     return "\n".join([*aligned(rows), "", f"Best {scores.cells.setting}: {label(scores.best)}."])

@@ -36,14 +36,14 @@ class Cells(NamedTuple):
     seeds: tuple   # ints
 
     @property
-    def places(self):
+    def pairs(self):
         """(value, seed) of each picture, value by value."""
         return [(value, seed) for value in self.values for seed in self.seeds]
 
     @property
     def keys(self):
-        """Names of the pictures, value by value: their ids in the graph, whatever else the sweep holds."""
-        return [self.key(*place) for place in self.places]
+        """The ids of the pictures in the graph, value by value."""
+        return [self.key(*pair) for pair in self.pairs]
 
     def key(self, value, seed):
         return f"{self.setting} {label(value)} seed {seed}"
@@ -53,8 +53,8 @@ def label(value):
     return value if isinstance(value, str) else f"{value:.10g}"
 
 
-def cells_of(setting, values, seeds):
-    """The Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3". InstantIDError."""
+def parse_cells(setting, values, seeds):
+    """Returns the Cells that two texts describe. values: "0.4, 0.6" or "0.4 to 1.0 step 0.2". seeds: "1, 2, 3"."""
     if setting not in SETTINGS:
         raise InstantIDError(f"There is no setting {setting!r:.80} to vary. Choose one of: {', '.join(SETTINGS)}.")
     cells = Cells(setting, _values(setting, values), _seeds(seeds))
@@ -64,10 +64,10 @@ def cells_of(setting, values, seeds):
     return cells
 
 
-def _parts(text, what):
+def _parts(text, noun):
     parts = [part.strip() for part in text.replace("\n", ",").split(",") if part.strip()]
     if not parts:
-        raise InstantIDError(f"There are no {what}. Write them with commas between, such as 1, 2.")
+        raise InstantIDError(f"There are no {noun}. Write them with commas between, such as 1, 2.")
     return parts
 
 
@@ -152,24 +152,24 @@ def add_cells(graph, cells, links, apply, sampling, kept=()):
 
 
 class Scores(NamedTuple):
-    """What a sweep has measured. likeness: {(value, seed): cosines of its pictures, None where one has no face}."""
+    """The likeness of a sweep's pictures: {(value, seed): cosines of its pictures, None where one has no face}."""
     cells: Cells
     likeness: dict
 
-    def at(self, value, seed):
-        """The numbers of one cell."""
+    def cell_numbers(self, value, seed):
+        """Returns the cosines of one cell."""
         return [number for number in self.likeness[value, seed] if number is not None]
 
-    def of(self, value):
-        """The numbers of a value, of all seeds."""
-        return [number for seed in self.cells.seeds for number in self.at(value, seed)]
+    def numbers(self, value):
+        """Returns the cosines of a value with all seeds."""
+        return [number for seed in self.cells.seeds for number in self.cell_numbers(value, seed)]
 
     def missing(self, value):
-        """How many pictures of a value have no number."""
+        """Returns the number of pictures of a value without a cosine."""
         return sum(self.likeness[value, seed].count(None) for seed in self.cells.seeds)
 
     @property
     def best(self):
-        """The value of the largest mean, among those with the fewest pictures without a number; None if no picture has one."""
-        measured = [value for value in self.cells.values if self.of(value)]
-        return min(measured, key=lambda value: (self.missing(value), -fmean(self.of(value))), default=None)
+        """The value of the largest mean, among those with the fewest pictures without a cosine; None if no picture has one."""
+        measured = [value for value in self.cells.values if self.numbers(value)]
+        return min(measured, key=lambda value: (self.missing(value), -fmean(self.numbers(value))), default=None)

@@ -1,3 +1,3 @@
-"""Settings beside the original's widgets. In: the widgets of InstantID Options. Out: `nodes.Options`, which every node with a
+"""Settings besides the original's widgets. In: the widgets of InstantID Options. Out: `nodes.Options`, which every node with a
 socket `options` reads.
 """

@@ -1,4 +1,4 @@
-"""Inputs and outputs that several nodes share, as ComfyUI wants them declared, and what nodes say of the inputs given."""
+"""Declarations of inputs and outputs that several nodes share, and the messages about inputs."""
 
 import folder_paths
 
@@ -29,7 +29,7 @@ OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
 
 
 def state_of_files(kind, name):
-    """Returns what tells ComfyUI that another file lies under a name.
+    """Returns a text that changes when the file of a name is replaced, for IS_CHANGED.
 
     kind: of ComfyUI's folders. name: None where the widget is an input from another node: any file of the kind may be meant.
     """
@@ -39,7 +39,7 @@ def state_of_files(kind, name):
 
 
 def number(default, low, high, step, tooltip):
-    """A FLOAT input."""
+    """Returns the declaration of a FLOAT input."""
     return ("FLOAT", {"default": default, "min": low, "max": high, "step": step, "tooltip": tooltip})
 
 
@@ -58,15 +58,16 @@ COMBINE_EMBEDS = (["average", "norm average", "concat"], {"default": "average", 
     "face is scaled first. concat: the model sees every photo.")})
 
 # tooltips of the outputs of the nodes that apply persons
-APPLIED = ("The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
-           "The negative prompt with IdentityNet. Connect it to the sampler.")
+APPLY_OUTPUTS = (
+    "The model with the person. Connect it to the sampler.", "The prompt with IdentityNet. Connect it to the sampler.",
+    "The negative prompt with IdentityNet. Connect it to the sampler.")
 
 
-def say_what_has_no_effect(start_at, end_at, mask=None, limits_prompt=False):
-    """Tells the user where settings leave out the person, or the prompt, without another sign of it.
+def report_no_effect(start_at, end_at, mask=None, limits_prompt=False):
+    """Tells the user which settings leave the person, or the prompt, without effect.
 
-    start_at, end_at: the part of the sampling, 0 to 1; the original accepts one that is empty, and saved workflows may hold it.
-    mask: any that `usable_mask` takes, or None. limits_prompt: whether it limits the positive prompt as well as the person.
+    start_at, end_at: the part of the sampling, 0 to 1; the original accepts an empty one, and saved workflows may hold it.
+    mask: as `usable_mask` takes it, or None. limits_prompt: whether it limits the positive prompt as well as the person.
     """
     if start_at > end_at:
         server.say_on_node(f"No effect: start_at {start_at:g} is after end_at {end_at:g}. Set start_at below end_at.")
@@ -83,8 +84,8 @@ def say_what_has_no_effect(start_at, end_at, mask=None, limits_prompt=False):
                            "People, in which a mask limits the person alone.")
 
 
-def say_who_is_missing(photos):
-    """Tells the user which of some `faces.Photos` are left out because they show no face."""
+def report_missing_faces(photos):
+    """Tells the user which photos (`faces.Photos`) are left out because they show no face."""
     if missing := photos.describe_missing():
         server.tell(f"{missing}: left out.")
 
@@ -97,7 +98,7 @@ def is_off(options):
 
 
 def bypass(options, error):
-    """Says on the node that it hands on its inputs because of a NoFaceError; raises that where InstantID Options wants it."""
+    """Says on the node that it hands on its inputs because of a NoFaceError; raises that unless no_face is "bypass"."""
     if options.no_face != "bypass":
         raise error
     server.tell(f"Bypassed: this node changes nothing. {error}")

@@ -1,4 +1,4 @@
-"""The settings beside the original's widgets: the node, and what travels along INSTANTID_OPTIONS."""
+"""The settings besides the original's widgets: the node, and the value of INSTANTID_OPTIONS links."""
 
 from typing import NamedTuple
 
@@ -11,9 +11,9 @@ NO_FACE = ("skip", "error", "bypass")
 
 
 class Options(NamedTuple):
-    """How photos are read and how attention is patched, for one node. Read-only; the defaults are what the original does."""
-    choice: FaceChoice = LARGEST     # which face of a photo is meant
-    no_face: str = "skip"            # one of NO_FACE: what happens where a photo shows no face
+    """The settings of one node for reading photos and patching attention. Read-only; the defaults are the original's."""
+    choice: FaceChoice = LARGEST     # the face of each photo to use
+    no_face: str = "skip"            # one of NO_FACE: the reaction to a photo without a face
     small_faces: bool = False        # look closer at big pictures in which no face was found at first
     blocks: str = AS_ORIGINAL        # a name of `identity.SELECTIONS`; "as original" is the node's own selection
     block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
@@ -21,12 +21,12 @@ class Options(NamedTuple):
     enabled: bool = True             # whether a node does anything but hand on its inputs
 
     @property
-    def reading(self):
-        """How photos are read, as arguments of `faces.Photos`."""
+    def photo_arguments(self):
+        """The settings for reading photos, as arguments of `faces.Photos`."""
         return {"choice": self.choice, "require_all": self.no_face != "skip", "small_faces": self.small_faces}
 
     def factors(self, selection):
-        """Returns what the weight is multiplied by at each block, {Block: factor}.
+        """Returns the factor of the weight at each block, {Block: factor}.
 
         selection: the name in `identity.SELECTIONS` that "as original" stands for in the node. InstantIDError if
         `block_weights` cannot be read.
@@ -77,7 +77,7 @@ class InstantIDOptions:
 
     @classmethod
     def VALIDATE_INPUTS(cls, block_weights=None):
-        """ComfyUI asks this when a prompt is queued. block_weights is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. block_weights is None where the widget is a link."""
         try:
             factors_of_blocks(AS_ORIGINAL, block_weights or "")
         except InstantIDError as error:

@@ -1,34 +1,34 @@
-"""A MODEL and CONDITIONING with one person or several: where all Apply nodes end."""
+"""The common end of all Apply nodes: a MODEL and CONDITIONING with one person or several."""
 
 from typing import NamedTuple
 
 import torch
 
 from ..controlnet import apply_identity_net, check_reads_people
-from ..controlnet.people import PeopleInPicture
+from ..controlnet.people import RegionalPeople
 from ..CrossAttentionPatch import KEY, patch_model
 from ..identity import EachLatent, attention_dtype, usable_mask
 from ..keypoints import drawing
 from ..utils import InstantIDError
 from .person import check_same_embedder
-from .places import hint_of_one, place_people
+from .places import hint_of_person, place_people
 
 
 class Target(NamedTuple):
-    """What people are put into, and by what."""
+    """The adapter, ControlNet, model and prompts with which people are applied."""
     instantid: object    # InstantIDAdapter
     control_net: object  # ComfyUI's ControlNet
     model: object        # ComfyUI's ModelPatcher
     positive: list       # CONDITIONING
     negative: list       # CONDITIONING
 
-    def identity_of(self, references, *settings):
-        """The Identity of embeddings [N, 1, 512]. settings: further arguments of `InstantIDAdapter.identity_of`."""
-        return self.instantid.identity_of(references, attention_dtype(self.model.model), *settings)
+    def identity_of_photos(self, references, *settings):
+        """Returns the Identity of embeddings [N, 1, 512]. settings: as `InstantIDAdapter.identity_of_photos` takes them."""
+        return self.instantid.identity_of_photos(references, attention_dtype(self.model.model), *settings)
 
 
 def apply_identity(target, identity, hint, settings, options, limits_prompt=True):
-    """(model, positive, negative) of a `Target` with one identity; what was given is not changed.
+    """Returns (model, positive, negative) of a `Target` with one identity; the target itself is not changed.
 
     hint: IMAGE of drawn keypoints. settings: `Settings`. options: `Options`. limits_prompt: whether the mask limits the
     positive prompt, too.
@@ -42,24 +42,24 @@ def apply_identity(target, identity, hint, settings, options, limits_prompt=True
 
 
 def apply_people(target, people, noise, image_kps, options, width, height):
-    """(model, positive, negative) of a `Target` with several people, by one IdentityNet; for one person without a mask, what
-    Apply InstantID Person makes.
+    """Returns (model, positive, negative) of a `Target` with several people, by one IdentityNet; for one person without a
+    mask, the result of Apply InstantID Person.
 
     With `options.each_latent` the n-th person belongs to the n-th latent of a batch, alone. people: PersonInPicture objects.
     image_kps: IMAGE of drawn keypoints, or None for the people's own. width, height: of the drawing of all faces, where
-    nothing else tells it.
+    neither keypoints nor masks have a size.
     """
     check_same_embedder(*(one.person.embedder for one in people))
     first = people[0]
     if len(people) == 1:
-        identity = target.identity_of(first.person.references, noise, "average", options.each_latent)
+        identity = target.identity_of_photos(first.person.references, noise, "average", options.each_latent)
         if first.settings.mask is not None:
             image_kps, _ = place_people(people, width, height, image_kps)
-        return apply_identity(target, identity, hint_of_one(first, image_kps), first.settings, options, limits_prompt=False)
-    identities = [target.identity_of(one.person.references, noise) for one in people]
+        return apply_identity(target, identity, hint_of_person(first, image_kps), first.settings, options, limits_prompt=False)
+    identities = [target.identity_of_photos(one.person.references, noise) for one in people]
     if options.each_latent:
         _check_alike(people, keypoints_count=image_kps is None)
-        return apply_identity(target, EachLatent(identities), hint_of_one(first, image_kps), first.settings, options)
+        return apply_identity(target, EachLatent(identities), hint_of_person(first, image_kps), first.settings, options)
     check_reads_people(target.control_net)
     hint, masks = place_people(people, width, height, image_kps)
     patched, factors = target.model, options.factors("as original")
@@ -69,17 +69,17 @@ def apply_people(target, people, noise, image_kps, options, width, height):
     tokens = [torch.cat(side, dim=1)
               for side in zip(*(identity.tokens(target.instantid.device) for identity in identities), strict=True)]
     settings = [one.settings for one in people]
-    strength, in_picture = _in_identity_net(settings, masks, tokens, target.model)
-    if in_picture.frames > 1:
+    strength, regional = _regional_people(settings, masks, tokens, target.model)
+    if regional.frames > 1:
         from comfy.patcher_extension import WrappersMP
-        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"{KEY}_people", in_picture.count_latents)
+        patched.add_wrapper_with_key(WrappersMP.CALC_COND_BATCH, f"{KEY}_people", regional.count_latents)
     return patched, *apply_identity_net(
         target.positive, target.negative, target.control_net, hint, *tokens, strength, min(one.start_at for one in settings),
-        max(one.end_at for one in settings), people=in_picture)
+        max(one.end_at for one in settings), people=regional)
 
 
 def _check_alike(people, keypoints_count):
-    """InstantIDError if people differ in what holds for all latents of a batch. keypoints_count: whether they are drawn."""
+    """Refuses people who differ in what all latents of a batch share. keypoints_count: whether keypoints are drawn."""
     first = people[0].keypoints
     given = [one.keypoints for one in people[1:] if one.keypoints is not None]
     if keypoints_count and any(first is None or not torch.equal(drawing(first), drawing(each)) for each in given):
@@ -92,18 +92,18 @@ def _check_alike(people, keypoints_count):
                              "in InstantID Options.")
 
 
-def _in_identity_net(settings, masks, tokens, model):
-    """The strength of the ControlNet, and the PeopleInPicture with what differs among people."""
+def _regional_people(settings, masks, tokens, model):
+    """Returns the strength of the ControlNet, and RegionalPeople with the settings in which people differ."""
     masks = [None if mask is None else usable_mask(mask).cpu().float().nan_to_num().clamp(0, 1) for mask in masks]
     strengths, windows = [one.cn_strength for one in settings], [(one.start_at, one.end_at) for one in settings]
     alike = len(set(strengths)) == 1
-    return strengths[0] if alike else 1.0, PeopleInPicture(
+    return strengths[0] if alike else 1.0, RegionalPeople(
         masks, tokens, None if alike else tuple(strengths),
         None if len(set(windows)) == 1 else tuple(timesteps_of(model, *window) for window in windows))
 
 
 def timesteps_of(model, start_at, end_at):
-    """The first and the last timestep of a part of the sampling, 0..1; without limit where it begins or ends with it."""
+    """Returns the first and the last timestep of a part of the sampling, 0..1; infinite where it begins or ends with that."""
     sampling = model.get_model_object("model_sampling")
 
     def timestep(percent):

@@ -9,21 +9,21 @@ from .person import check_same_embedder
 
 AVERAGE, SPHERICAL, ROBUST = "average", "spherical", "robust average"
 METHODS = (AVERAGE, SPHERICAL, ROBUST)
-FEWEST = 3             # photos among which one can be told to be far from the rest
+FEWEST = 3             # photos that are needed to find outliers
 MOST_DEVIATIONS = 3.0  # standard deviations, estimated by the median, within which a photo belongs to the rest
-LEAST_DROP = 0.15      # by which its similarity must be below the median's in any case
+LEAST_DROP = 0.15      # by which an outlier's similarity is below the median, at least
 NORMAL = 1.4826        # the standard deviation of a normal distribution in median absolute deviations
-PARALLEL = 1e-4        # sine of an angle below which two directions are taken for one line
+PARALLEL = 1e-4        # sine of the angle below which two directions count as parallel
 
 
 class Blend(NamedTuple):
-    """A blended person, and which photos were left out."""
+    """A blended person, and the photos that were left out."""
     person: object     # Person
-    left_out: tuple    # of (number of the person, number of its photo), both from 0
+    left_out: tuple    # (number of the person, number of its photo) each, both from 0
 
 
 def blend(people, weights, method):
-    """A person between people.
+    """Returns the `Blend` of people.
 
     people: Persons. weights: as many numbers, 0 or more, of which only the ratios count. A person of weight 0 takes no part,
     and where several people are given and one alone has a weight, the result is that person itself, whatever the method.
@@ -54,7 +54,7 @@ def _as_person(embedding, first):
 
 
 def _on_the_arc(vectors, weights):
-    """Spherical linear interpolation (K. Shoemake, Animating rotation with quaternion curves, 1985)."""
+    """Interpolates two vectors spherically (slerp: K. Shoemake, Animating rotation with quaternion curves, 1985)."""
     if len(vectors) != 2:
         raise InstantIDError(f"The method spherical blends two people, and {len(vectors)} have a weight above 0. Choose "
                              "average for more.")
@@ -67,7 +67,7 @@ def _on_the_arc(vectors, weights):
 
 
 def _without_outliers(people, weights, numbers):
-    """numbers: of the people among all that were given."""
+    """Returns the `Blend` without outliers. numbers: those of the people among all that were given."""
     photos = torch.cat([person.embeddings.double() for person in people])
     each = [(number, photo) for number, person in zip(numbers, people, strict=True) for photo in range(person.photos)]
     far = outliers(photos)
@@ -83,10 +83,10 @@ def _without_outliers(people, weights, numbers):
 
 
 def outliers(embeddings):
-    """The photos whose face is far from the rest, as a tuple of indices.
+    """Returns the photos whose face is far from the rest, as a tuple of indices.
 
-    embeddings: [N, 512]. A photo's similarity is the median of its cosines with the others. It is far if that is below the
-    median of all similarities by three standard deviations, as estimated by the median absolute deviation, and by 0.15.
+    embeddings: [N, 512]. A photo's similarity is the median of its cosines with the others. A photo is far if that is below
+    the median of all similarities by three standard deviations, as estimated by the median absolute deviation, and by 0.15.
     """
     if len(embeddings) < FEWEST:
         return ()

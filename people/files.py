@@ -1,4 +1,4 @@
-"""Saved people: one safetensors file each, which holds a `Person` to the bit.
+"""Saved people: one safetensors file each, which holds a `Person` exactly.
 
 Tensors: embeddings, points, sizes and, if they were kept, crops, as `Person` has them. Metadata, all as text: `format` and
 `version`, `embedder`, `saved` (time, UTC).
@@ -68,7 +68,7 @@ def save_person(person, folder, name, if_exists="new number", keep_crops=True):
 
 
 def load_person(path):
-    """The person in a file. InstantIDError for a file that is not a saved person, or not a complete one."""
+    """Returns the person in a file. InstantIDError for a file that is not a saved person, or not a complete one."""
     name = os.path.basename(path)
     try:
         with safetensors.safe_open(path, "pt") as file:

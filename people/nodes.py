@@ -1,4 +1,4 @@
-"""The nodes for people: made of photos, saved, loaded, blended, applied."""
+"""The nodes that make people of photos, save, load, blend and apply them."""
 
 import os
 
@@ -16,7 +16,7 @@ from . import files
 from .apply import Target, apply_identity, apply_people
 from .blend import METHODS, blend
 from .person import person_of_photos
-from .places import PersonInPicture, Settings, hint_of_one
+from .places import PersonInPicture, Settings, hint_of_person
 
 CATEGORY = "InstantID/people"
 FOLDER = "instantid_people"  # ComfyUI's kind of the folders that hold saved people
@@ -25,7 +25,7 @@ WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the
 
 
 def _shown(person):
-    """What ComfyUI shows on a node of a person: its crops."""
+    """Returns the result of a node with a person, and the crops that ComfyUI shows on it."""
     if person.crops is None:
         return {"ui": {"text": (f"{person.photos} photo{'s' * (person.photos != 1)}",)}, "result": (person,)}
     from nodes import PreviewImage
@@ -50,10 +50,10 @@ class InstantIDPerson:
     @performance.staged("person")
     def make(self, insightface, image, options=DEFAULTS):
         images = image if isinstance(image, list | tuple) else [image]
-        batches = [Photos(insightface, each, **options.reading) for each in images]
+        batches = [Photos(insightface, each, **options.photo_arguments) for each in images]
         person = person_of_photos(*batches)
         for photos in batches:
-            inputs.say_who_is_missing(photos)
+            inputs.report_missing_faces(photos)
         return _shown(person)
 
 
@@ -83,7 +83,7 @@ class InstantIDSavePerson:
 
     @classmethod
     def VALIDATE_INPUTS(cls, name=None):
-        """ComfyUI asks this when a prompt is queued. name is None where the widget is an input from another node."""
+        """Returns True, or the reason to refuse a prompt. name is None where the widget is a link."""
         try:
             return bool(files.file_name("person" if name is None else name))
         except InstantIDError as error:
@@ -111,7 +111,7 @@ class InstantIDLoadPerson:
 
     @classmethod
     def IS_CHANGED(cls, person):
-        """Another file of the same name is another person."""
+        """Returns the state of the file: a replaced file is loaded again."""
         return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
@@ -164,7 +164,7 @@ class ApplyInstantIDPerson:
     SEARCH_ALIASES = ["likeness", "saved face", "consistent character", "face id", "same person"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
-    OUTPUT_TOOLTIPS = inputs.APPLIED
+    OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS
     FUNCTION = "apply"
 
     @classmethod
@@ -189,11 +189,11 @@ class ApplyInstantIDPerson:
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         if inputs.is_off(options):
             return model, positive, negative
-        inputs.say_what_has_no_effect(start_at, end_at, mask, limits_prompt=True)
+        inputs.report_no_effect(start_at, end_at, mask, limits_prompt=True)
         one = PersonInPicture(person, Settings(ip_weight, cn_strength, start_at, end_at, mask))
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
-        identity = target.identity_of(person.references, noise, combine_embeds, options.each_latent)
-        return apply_identity(target, identity, hint_of_one(one, image_kps), one.settings, options)
+        identity = target.identity_of_photos(person.references, noise, combine_embeds, options.each_latent)
+        return apply_identity(target, identity, hint_of_person(one, image_kps), one.settings, options)
 
 
 class InstantIDPeople:
@@ -225,7 +225,7 @@ class InstantIDPeople:
     def add(self, person, ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, mask=None, keypoints=None, people=()):
         if keypoints is not None:
             usable_keypoints(keypoints)
-        inputs.say_what_has_no_effect(start_at, end_at, mask)
+        inputs.report_no_effect(start_at, end_at, mask)
         return ((*people, PersonInPicture(person, Settings(ip_weight, cn_strength, start_at, end_at, mask), keypoints)),)
 
 
@@ -237,7 +237,7 @@ class ApplyInstantIDPeople:
     SEARCH_ALIASES = InstantIDPeople.SEARCH_ALIASES
     RETURN_TYPES = ApplyInstantIDPerson.RETURN_TYPES
     RETURN_NAMES = ApplyInstantIDPerson.RETURN_NAMES
-    OUTPUT_TOOLTIPS = ("The model with the people. Connect it to the sampler.", *inputs.APPLIED[1:])
+    OUTPUT_TOOLTIPS = ("The model with the people. Connect it to the sampler.", *inputs.APPLY_OUTPUTS[1:])
     FUNCTION = "apply"
 
     @classmethod

@@ -1,4 +1,4 @@
-"""PERSON: what the face networks know of one person, as a value that can be kept, blended and applied without the networks."""
+"""PERSON: the face embeddings and keypoints of one person, which can be saved, blended and applied without the networks."""
 
 import os
 from typing import NamedTuple
@@ -15,10 +15,9 @@ OTHER_PACKS = ("antelope", "buffalo_l", "buffalo_m", "buffalo_s", "buffalo_sc")
 
 
 class Person(NamedTuple):
-    """One person, known from one or more photos. Read-only.
+    """One person in N photos. Read-only.
 
-    Of N photos: their faces' embeddings, not normalised, and where the five points of each face were. Photos without a face are
-    not among them.
+    It holds the embeddings of the faces, not normalised, and the five points of each. Photos without a face are left out.
     """
     embeddings: torch.Tensor  # float32 [N, 512]
     points: torch.Tensor      # float32 [N, 5, 2] in pixels of the photo
@@ -37,7 +36,7 @@ class Person(NamedTuple):
         return self.embeddings.clone()[:, None]
 
     def only(self, photos):
-        """The person of some of the photos. photos: their indices."""
+        """Returns the person of some of the photos. photos: their indices."""
         return self._replace(**{name: getattr(self, name)[photos] for name in ("embeddings", "points", "sizes", "crops")
                                 if getattr(self, name) is not None})
 
@@ -46,10 +45,10 @@ class Person(NamedTuple):
 
 
 def person_of_photos(*batches):
-    """The person of one or more `faces.Photos`, whose sizes may differ, with crops.
+    """Returns the person of one or more `faces.Photos`, whose sizes may differ, with crops.
 
-    Batches without a face are left out, as long as another one shows a face and theirs need not. InstantIDError if the embedder
-    is one that InstantID's adapter does not know.
+    Batches without a face are left out, as long as another one shows a face and none is required of them. InstantIDError if
+    InstantID's adapter was not trained with the embedder.
     """
     shown = [photos for photos in batches if photos.require_all or any(photos.found)] or batches
     people = [_person_of_batch(photos) for photos in shown]
@@ -58,7 +57,7 @@ def person_of_photos(*batches):
 
 
 def _person_of_batch(photos):
-    embeddings, embedder = photos.references()[:, 0], embedder_of(photos.recognition)
+    embeddings, embedder = photos.references()[:, 0], embedder_name(photos.recognition)
     check_embedder(embedder)
     found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen, strict=True) if face]
     return Person(embeddings, torch.stack([torch.tensor(points, dtype=torch.float32) for _, points in found]),
@@ -70,16 +69,16 @@ def _crop(picture, points):
     return torch.from_numpy(face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy())
 
 
-def embedder_of(network):
+def embedder_name(network):
     """Returns folder and file of an embedder, as `Person` holds them."""
     path = getattr(network, "model_file", None)
     return "/".join(os.path.abspath(path).split(os.sep)[-2:]) if path else UNKNOWN
 
 
 def check_embedder(name):
-    """InstantIDError if a network of this name gives embeddings that InstantID's adapter was not trained with.
+    """Raises InstantIDError if a network of this name gives embeddings that InstantID's adapter was not trained with.
 
-    name: as `Person.embedder`. What cannot be told is let through.
+    name: as `Person.embedder`. Unknown networks pass.
     """
     pack = name.split("/")[0]
     if pack in OTHER_PACKS:
@@ -88,7 +87,7 @@ def check_embedder(name):
 
 
 def check_same_embedder(*names):
-    """InstantIDError if embeddings come from different networks, so that they cannot be compared or mixed.
+    """Raises InstantIDError if embeddings come from different networks, so that they cannot be compared or mixed.
 
     names: as `Person.embedder`. Networks are told apart by their files' names.
     """

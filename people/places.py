@@ -1,4 +1,4 @@
-"""Where people are in a picture: the drawing that IdentityNet reads, and a mask for each person."""
+"""The places of people in a picture: the drawing that IdentityNet reads, and a mask for each person."""
 
 from typing import NamedTuple
 
@@ -9,14 +9,14 @@ from ..keypoints import MOST_SIDE, KeypointFace, Keypoints, drawing
 from ..keypoints.place import box_of_mask, resized
 from ..utils import KEYPOINT_COLOURS, NOSE, InstantIDError
 
-MOST_PHOTO_SIDE = 8192       # of a photo whose drawing keeps its size; large cameras' are smaller
-SMALLEST_SIDE = 512          # of a drawing: IdentityNet knows points of one size, whatever the picture's
-FACE_PART = 0.25             # of the shorter side of a person's part of the picture that the five points extend over
-FACE_CENTRE = (0.5, 0.4)     # of the five points in it
+MOST_PHOTO_SIDE = 8192       # pixels of a drawing of one photo; photos of cameras are smaller
+SMALLEST_SIDE = 512          # pixels of a drawing: the dots have one size, whatever the picture's
+FACE_PART = 0.25             # extent of the five points, as a part of the shorter side of the person's area
+FACE_CENTRE = (0.5, 0.4)     # middle of the five points, as parts of that area's width and height
 
 
 class Settings(NamedTuple):
-    """How strongly, when and where one person acts."""
+    """The strengths, the window and the mask of one person."""
     ip_weight: float = 0.8
     cn_strength: float = 0.8
     start_at: float = 0.0       # parts of the sampling, 0 to 1
@@ -25,20 +25,20 @@ class Settings(NamedTuple):
 
 
 class PersonInPicture(NamedTuple):
-    """One person, as it is to appear in a picture. Read-only."""
+    """One person with settings and keypoints for one picture. Read-only."""
     person: object              # Person
     settings: Settings = Settings()
     keypoints: object = None    # Keypoints, of which the first face is this person's
 
     @property
     def face(self):
-        """The KeypointFace that was given; None without keypoints."""
+        """The first KeypointFace of the keypoints; None without keypoints."""
         return None if self.keypoints is None else self.keypoints.faces[0]
 
 
-def hint_of_one(one, image_kps=None):
-    """The drawing of one person's face, IMAGE [1, h, w, 3]: image_kps if it is given, else of the PersonInPicture's keypoints,
-    else of the first photo, at its size."""
+def hint_of_person(one, image_kps=None):
+    """Returns the drawing of one person's face, IMAGE [1, h, w, 3]: image_kps if it is given, else of the PersonInPicture's
+    keypoints, else of the first photo, at its size."""
     if image_kps is not None:
         return image_kps
     if one.keypoints is not None:
@@ -48,9 +48,9 @@ def hint_of_one(one, image_kps=None):
 
 
 def place_people(people, width, height, image_kps=None):
-    """What several people need to be in one picture: (drawing IMAGE [n, h, w, 3], MASK or None for each person).
+    """Returns (drawing IMAGE [n, h, w, 3], list of MASK or None for each person) of several people in one picture.
 
-    people: PersonInPicture objects. width, height: of the drawing, where neither keypoints nor masks tell it. image_kps: a
+    people: PersonInPicture objects. width, height: of the drawing, where neither keypoints nor masks have a size. image_kps: a
     drawing, which is used as it is. Where nobody has a mask, the picture is divided among all from left to right.
     """
     keypoints = None if image_kps is not None else keypoints_of(people, *_size(people, width, height))
@@ -61,14 +61,14 @@ def place_people(people, width, height, image_kps=None):
 
 
 def _size(people, width, height):
-    """Width and height of the picture that is drawn, each at most MOST_SIDE."""
-    of_keypoints = [(one.keypoints.width, one.keypoints.height) for one in people if one.face is not None]
-    of_masks = [tuple(usable_mask(mask).shape[:0:-1]) for one in people if (mask := one.settings.mask) is not None]
+    """Returns width and height of the picture that is drawn, each at most MOST_SIDE."""
+    keypoint_sizes = [(one.keypoints.width, one.keypoints.height) for one in people if one.face is not None]
+    mask_sizes = [tuple(usable_mask(mask).shape[:0:-1]) for one in people if (mask := one.settings.mask) is not None]
     least = 1
-    if of_keypoints:
-        width, height = of_keypoints[0]
-    elif of_masks:
-        width, height = of_masks[0]
+    if keypoint_sizes:
+        width, height = keypoint_sizes[0]
+    elif mask_sizes:
+        width, height = mask_sizes[0]
         least = SMALLEST_SIDE
         times = max(-(-SMALLEST_SIDE // min(width, height)), 1)
         width, height = width * times, height * times
@@ -77,10 +77,10 @@ def _size(people, width, height):
 
 
 def keypoints_of(people, width, height):
-    """Everybody's face in one picture, in the order of the people.
+    """Returns `Keypoints` of all people's faces in one picture, in the order of the people.
 
     A person's own keypoints are scaled to the picture. Otherwise the face of the first photo is put into the middle of the
-    person's mask, or of the part that is the person's when the picture is divided evenly from left to right.
+    person's mask, or of the person's part where the picture is divided evenly from left to right.
     """
     faces = []
     for number, one in enumerate(people):
@@ -95,7 +95,7 @@ def keypoints_of(people, width, height):
 
 
 def face_in_box(points, box):
-    """Five points, moved and scaled so that a face of that size and place looks natural in a box (left, top, right, bottom)."""
+    """Returns five points, moved and scaled to where a face looks natural in a box (left, top, right, bottom)."""
     points = points.double()
     low, high = points.amin(dim=0), points.amax(dim=0)
     left, top, right, bottom = box
@@ -105,7 +105,7 @@ def face_in_box(points, box):
 
 
 def _centres(people, keypoints, image_kps):
-    """(x of each person's face, width and height of the picture)"""
+    """Returns (x of each person's face, width of the picture, its height)."""
     if keypoints is not None:
         return [float(face.points[:, 0].mean()) for face in keypoints.faces], keypoints.width, keypoints.height
     height, width = image_kps.shape[1:3]
@@ -116,7 +116,7 @@ def _centres(people, keypoints, image_kps):
 
 
 def noses_in(image):
-    """The places from left to right of the noses in a drawing of keypoints [h, w, 3], as x in pixels."""
+    """Returns the x of the noses in a drawing of keypoints [h, w, 3], in pixels, from left to right."""
     import cv2
     colour = torch.tensor(KEYPOINT_COLOURS[NOSE]) / 255
     dots = (image[:, :, :3].cpu().float() == colour).all(dim=2).to(torch.uint8).numpy()
@@ -124,8 +124,8 @@ def noses_in(image):
 
 
 def strips(centres, width, height):
-    """A picture divided from left to right among people: for each a mask [1, height, width], 1 where it is nearer to the
-    person's centre than to the others'. centres: for each person an x in pixels."""
+    """Returns masks [1, height, width] that divide a picture from left to right among people: each is 1 where the person's
+    centre is the nearest. centres: for each person an x in pixels."""
     order = sorted(range(len(centres)), key=lambda number: centres[number])
     borders = [0, *(round((centres[a] + centres[b]) / 2) for a, b in zip(order, order[1:], strict=False)), width]
     masks = [torch.zeros(1, height, width) for _ in centres]

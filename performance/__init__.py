@@ -1,5 +1,5 @@
 """The time and memory of the pack's stages, recorded in prompts that hold an InstantID Performance Report."""
 
-from .stages import cache_result, run, stage, staged
+from .stages import count_lookup, run, stage, staged
 
-__all__ = ["cache_result", "run", "stage", "staged"]
+__all__ = ["count_lookup", "run", "stage", "staged"]

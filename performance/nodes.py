@@ -1,4 +1,4 @@
-"""The nodes that show what the pack keeps and how long its stages take."""
+"""The nodes that show the pack's caches and the times of its stages."""
 
 from comfy.comfy_types import IO
 
@@ -62,7 +62,7 @@ class InstantIDPerformanceReport:
 
     @classmethod
     def IS_CHANGED(cls, **inputs):
-        return float("nan")  # unlike itself: there is something new to tell even where nothing has changed
+        return float("nan")  # not equal to itself: the report is new even where no input has changed
 
     def report(self, anything):
         table = table_of_stages(last_run())

@@ -1,4 +1,4 @@
-"""How long the pack's stages take and what memory is in use after them.
+"""The times of the pack's stages, and the memory in use after them.
 
 A prompt that holds an InstantID Performance Report is recorded, and so is what runs inside of `with run():`. Elsewhere a stage
 costs one look at ComfyUI's queue: no device is asked, nothing waits, nothing is kept.
@@ -14,7 +14,7 @@ import torch
 
 from ..host.server import running_prompt
 
-NODE = "InstantIDPerformanceReport"  # class type whose presence in a prompt has it recorded
+NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
 MIB = 1 << 20
 MEANING = ("own: without the stages inside of it. MiB: memory of {} after the stage.\n"
            "What ComfyUI took from its own cache has not run, and is not shown.")
@@ -25,7 +25,7 @@ _NOT_RECORDED = contextlib.nullcontext()
 def stage(name, cache=None, gpu=False):
     """Context manager around one stage of the work; stages may be nested and come several times a run.
 
-    cache: the name that `cache_result` uses for this stage; default: the stage's own. gpu: the work is done on PyTorch's
+    cache: the name that `count_lookup` uses for this stage; default: the stage's own. gpu: the work is done on PyTorch's
     current CUDA stream and is timed there too.
     """
     recorded = _session.current()
@@ -43,7 +43,7 @@ def staged(name):
     return decorate
 
 
-def cache_result(cache, hit):
+def count_lookup(cache, hit):
     """Counts a hit or a miss of a cache."""
     recorded = _session.current()
     if recorded is not None:
@@ -52,7 +52,7 @@ def cache_result(cache, hit):
 
 @contextlib.contextmanager
 def run():
-    """Records the stages inside, without ComfyUI's server. Gives the Run."""
+    """Yields a Run in which the stages inside are recorded, without ComfyUI's server."""
     before = _session.explicit
     _session.explicit = _session.last = Run()
     try:
@@ -78,7 +78,7 @@ class Stage:
     events: list = field(default_factory=list)  # pairs of CUDA events around the calls
 
     def gpu_seconds(self):
-        """Seconds on the GPU; None where none were timed. Waits for the GPU."""
+        """Returns seconds on the GPU; None where none were timed. Waits for the GPU."""
         if not self.events:
             return None
         torch.cuda.synchronize()
@@ -120,7 +120,7 @@ class Run:
 
 
 def _event(gpu):
-    """A CUDA event recorded now; None where nothing is timed on a GPU."""
+    """Returns a CUDA event recorded now; None where nothing is timed on a GPU."""
     if not gpu or not torch.cuda.is_initialized():
         return None
     event = torch.cuda.Event(enable_timing=True)
@@ -129,7 +129,7 @@ def _event(gpu):
 
 
 def memory_in_use():
-    """Bytes that PyTorch has allocated on the GPU; without one, the memory of this process."""
+    """Returns bytes that PyTorch has allocated on the GPU; without one, the memory of this process."""
     if torch.cuda.is_initialized():
         return torch.cuda.memory_allocated()
     import psutil
@@ -142,7 +142,7 @@ class _Session:
     def __init__(self):
         self.explicit = None  # Run of `run()`
         self.last = None      # the latest Run
-        self._prompt_id = self._of_prompt = None
+        self._prompt_id = self._prompt_run = None
 
     def current(self):
         """Returns the Run that stages belong to now, or None where nothing is recorded."""
@@ -152,17 +152,17 @@ class _Session:
         if prompt_id is None:
             return None
         if prompt_id != self._prompt_id:
-            self._prompt_id, self._of_prompt = prompt_id, None
+            self._prompt_id, self._prompt_run = prompt_id, None
             if any(node.get("class_type") == NODE for node in prompt.values()):
-                self._of_prompt = self.last = Run()
-        return self._of_prompt
+                self._prompt_run = self.last = Run()
+        return self._prompt_run
 
 
 _session = _Session()
 
 
 def table_of_stages(run):
-    """A line for each stage of a `Run` or None, and the meaning of the columns. Waits for the GPU if it was timed."""
+    """Returns a line for each stage of a `Run` or None, and the meaning of the columns. Waits for the GPU if it was timed."""
     if run is None or not (run.stages or run.caches):
         return NOTHING
     cells = [("stage", "calls", "own ms", "total ms", "GPU ms", "MiB", "cache")]
@@ -178,7 +178,7 @@ def table_of_stages(run):
 
 
 def _hits_and_misses(hits, misses):
-    """'hit', 'miss', '2 hits, 1 miss' or ''."""
+    """Returns 'hit', 'miss', '2 hits, 1 miss' or ''."""
     if hits + misses == 1:
         return "hit" if hits else "miss"
     counts = ((hits, "hit", "hits"), (misses, "miss", "misses"))
@@ -186,14 +186,14 @@ def _hits_and_misses(hits, misses):
 
 
 def table_of_caches(statistics):
-    """A line for each cache of `caches.statistics`."""
+    """Returns a line for each cache of `caches.statistics`."""
     return "\n".join(_aligned([("cache", "entries", "MiB", "hits", "misses"), *(
-        (name, str(of["entries"]), f"{of['bytes'] / MIB:.1f}", str(of["hits"]), str(of["misses"]))
-        for name, of in statistics.items())]))
+        (name, str(counts["entries"]), f"{counts['bytes'] / MIB:.1f}", str(counts["hits"]), str(counts["misses"]))
+        for name, counts in statistics.items())]))
 
 
 def _aligned(cells):
-    """Lines of rows of strings: names to the left, numbers to the right, the last column as it comes."""
+    """Returns rows of strings as lines: names to the left, numbers to the right, the last column as it is."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return ["  ".join([name.ljust(widths[0]), *map(str.rjust, numbers, widths[1:]), last]).rstrip()
             for name, *numbers, last in cells]

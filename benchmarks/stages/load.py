@@ -33,7 +33,7 @@ print(time.perf_counter() - start, resident("VmHWM") - before)
 """
 OURS = "loaded = adapter.load_adapter({file!r})"
 DEFAULT = """
-module = adapter.Adapter([width * 320 for width in fx.BLOCK_WIDTHS])
+module = adapter.AdapterNetwork([width * 320 for width in fx.BLOCK_WIDTHS])
 module.load_state_dict(adapter.read_tensors({file!r}))
 """
 FIRST_USE = OURS + """

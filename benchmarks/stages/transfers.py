@@ -202,10 +202,11 @@ def profiled(function):
 
 def full_sizes(resolution):
     """Bytes of what InstantID brings, for SDXL and InstantID's own file: computed from shapes."""
-    from instantid_swift.identity.adapter import Adapter
+    from instantid_swift.identity.adapter import AdapterNetwork
     from instantid_swift.identity.bank import Identity
     with torch.device("meta"):
-        weights = sum(p.numel() * p.element_size() for p in Adapter([width * 320 for width in fx.BLOCK_WIDTHS]).parameters())
+        network = AdapterNetwork([width * 320 for width in fx.BLOCK_WIDTHS])
+        weights = sum(p.numel() * p.element_size() for p in network.parameters())
     embedding, *tokens = (torch.zeros(shape, dtype=torch.float16) for shape in ((1, 1, 512), (1, 16, 2048), (1, 16, 2048)))
     bank = [torch.zeros(2, 16, width * 320, dtype=torch.float16) for width in fx.BLOCK_WIDTHS]
     identity = Identity(*tokens, bank, bank)

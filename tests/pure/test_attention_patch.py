@@ -78,7 +78,7 @@ def test_the_order_under_a_mask(identity, qkv, dtype, compiled):
     terms = [IdentityTerm(identity, 0, weight, ALWAYS, LatentMask(mask) if chosen else None) for weight, chosen in (
         (0.37, True), (1.1, False), (-0.6, True))]
     given[KEY] = {("input", 4, 0): AttentionPatch(terms=terms).steps(
-        UNetCall.of(q, given, compiled=compiled))}
+        UNetCall.from_options(q, given, compiled=compiled))}
     given.update(block=("input", 4), block_index=0)
     weights = mask_weights(mask, TOKENS, 16, 16)
     expected = by_the_contract(q, k, v, identity, [(0.37, weights), (1.1, None), (-0.6, weights)])
@@ -92,7 +92,7 @@ def test_a_batch_that_another_pack_has_enlarged(identity, qkv):
     patch = AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, mask)])
     patch.add(constant, value=1.0, sigma_start=10.0, sigma_end=2.0)
     given = options(cond_or_uncond_couple=[1, 0, 0])
-    steps = {("input", 4, 0): patch.steps(UNetCall.of(qkv[0], given))}
+    steps = {("input", 4, 0): patch.steps(UNetCall.from_options(qkv[0], given))}
     prepared = {**given, KEY: steps, "block": ("input", 4), "block_index": 0}
     for enlarged in (given, prepared):
         out = patch(q, k, v, enlarged)
@@ -172,7 +172,7 @@ def test_what_an_attention_override_keeps_is_not_changed(identity, qkv, monkeypa
     """Packs that replace ComfyUI's attention may keep its result, for the next step or another block: adding in place drifted
     from call to call (1.6, then 3.2)."""
     kept = plain(*qkv)
-    monkeypatch.setitem(AttentionPatch.__call__.__globals__, "own_attention", lambda *args: kept)
+    monkeypatch.setitem(AttentionPatch.__call__.__globals__, "unpatched_attention", lambda *args: kept)
     before, patch = kept.clone(), AttentionPatch(terms=[IdentityTerm(identity, 0, 0.7, ALWAYS, None)])
     first, second = (patch(*qkv, options(optimized_attention_override=lambda *args: kept)) for _ in range(2))
     assert torch.equal(kept, before) and torch.equal(first, second)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from control_nets import Calls, apply, drawing, prompt, randn, remembered, sampled, texts, tokens
 from instantid_swift.controlnet import apply_identity_net, check_reads_people
-from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, PeopleInPicture, SharesOnGrids, shares_of
+from instantid_swift.controlnet.people import PeopleAttention, PeopleContext, RegionalPeople, SharesOnGrids, shares_of
 from instantid_swift.controlnet.step_reuse import with_step_reuse
 from instantid_swift.utils import InstantIDError
 from oracle import cases
@@ -30,7 +30,7 @@ def read(block, masks, people, cells=8):
     """What a block makes of latents [2, 8 * 8, 128] with people (tokens [2, 16, 2048] each) under masks."""
     context = torch.cat(people, dim=1)
     x = randn(3, 2, cells * cells, 128).to(context)
-    pictured = PeopleInPicture(masks, context.split(1))
+    pictured = RegionalPeople(masks, context.split(1))
     shares = SharesOnGrids(pictured, 1)(context, cells, cells)
     with torch.inference_mode():
         return PeopleAttention(block, pictured)(x, PeopleContext(context, shares)).unflatten(1, (cells, cells))
@@ -75,7 +75,7 @@ def test_shares_add_up_to_one(masks, shares):
 
 @pytest.mark.newest
 def test_odd_sizes_have_the_grids_of_the_network(world):
-    shares = SharesOnGrids(PeopleInPicture((LEFT, None), ()), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
+    shares = SharesOnGrids(RegionalPeople((LEFT, None), ()), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
     assert list(shares) == [17 * 23, 9 * 12, 5 * 6]
     latents, calls = sampled(world, *several(world), size=(17, 23))
     assert latents.isfinite().all() and calls.evaluations == 2
@@ -90,7 +90,7 @@ def several(world, count=2, masks=None, strengths=None, windows=None, strength=0
     masks = masks or [torch.roll(LEFT, 64 * number // count, dims=2) for number in range(count)]
     cond, uncond = (torch.cat(side, dim=1) for side in zip(*each, strict=True))
     return apply_identity_net(*(given or texts(world)), net or world.net, drawing(), cond, uncond, strength, 0.0, 1.0,
-                              people=PeopleInPicture(masks, (cond, uncond), strengths, windows))
+                              people=RegionalPeople(masks, (cond, uncond), strengths, windows))
 
 
 @pytest.mark.newest
@@ -106,7 +106,7 @@ def test_one_evaluation_a_step_and_projections_once_a_run(world, count):
 @pytest.mark.newest
 def test_the_same_person_everywhere_gives_the_latents_of_one(world):
     cond, uncond = (side.repeat(1, 2, 1) for side in tokens())
-    people = PeopleInPicture((LEFT, RIGHT), (cond, uncond))
+    people = RegionalPeople((LEFT, RIGHT), (cond, uncond))
     twice = apply_identity_net(*texts(world), world.net, drawing(), cond, uncond, 0.8, 0.0, 1.0, people=people)
     assert torch.equal(sampled(world, *twice)[0], sampled(world, *apply(world.net, *texts(world)))[0])
 

@@ -4,7 +4,7 @@ import comfy.model_management
 import pytest
 import torch
 from instantid_swift import caches
-from instantid_swift.identity.adapter import Adapter
+from instantid_swift.identity.adapter import AdapterNetwork
 from oracle import fixtures as fx
 from stand_ins.traffic import simulated_device
 
@@ -20,7 +20,8 @@ def embeddings(count=1):
 @pytest.mark.parametrize("dtype, count", [(torch.float32, 2), (torch.float16, 1), (torch.bfloat16, 1)])
 def test_an_identity_has_the_bits_of_the_module_on_the_device(world, dtype, count):
     """Each embedding by itself, all weights cast beforehand."""
-    module = Adapter.from_state_dict({name: weight.to(dtype) for name, weight in world.instantid.module.state_dict().items()})
+    weights = world.instantid.module.state_dict()
+    module = AdapterNetwork.from_state_dict({name: weight.to(dtype) for name, weight in weights.items()})
     passes = [embedding.to(dtype) for embedding in embeddings(count)]
     with torch.no_grad():
         cond, uncond = (module.image_proj(embedding) for embedding in passes)
@@ -36,8 +37,8 @@ def full_size():
     """An adapter of the real file's shapes, 1.69 GB in float32. Its weights are zeros, which take no memory before they are
     written."""
     with torch.device("meta"):
-        state_dict = Adapter([width * 320 for width in fx.BLOCK_WIDTHS]).state_dict()
-    return Adapter.from_state_dict({name: torch.zeros(weight.shape) for name, weight in state_dict.items()})
+        state_dict = AdapterNetwork([width * 320 for width in fx.BLOCK_WIDTHS]).state_dict()
+    return AdapterNetwork.from_state_dict({name: torch.zeros(weight.shape) for name, weight in state_dict.items()})
 
 
 def test_a_real_adapter_takes_less_than_100_mb_of_the_device_and_loads_nothing(full_size):

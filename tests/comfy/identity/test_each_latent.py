@@ -104,8 +104,8 @@ def test_the_split_nodes(nodes, world):
 @pytest.mark.newest
 def test_windows_of_animatediff_have_their_frames_keys(world):
     a, b, c = (identity(world, seed) for seed in (1, 2, 3))
-    laid_out = EachLatent([a, b, c]).laid_out(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
-    assert torch.equal(laid_out[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
+    keys_and_values = EachLatent([a, b, c]).keys_and_values(call(chunks=(1, 0), sub_idxs=[1, 2, 7]))
+    assert torch.equal(keys_and_values[5][0], torch.stack([one.keys[5][row] for row in (0, 1) for one in (b, c, c)]))
 
 
 # ---- in IdentityNet

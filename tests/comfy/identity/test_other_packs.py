@@ -7,7 +7,7 @@ import pytest
 import torch
 from control_nets import prompt
 from instantid_swift.CrossAttentionPatch import AttentionPatch
-from instantid_swift.identity.terms import rows_of_enlarged
+from instantid_swift.identity.terms import rows_in_enlarged_batch
 from oracle import cases
 from oracle import fixtures as fx
 from reference import reference_model
@@ -63,7 +63,7 @@ def test_regions_of_one_text_are_the_picture_without_regions(nodes, world, label
 
 
 def enlarged(count, chunks, batch, **more):
-    return rows_of_enlarged(count, {"cond_or_uncond": chunks, "original_shape": [batch, 4, 8, 8], **more})
+    return rows_in_enlarged_batch(count, {"cond_or_uncond": chunks, "original_shape": [batch, 4, 8, 8], **more})
 
 
 @pytest.mark.newest
@@ -116,7 +116,7 @@ def who_sees_the_face(model):
 
     class Spy(AttentionPatch):
         def __call__(self, q, k, v, extra_options):
-            step, = self._steps(q, extra_options)
+            step, = self._prepared_steps(q, extra_options)
             for number, keys in zip(extra_options["cond_or_uncond"], step.keys.chunk(len(extra_options["cond_or_uncond"])),
                                     strict=True):
                 row = 1 if torch.equal(keys[0], person.keys[0][1]) else 0

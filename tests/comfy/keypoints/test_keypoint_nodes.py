@@ -104,13 +104,13 @@ def test_placing_with_a_box_and_a_mask(call):
 
 
 def test_the_editors_questions_are_answered(call):
-    text = keypoint_nodes.answer({"width": 300, "height": 200})
-    turned = from_json(keypoint_nodes.answer({"state": text, "face": 0, "yaw": 20, "pitch": 0, "roll": 0}))
+    text = keypoint_nodes.edited_state({"width": 300, "height": 200})
+    turned = from_json(keypoint_nodes.edited_state({"state": text, "face": 0, "yaw": 20, "pitch": 0, "roll": 0}))
     expected, = call("InstantIDTurnHead", yaw=20.0, pitch=0.0, roll=0.0, width=300, height=200)
     assert turned.faces[0].points == pytest.approx(expected.faces[0].points, abs=0.01)
     turned = {"state": text, "face": 0, "yaw": 0, "pitch": 0, "roll": 0}
-    assert len(from_json(keypoint_nodes.answer({**turned, "face": -1})).faces) == 1
+    assert len(from_json(keypoint_nodes.edited_state({**turned, "face": -1})).faces) == 1
     for bad in ({}, [], {"width": 0, "height": 5}, {**turned, "state": "{"}, {**turned, "face": 7}, {**turned, "yaw": "x"},
                 {**turned, "yaw": float("nan")}):
         with pytest.raises(InstantIDError):
-            keypoint_nodes.answer(bad)
+            keypoint_nodes.edited_state(bad)

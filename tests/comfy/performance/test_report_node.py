@@ -23,7 +23,7 @@ class Stages:
 
     def work(self, size):
         with stages.stage("apply"), stages.stage("detect"):
-            stages.cache_result("detect", False)
+            stages.count_lookup("detect", False)
         return torch.full((1, size, size, 3), 0.25), "another"
 
 

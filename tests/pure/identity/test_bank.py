@@ -55,26 +55,26 @@ def call(batch, chunks, device=CPU, dtype=torch.float32, sampling_cache=None):
     ([0, 1, 2], 3, [1, 2, 2]),
 ])
 def test_keys_follow_the_chunks_of_the_batch(identity, chunks, batch, expected):
-    (keys, values), = identity.laid_out(call(batch, chunks))
+    (keys, values), = identity.keys_and_values(call(batch, chunks))
     assert keys[:, 0, 0].tolist() == expected
     assert torch.equal(values, keys * 10)
 
 
 def test_a_layout_is_made_once_in_a_sampling(identity):
     sampling_cache = SamplingCache()
-    one, two = (identity.laid_out(call(4, [1, 0], sampling_cache=sampling_cache)) for _ in range(2))
+    one, two = (identity.keys_and_values(call(4, [1, 0], sampling_cache=sampling_cache)) for _ in range(2))
     assert one is two
-    assert identity.laid_out(call(4, [1, 0], sampling_cache=SamplingCache())) is not one
+    assert identity.keys_and_values(call(4, [1, 0], sampling_cache=SamplingCache())) is not one
 
 
 def test_the_usual_batch_needs_no_copy(identity):
     """Both passes, one latent, in the order in which ComfyUI batches them."""
-    assert identity.laid_out(call(2, [1, 0]))[0][0].data_ptr() == identity.keys[0].data_ptr()
+    assert identity.keys_and_values(call(2, [1, 0]))[0][0].data_ptr() == identity.keys[0].data_ptr()
 
 
 def test_a_layout_follows_device_and_dtype(identity):
-    assert identity.laid_out(call(2, [1, 0], torch.device("meta")))[0][0].device.type == "meta"
-    assert identity.laid_out(call(2, [1, 0], dtype=torch.bfloat16))[0][0].dtype == torch.bfloat16
+    assert identity.keys_and_values(call(2, [1, 0], torch.device("meta")))[0][0].device.type == "meta"
+    assert identity.keys_and_values(call(2, [1, 0], dtype=torch.bfloat16))[0][0].dtype == torch.bfloat16
 
 
 def test_tokens_handed_out_are_copies(identity):

@@ -33,7 +33,8 @@ def test_bilinear():
 
 
 def grid(mask, batch, chunks, height=4, width=4, sampling_cache=None, **options):
-    call = UNetCall.of(torch.zeros(batch), {"cond_or_uncond": list(range(chunks)), **options}, sampling_cache=sampling_cache)
+    call = UNetCall.from_options(torch.zeros(batch), {"cond_or_uncond": list(range(chunks)), **options},
+                                 sampling_cache=sampling_cache)
     return mask.for_call(call)(height * width // 4, height, width)
 
 

@@ -27,14 +27,14 @@ def likeness(analysis, pictures, reference, choice=faces.LARGEST, second=None):
 @pytest.fixture(scope="module")
 def six(ours):
     """Embeddings of the six people of the group photo."""
-    return [measure.look_at(faces.Photos(ours, fx.photo(), FaceChoice("left to right", index)))[0].embedding
+    return [measure.seen_faces(faces.Photos(ours, fx.photo(), FaceChoice("left to right", index)))[0].embedding
             for index in range(6)]
 
 
 def test_photos_of_one_person_are_alike_and_those_of_others_are_not(ours, six):
     """With w600k_mbf, the small network of the tests, found: same 0.667 to 0.721, others -0.081 to 0.228."""
-    own = [face.embedding for face in measure.look_at(faces.Photos(ours, photos(*ONE)))]
-    other = measure.look_at(faces.Photos(ours, photos("biden")))[0].embedding
+    own = [face.embedding for face in measure.seen_faces(faces.Photos(ours, photos(*ONE)))]
+    other = measure.seen_faces(faces.Photos(ours, photos("biden")))[0].embedding
     same = [measure.cosine(own[a], own[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
     different = [measure.cosine(one, stranger) for one in (*own, other) for stranger in six]
     different += [measure.cosine(one, other) for one in own]
@@ -52,10 +52,10 @@ def test_the_reference_is_the_mean_of_directions_and_knows_its_own_ceiling(ours)
     mean = torch.nn.functional.normalize(directions.mean(dim=0), dim=0)
     assert np.allclose(of.direction, mean, atol=1e-12)
     others = torch.nn.functional.normalize(directions[1:].mean(dim=0), dim=0)
-    assert of.photos == 3 and of.own[0] == pytest.approx(float(directions[0] @ others))
-    assert min(of.own) > measure.SAME
+    assert of.photos == 3 and of.photo_cosines[0] == pytest.approx(float(directions[0] @ others))
+    assert min(of.photo_cosines) > measure.SAME
     assert np.allclose(measure.reference_of(5 * known).direction, of.direction, atol=1e-6), "lengths mean nothing"
-    assert measure.reference_of(known[:1]).own == ()
+    assert measure.reference_of(known[:1]).photo_cosines == ()
 
 
 def test_best_first_whatever_the_order_of_the_pictures(ours):
@@ -82,7 +82,7 @@ def test_no_face_is_no_number_and_is_counted_apart(ours):
     assert "no face was found: pictures 0, 2 (2 of 3)" in text and "0.000" not in text
     nobody = likeness(ours, GREY, photos("obama"))
     assert nobody.order == [] and "(1 of 1)" in report.report_text(nobody)
-    assert report.bars(nobody).shape[0] == 1
+    assert report.bar_chart(nobody).shape[0] == 1
     with pytest.raises(faces.NoFaceError, match="No face detected"):
         likeness(ours, photos("obama"), GREY)
 

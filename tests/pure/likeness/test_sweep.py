@@ -3,7 +3,7 @@
 import pytest
 import torch
 from instantid_swift.likeness import report
-from instantid_swift.likeness.sweep import BLOCKS, MOST_CELLS, Scores, cells_of
+from instantid_swift.likeness.sweep import BLOCKS, MOST_CELLS, Scores, parse_cells
 from instantid_swift.utils import InstantIDError
 
 
@@ -12,7 +12,7 @@ from instantid_swift.utils import InstantIDError
     ("cn_strength", "0, 1 to 2 step 0.5, 1.5", (0.0, 1.0, 1.5, 2.0)), ("step reuse", "1, 2", (1, 2)),
     (BLOCKS, "as original, all 70", ("as original", "all 70")), ("noise", "0.5\n0.5", (0.5,))])
 def test_values(setting, text, values):
-    assert cells_of(setting, text, "1").values == values
+    assert parse_cells(setting, text, "1").values == values
 
 
 @pytest.mark.parametrize("setting, text, seeds, message", [
@@ -23,17 +23,17 @@ def test_values(setting, text, values):
     ("ip_weight", "0 to 3 step 0.02", "1, 2", f"at most {MOST_CELLS}")])
 def test_what_cannot_be_read_is_refused(setting, text, seeds, message):
     with pytest.raises(InstantIDError, match=message):
-        cells_of(setting, text, seeds)
+        parse_cells(setting, text, seeds)
 
 
 def test_a_cell_keeps_its_name_in_another_sweep():
-    few, more = cells_of("ip_weight", "0.6, 0.4", "2, 1"), cells_of("ip_weight", "0.4 to 0.8 step 0.2", "1, 2, 3")
+    few, more = parse_cells("ip_weight", "0.6, 0.4", "2, 1"), parse_cells("ip_weight", "0.4 to 0.8 step 0.2", "1, 2, 3")
     assert set(few.keys) < set(more.keys) and len(set(more.keys)) == 9
 
 
 def scores(*of_values):
     """Scores of values 0, 1, ... with one seed. of_values: the numbers of each."""
-    cells = cells_of("ip_weight", ", ".join(map(str, range(len(of_values)))), "7")
+    cells = parse_cells("ip_weight", ", ".join(map(str, range(len(of_values)))), "7")
     return Scores(cells, {(value, 7): list(numbers) for value, numbers in zip(cells.values, of_values, strict=True)})
 
 
@@ -47,7 +47,7 @@ def test_the_best_value():
 def test_pictures_of_the_numbers():
     for one in (scores([0.2], [0.6, 0.4], [None]), scores([None], [None]), scores([-0.3])):
         made = report.contact_sheet(one, {place: torch.rand(2, 96, 64, 3) for place in one.likeness})
-        chart = report.chart(one)
+        chart = report.line_chart(one)
         for picture in (made, chart):
             assert picture.ndim == 4 and picture.shape[0] == 1 and 0 <= picture.min() < picture.max() <= 1
     text = report.table(scores([0.2], [0.6, 0.4], [None]))

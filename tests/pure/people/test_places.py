@@ -4,7 +4,7 @@ import pytest
 import torch
 from instantid_swift.keypoints import KeypointFace, Keypoints, draw, drawing
 from instantid_swift.people.person import Person
-from instantid_swift.people.places import PersonInPicture, Settings, face_in_box, hint_of_one, noses_in, place_people, strips
+from instantid_swift.people.places import PersonInPicture, Settings, face_in_box, hint_of_person, noses_in, place_people, strips
 from instantid_swift.utils import InstantIDError, pictures_to_image
 
 FACE = torch.tensor([[60.0, 80.0], [100.0, 79.0], [82.0, 100.0], [66.0, 121.0], [97.0, 120.0]])
@@ -79,12 +79,12 @@ def test_a_given_drawing_is_used_as_it_is_and_its_noses_tell_the_places(caplog):
 
 def test_drawings_of_large_pictures_are_shrunk():
     large = one(keypoints=keypoints(0, width=16384, height=8192))
-    assert drawing(large.keypoints).shape == hint_of_one(large).shape == (1, 1024, 2048, 3)
+    assert drawing(large.keypoints).shape == hint_of_person(large).shape == (1, 1024, 2048, 3)
     for person in (large, one(mask=torch.ones(1, 4096, 8192))):
         assert place_people([person, one(mask=torch.zeros(1, 64, 64))], 8192, 16384)[0].shape == (1, 1024, 2048, 3)
 
     def of_a_photo(width, height):
         person = one().person._replace(sizes=torch.tensor([[width, height]]))
-        return hint_of_one(PersonInPicture(person)).shape
+        return hint_of_person(PersonInPicture(person)).shape
     assert of_a_photo(16384, 16) == (1, 8, 8192, 3)
     assert of_a_photo(4000, 3) == (1, 3, 4000, 3), "as Apply Advanced draws it"

@@ -6,7 +6,7 @@ import types
 
 import pytest
 import torch
-from instantid_swift.performance import cache_result, run, stage, stages
+from instantid_swift.performance import count_lookup, run, stage, stages
 from instantid_swift.performance.stages import NOTHING, table_of_stages
 
 
@@ -29,7 +29,7 @@ def times(recorded):
 
 def test_where_nobody_asks_nothing_is_recorded():
     with stage("detect", gpu=True):
-        cache_result("detect", True)
+        count_lookup("detect", True)
     assert stage("detect") is stage("embed")
     assert table_of_stages(stages.last_run()) == NOTHING
 
@@ -52,8 +52,8 @@ def test_inner_stages_are_not_counted_twice(ticking):
 def test_cache_results_stand_beside_their_stage(lookups, text):
     with run() as recorded, stage("project", cache="identities"):
         for hit in lookups:
-            cache_result("identities", hit)
-        cache_result("IdentityNet steps", True)
+            count_lookup("identities", hit)
+        count_lookup("IdentityNet steps", True)
     lines = table_of_stages(recorded).splitlines()
     assert lines[1].startswith("project") and lines[1].endswith(f" {text}")
     assert lines[2].split() == ["IdentityNet", "steps", "hit"] and not lines[3], "a cache without a stage"
