@@ -103,7 +103,7 @@ def test_a_batch_that_another_pack_has_enlarged(identity, qkv):
 def in_a_unet_call(patch, qkv, given):
     """As in ComfyUI: `prepare_call` around the UNet, the patch at its place in it."""
     class UNet:
-        class_obj = SimpleNamespace(manual_cast_dtype=None, get_dtype=lambda: qkv[0].dtype)
+        class_obj = SimpleNamespace(diffusion_model=torch.nn.Module(), manual_cast_dtype=None, get_dtype=lambda: qkv[0].dtype)
 
         def __call__(self, x, sigma, c_concat, c_crossattn, control, transformer_options):
             return patch(*qkv, {**transformer_options, "n_heads": HEADS, "block": ("input", 4), "block_index": 0})

@@ -99,8 +99,6 @@ def test_placing_with_a_box_and_a_mask(call):
     by_box, = call("InstantIDPlaceKeypoints", keypoints=head, box={"x": 200, "y": 100, "width": 200, "height": 200})
     assert np.array_equal(by_mask.faces[0].points, by_box.faces[0].points)
     assert 200 < by_box.faces[0].points[:, 0].min() and by_box.faces[0].points[:, 1].max() < 300
-    with pytest.raises(InstantIDError, match="must have x, y, width and height"):
-        call("InstantIDPlaceKeypoints", keypoints=head, box={"left": 3})
 
 
 def test_the_editors_questions_are_answered(call):
@@ -110,7 +108,3 @@ def test_the_editors_questions_are_answered(call):
     assert turned.faces[0].points == pytest.approx(expected.faces[0].points, abs=0.01)
     turned = {"state": text, "face": 0, "yaw": 0, "pitch": 0, "roll": 0}
     assert len(from_json(keypoint_nodes.edited_state({**turned, "face": -1})).faces) == 1
-    for bad in ({}, [], {"width": 0, "height": 5}, {**turned, "state": "{"}, {**turned, "face": 7}, {**turned, "yaw": "x"},
-                {**turned, "yaw": float("nan")}):
-        with pytest.raises(InstantIDError):
-            keypoint_nodes.edited_state(bad)
