@@ -25,7 +25,7 @@ def unet(size, device, dtype):
         return comfy.model_base.SDXL(config, device=place)
 
     with _filled_layers():
-        filled = fx.mini_sdxl(dtype=dtype).model if size == "miniature" else _fill(build(device))
+        filled = fx.mini_sdxl(device, dtype).model if size == "miniature" else _fill(build(device))
     model = build(_place(device))
     _load(model.diffusion_model, filled.diffusion_model, _place(device))
     return _patcher_class()(model.eval(), load_device=device, offload_device=torch.device("cpu"))
@@ -41,7 +41,7 @@ def identity_net(size, device, dtype):
                                           operations=comfy.ops.disable_weight_init)
 
     with _filled_layers():
-        filled = fx.mini_identity_net(dtype=dtype).control_model if size == "miniature" else _fill(build(device))
+        filled = fx.mini_identity_net(device, dtype).control_model if size == "miniature" else _fill(build(device))
     net = build(_place(device))
     _load(net, filled, _place(device))
     return comfy.controlnet.ControlNet(net.eval(), load_device=device, manual_cast_dtype=None)
@@ -66,7 +66,6 @@ def _place(device):
 def _load(module, filled, place):
     """Gives a module the weights of another one of its kind, as ComfyUI gives it a file's."""
     module.load_state_dict({name: weight.to(place) for name, weight in filled.state_dict().items()}, assign=True)
-    module.requires_grad_(False)
 
 
 def adapter_channels(size):

@@ -133,7 +133,7 @@ def run_here(arguments):
     folder = arguments.baseline or CHECKOUT / "benchmarks" / "original_way"  # a stand-in, for times
     packs = [runtime.import_pack(*of).NODE_CLASS_MAPPINGS for of in ((), ("baseline", folder))]
     simulated = arguments.device == "cpu" and name != "times"
-    with simulated_device() if simulated else contextlib.nullcontext((None, None)) as (_, watch):
+    with simulated_device(modules_move=True) if simulated else contextlib.nullcontext((None, None)) as (_, watch):
         stage = Stage(arguments, dtype, *packs, watch)
         {"bits": bits, "memory": memory, "times": times}[name](stage, *parts)
         if way == DYNAMIC:

@@ -33,7 +33,7 @@ class Traffic:
         self.counts = Counter()
         self.most_bytes, self._bytes_before = 0, memory.bytes
 
-    def seememory(self):
+    def see_memory(self):
         self.most_bytes = max(self.most_bytes, memory.bytes - self._bytes_before)
 
     def see(self, operator, args, result):
@@ -103,7 +103,7 @@ class Memory:
         self._users[address] += 1
         weakref.finalize(tensor, self._remove, address, size)
         for traffic in _active[-1].counting if _active else ():
-            traffic.seememory()
+            traffic.see_memory()
 
     def _remove(self, address, size):
         self._users[address] -= 1
@@ -142,6 +142,10 @@ class SimulatedDevice(Watch):
 
     lasting = True
 
+    def __init__(self, modules_move):
+        super().__init__()
+        self.modules_move = modules_move
+
     def perform(self, operator, args, kwargs):
         on_device = mixed = False
 
@@ -158,7 +162,7 @@ class SimulatedDevice(Watch):
         hosts, options = [host(value) for value in args], {name: host(value) for name, value in kwargs.items()}
         if operator.overloadpacket is aten.copy_:
             on_device = isinstance(args[0], SimulatedTensor)
-        elif operator is aten._has_compatible_shallow_copy_type.default:
+        elif self.modules_move and operator is aten._has_compatible_shallow_copy_type.default:
             return not mixed  # Module.to asks before it replaces its parameters
         elif on_device and mixed:
             raise RuntimeError(f"{operator}: expected all tensors to be on the same device.")
@@ -206,20 +210,21 @@ def _register():
 
 
 @contextlib.contextmanager
-def simulated_device():
-    """(torch.device, Watch): ComfyUI takes the device for its own while the context lasts."""
+def simulated_device(modules_move=False):
+    """(torch.device, Watch): ComfyUI takes the device for its own while the context lasts. modules_move: whether Module.to
+    works between it and the host, so that ComfyUI can unload models."""
     import comfy.model_management as management
     if not _kernels:
         _register()
     device, plenty = torch.device("simulated:0"), 1 << 40
     over = {  # DirectML's is the way for a device whose memory torch cannot tell
         "directml_enabled": True, "directml_device": device,
-        "get_freememory": lambda device=None, torch_free_too=False: (plenty, plenty) if torch_free_too else plenty}
+        "get_free_memory": lambda device=None, torch_free_too=False: (plenty, plenty) if torch_free_too else plenty}
     before = {name: getattr(management, name, None) for name in over}
     try:
         for name, value in over.items():
             setattr(management, name, value)
-        with SimulatedDevice() as watch:
+        with SimulatedDevice(modules_move) as watch:
             _active.append(watch)
             yield device, watch
             management.unload_all_models()
