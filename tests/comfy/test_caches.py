@@ -125,6 +125,7 @@ def test_a_sixth_photo_is_the_only_one_that_is_looked_at(counted):
     assert torch.equal(faces.Photos(analysis, six_portraits()).references(), together), "the same as all at once"
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.long)])
 def test_repetitions_take_no_more_memory(nodes, world, ours, times):
     """A workflow several times, sampled at every other one: what is allocated stays the same."""
