@@ -3,7 +3,6 @@
 import contextlib
 from typing import NamedTuple
 
-import comfy.ops
 import torch
 from instantid_swift.controlnet.conditioning import apply_identity_net
 from instantid_swift.controlnet.identity_net import MemoizedLayer
@@ -119,18 +118,6 @@ def long_negative(world):
 
 def with_control(conditionings, control):
     return [[[text, {**options, "control": control}] for text, options in entries] for entries in conditionings]
-
-
-def net_config(shape=fx.SHALLOW, **over):
-    kept = {key: value for key, value in shape.items()
-            if key not in ("out_channels", "transformer_depth_output", "use_temporal_attention")}
-    return {**kept, "hint_channels": 3, "dtype": torch.float32, "operations": comfy.ops.disable_weight_init, **over}
-
-
-def evaluate(model, hint, context, width=16):
-    """A step of latents [2, 4, 16, width]."""
-    return model(x=randn(51, 2, 4, 16, width), hint=hint, timesteps=torch.tensor([5.0, 5.0]), context=context,
-                 y=randn(52, 2, 2816))
 
 
 def control_of(conditionings):

@@ -9,8 +9,6 @@ import comfy.model_base
 import comfy.model_management
 import comfy.utils
 
-MOST_HINTS = 2  # sizes of the latents
-
 
 def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
     """ControlNet.get_control with a hint for each size of the latents in cond_hints; cond_hint stays None.
@@ -27,8 +25,6 @@ def get_control(self, x_noisy, t, cond, batched_number, transformer_options):
     if size not in hints:
         height, width = (side * self.compression_ratio for side in size)
         hint = comfy.utils.common_upscale(self.cond_hint_original, width, height, self.upscale_algorithm, "center")
-        while len(hints) >= MOST_HINTS:
-            del hints[next(iter(hints))]
         hints[size] = self.preprocess_image(hint).to(device=x_noisy.device, dtype=dtype)
     hint = hints[size]
     if len(x_noisy) != len(hint):

@@ -4,7 +4,6 @@ import pytest
 import torch
 from control_nets import (
     PROJECTIONS,
-    PROMPT_TOKENS,
     SIX,
     Calls,
     apply,
@@ -14,7 +13,6 @@ from control_nets import (
     kept,
     long_negative,
     prompt,
-    randn,
     remembered,
     sampled,
     texts,
@@ -45,37 +43,11 @@ def test_hints_are_known_by_content(world, given, expected):
         assert remembered(control_of(conditionings)) == 0
 
 
-def test_sizes_of_areas_that_push_each_other_out(world):
-    """ComfyUI keeps two and makes the third anew at each step."""
-    areas = [[randn(40 + side, 1, PROMPT_TOKENS, fx.CONTEXT),
-              {**world.positive[0][1], "area": (side, side, 2, 2), "strength": 1.0}] for side in (4, 6)]
-    given = world.positive + areas, world.negative
-    conditionings = apply(world.net, *given, hint=drawing(2))
-    ours, calls = sampled(world, *conditionings, batch=2, **FOUR)
-    assert torch.equal(ours, sampled(world, *by_hand(world.net, *given, hint=drawing(2)), batch=2, **FOUR)[0])
-    assert calls == Calls(3, 3, 12) and remembered(control_of(conditionings)) == 0
-
-
 def test_steps_are_reused(world):
     conditionings = with_step_reuse(*apply(world.net, *texts(world), hint=drawing(2)), every=3)
     for _ in range(2):
         assert sampled(world, *conditionings, batch=2, **SIX)[1] == Calls(1, 1, 3)
         assert kept(control_of(conditionings)) == remembered(control_of(conditionings)) == 0
-
-
-def test_the_run_after_an_interrupted_one(world):
-    def stop(model, arguments):
-        raise InterruptedError
-
-    conditionings = apply(world.net, *texts(world), hint=drawing(2))
-    expected, _ = sampled(world, *conditionings, batch=2, **FOUR)
-    hook = world.model.model.diffusion_model.register_forward_pre_hook(stop)
-    with pytest.raises(InterruptedError):
-        fx.sample(world.model, *conditionings, batch=2, **FOUR)
-    hook.remove()
-    latents, calls = sampled(world, *conditionings, batch=2, **FOUR)
-    assert torch.equal(latents, expected) and calls == Calls(1, 1, 4)
-    assert remembered(control_of(conditionings)) == 0
 
 
 def test_a_step_reads_as_often_as_with_one_hint():

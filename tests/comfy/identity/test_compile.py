@@ -1,4 +1,4 @@
-"""torch.compile: ComfyUI's TorchCompileModel node after Apply, and a single block.
+"""torch.compile: ComfyUI's TorchCompileModel node after Apply.
 
 Attention is PyTorch's, as on a GPU: what ComfyUI chooses on a CPU asks for the free memory and breaks graphs by itself.
 """
@@ -8,9 +8,6 @@ import comfy_extras.nodes_torch_compile as compile_node
 import pytest
 import torch
 import torch._dynamo
-from comfy.patcher_extension import WrapperExecutor
-from instantid_swift.CrossAttentionPatch import prepare_call
-from instantid_swift.identity.blocks import SDXL_BLOCKS
 from oracle import cases
 from oracle import fixtures as fx
 
@@ -77,25 +74,6 @@ def test_under_comfyuis_compile_node(nodes, world, tiny, run):
     assert run(window, steps=2) == 1, "closed, then open as before"
     assert run(cases.patch(nodes, world, model=other)[0]) == 1, "a second identity"
     assert run(tiny) == run(patched) == 0, "back to what is compiled already"
-
-
-@pytest.mark.newest
-def test_one_block_as_one_graph(nodes, world):
-    """fullgraph refuses any break; the block is SDXL's input block 4."""
-    patched = cases.patch(nodes, world, mask=torch.rand(1, 32, 32))[0]
-    block = world.model.model.diffusion_model.input_blocks[4][1].transformer_blocks[0]
-    assert SDXL_BLOCKS[0] == ("input", 4, 0)
-    options = {**patched.model_options["transformer_options"], "cond_or_uncond": [1, 0], "block": ("input", 4),
-               "block_index": 0, "original_shape": [2, 4, 16, 16]}
-    sigma = torch.tensor([5.0, 5.0])
-    call = WrapperExecutor.new_class_executor(lambda *args, **kwargs: args[5], world.model.model, [prepare_call])
-    inside = call.execute(torch.zeros(2, 4, 16, 16), sigma, None, None, None,
-                          {**options, "wrappers": {"apply_model": {"torch.compile": []}}})
-    x, context = torch.rand(2, 64, 64), torch.rand(2, 77, 2048)
-    with torch.no_grad():
-        compiled = torch.compile(block, fullgraph=True, backend="aot_eager")(x, context, inside)
-        torch.testing.assert_close(compiled, block(x, context, {**options, "sigmas": sigma}), rtol=1e-4, atol=1e-4)
-        assert not torch.allclose(compiled, block(x, context, {}), rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.newest

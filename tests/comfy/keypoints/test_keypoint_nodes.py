@@ -98,7 +98,6 @@ def test_placing_with_a_box_and_a_mask(call):
     by_mask, = call("InstantIDPlaceKeypoints", keypoints=head, mask=mask)
     by_box, = call("InstantIDPlaceKeypoints", keypoints=head, box={"x": 200, "y": 100, "width": 200, "height": 200})
     assert np.array_equal(by_mask.faces[0].points, by_box.faces[0].points)
-    assert 200 < by_box.faces[0].points[:, 0].min() and by_box.faces[0].points[:, 1].max() < 300
 
 
 def test_the_editors_questions_are_answered(call):

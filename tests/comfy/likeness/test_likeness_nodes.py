@@ -37,12 +37,6 @@ def test_every_face_of_a_group_is_numbered_in_the_chosen_order(nodes, ours):
     assert mask[0, int(top) + 1, int(left) + 1] == 1 and mask[0, int(bottom) + 1, int(right) + 1] == 0
 
 
-def test_padding_stops_at_the_edges(nodes, ours):
-    _, _, box, mask = call(nodes, "InstantIDFaces", ours, image=fx.photo(), padding=4096)["result"]
-    height, width = fx.photo().shape[1:3]
-    assert box == {"x": 0, "y": 0, "width": width, "height": height} and mask.min() == 1
-
-
 def test_pictures_without_the_face(nodes, ours):
     made = call(nodes, "InstantIDFaces", ours, image=torch.cat([GREY, photos("obama")]))
     _, count, box, mask = made["result"]

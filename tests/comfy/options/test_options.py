@@ -6,6 +6,8 @@ import pytest
 from instantid_swift.options.nodes import DEFAULTS
 from oracle import cases
 
+pytestmark = pytest.mark.newest
+
 WITH_OPTIONS = ("ApplyInstantID", "ApplyInstantIDAdvanced", "InstantIDAttentionPatch", "FaceKeypointsPreprocessor")
 
 
@@ -13,13 +15,11 @@ def widgets(nodes):
     return nodes["InstantIDOptions"].INPUT_TYPES()["required"]
 
 
-@pytest.mark.newest
 def test_untouched_it_is_the_default(nodes):
     values = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     assert cases.call(nodes, "InstantIDOptions", **values) == (DEFAULTS,)
 
 
-@pytest.mark.newest
 @pytest.mark.parametrize("node", WITH_OPTIONS)
 def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert list(nodes[node].INPUT_TYPES()["optional"])[-1] == "options"
@@ -27,7 +27,6 @@ def test_options_are_the_last_input_of_the_editor_and_of_the_call(nodes, node):
     assert last.name == "options" and last.default is DEFAULTS
 
 
-@pytest.mark.newest
 def test_every_choice_is_accepted(nodes):
     plain = {name: options["default"] for name, (_, options) in widgets(nodes).items()}
     for name, (kind, _) in widgets(nodes).items():
@@ -37,7 +36,6 @@ def test_every_choice_is_accepted(nodes):
             assert made.factors("as original")
 
 
-@pytest.mark.newest
 def test_block_weights_are_read_when_queued(nodes):
     check = nodes["InstantIDOptions"].VALIDATE_INPUTS
     assert all(check(text) is True for text in ("", "input 4: 0.5, middle: 1", None))

@@ -12,7 +12,7 @@ from oracle import cases
 from oracle import fixtures as fx
 from wiring.people import apply_people, apply_person, people_of
 
-LEFT, EMPTY = cases.left_half(), torch.zeros(1, 64, 64)
+LEFT = cases.left_half()
 SMALL = {"steps": 2, "size": (8, 8)}
 
 
@@ -50,37 +50,22 @@ def said(monkeypatch, request):
         yield messages
 
 
-def with_control_net(nodes, world, mask):
-    return cases.call(nodes, "ApplyInstantIDControlNet", face_embeds=cases.patch(nodes, world)[1], control_net=world.net,
-                      image_kps=fx.portrait("a"), positive=world.positive, negative=world.negative, strength=0.9, start_at=0.0,
-                      end_at=1.0, mask=mask)
-
-
-SINGLE = {
-    "Apply InstantID": lambda nodes, world, person, mask: cases.apply(nodes, world, mask=mask),
-    "Apply InstantID Advanced": lambda nodes, world, person, mask: cases.advanced(nodes, world, mask=mask),
-    "Apply InstantID Person": lambda nodes, world, person, mask: apply_person(nodes, world, person, mask=mask),
-    "InstantID Apply ControlNet": lambda nodes, world, person, mask: with_control_net(nodes, world, mask),
-}
-OF_PERSON = {
-    "InstantID Patch Attention": lambda nodes, world, person, mask: cases.patch(nodes, world, mask=mask),
-    "InstantID People": masked,
-}
-
-
 @pytest.mark.newest
-@pytest.mark.parametrize("node", [*SINGLE, *OF_PERSON])
-def test_a_mask_that_hides_more_than_the_person_is_said(nodes, world, person, said, node):
+@pytest.mark.parametrize("apply, limits_the_prompt", [
+    (lambda nodes, world, person, mask: cases.advanced(nodes, world, mask=mask), True),
+    (lambda nodes, world, person, mask: apply_person(nodes, world, person, mask=mask), True),
+    (lambda nodes, world, person, mask: cases.patch(nodes, world, mask=mask), False), (masked, False),
+], ids=["Advanced", "Person", "Patch Attention", "People"])
+def test_a_mask_that_hides_more_than_the_person_is_said(nodes, world, person, said, apply, limits_the_prompt):
     """Load Image gives an empty one for every picture without transparency."""
-    apply = {**SINGLE, **OF_PERSON}[node]
     apply(nodes, world, person, torch.ones(1, 64, 64))
     assert said == []
     apply(nodes, world, person, LEFT)
-    assert len(said) == (node in SINGLE)
+    assert len(said) == limits_the_prompt
     assert all("limits the whole positive prompt" in text and "Apply InstantID People" in text for text in said)
     said.clear()
-    apply(nodes, world, person, EMPTY)
-    hidden = "the person and the positive prompt have" if node in SINGLE else "the person has"
+    apply(nodes, world, person, 0 * LEFT)
+    hidden = "the person and the positive prompt have" if limits_the_prompt else "the person has"
     assert len(said) == 1 and f"The mask is empty, so {hidden} no effect." in said[0]
 
 
@@ -88,12 +73,10 @@ def test_a_mask_that_hides_more_than_the_person_is_said(nodes, world, person, sa
 def test_switched_off_nodes_hand_on_their_inputs(nodes, world, person, said):
     widgets = {name: of["default"] for name, (_, of) in nodes["InstantIDOptions"].INPUT_TYPES()["required"].items()}
     options, = cases.call(nodes, "InstantIDOptions", **{**widgets, "enabled": False})
-    off, given, photo = {"options": options}, (world.model, world.positive, world.negative), fx.portrait("a")
+    off, given = {"options": options}, (world.model, world.positive, world.negative)
     for applied in (cases.apply(nodes, world, **off), cases.advanced(nodes, world, **off),
                     apply_person(nodes, world, person, **off), masked(nodes, world, person, **off)):
         assert len(applied) == 3 and all(one is other for one, other in zip(applied, given, strict=True))
     model, embeds = cases.patch(nodes, world, **off)
     assert model is world.model and embeds is None
-    drawn, = cases.call(nodes, "FaceKeypointsPreprocessor", faceanalysis=world.analysis, image=photo, **off)
-    assert drawn is photo
     assert said == ["InstantID: Switched off in InstantID Options: this node changes nothing."]
