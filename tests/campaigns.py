@@ -23,9 +23,9 @@ def start_server(log):
     return Server(environment.comfyui(VERSION), models=DEV / "models", cpu=True, log=log)
 
 
-def workflow():
+def workflow(steps=2):
     """The demo's workflow with one output, short, and with titles as the editor exports them."""
-    nodes = demo_workflow.build("none.png", miniature.ADAPTER, None, None, size=128, steps=2)
+    nodes = demo_workflow.build("none.png", miniature.ADAPTER, None, None, size=128, steps=steps)
     for name in ("numbered", "save_faces", "keypoints", "save_keypoints"):
         del nodes[name]
     for name, title in (("photo", "Photo"), ("positive", "Prompt"), ("sample", "Sampler"), ("save_picture", "Picture")):
@@ -33,17 +33,11 @@ def workflow():
     return nodes
 
 
-def changed(nodes, **inputs):
-    """A workflow with other inputs: changed(nodes, sample={"seed": 1})."""
-    return {key: {**node, "inputs": {**node["inputs"], **inputs.get(key, {})}} for key, node in nodes.items()}
-
-
 @dataclass
 class Campaign:
     """A folder with JOBS.toml, and what its runs have left there."""
 
     folder: Path
-    cwd: Path = CHECKOUT
 
     def command(self, *arguments):
         return [sys.executable, "-m", "bulk", str(self.folder / "JOBS.toml"), *arguments]
@@ -51,12 +45,12 @@ class Campaign:
     def start(self, *arguments):
         """The command in a process (group) of its own; its output goes to the file `said`."""
         with open(self.folder / "said", "ab") as said:
-            return subprocess.Popen(self.command(*arguments), cwd=self.cwd, stdout=said, stderr=subprocess.STDOUT,
+            return subprocess.Popen(self.command(*arguments), cwd=CHECKOUT, stdout=said, stderr=subprocess.STDOUT,
                                     start_new_session=True)
 
     def run(self, *arguments):
         """Runs the command to its end; returns (exit code, what it said in this run)."""
-        done = subprocess.run(self.command(*arguments), cwd=self.cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        done = subprocess.run(self.command(*arguments), cwd=CHECKOUT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                               text=True, timeout=ENOUGH)
         return done.returncode, done.stdout
 

@@ -40,12 +40,9 @@ def find_browser():
 class Editor:
     """One browser with one page. Playwright has a thread of its own: it keeps an event loop, and so does the tests' client.
 
-    client: of the server whose editor is open. vue: whether it draws nodes as in Nodes 2.0. errors: what pages have thrown
-    since this was emptied.
-    """
+    client: of the server whose editor is open. errors: what pages have thrown since this was emptied."""
 
     def __init__(self, browser, profile):
-        """browser: the program. profile: a folder that the browser may write to."""
         self._thread = ThreadPoolExecutor(1)
         self.client, self.vue, self.errors = None, False, []
         self._in_thread(self._start, browser, profile)
@@ -63,7 +60,6 @@ class Editor:
         return self._thread.submit(function, *arguments).result()
 
     def open(self, client, vue=False, locale="en"):
-        """Opens the editor of a server."""
         self.client, self.vue = client, vue
         # no dialog of templates over the first graph
         for name, value in {"Comfy.TutorialCompleted": True, VUE: vue, "Comfy.Locale": locale}.items():
@@ -85,7 +81,6 @@ class Editor:
             self._in_thread(self._page.bring_to_front)
 
     def evaluate(self, script, argument=None):
-        """What a JavaScript function of the page returns for an argument."""
         return self._in_thread(self._page.evaluate, script, argument)
 
     def wait_for(self, script, argument=None):
@@ -93,7 +88,6 @@ class Editor:
         return self._in_thread(lambda: self._page.wait_for_function(script, arg=argument).json_value())
 
     def drive(self, function):
-        """What function(page) returns, such as one that moves the mouse and presses keys."""
         return self._in_thread(function, self._page)
 
     def close(self):

@@ -1,6 +1,5 @@
 """The jobs of a run: settings, rows, ids, the workflow. Without a server."""
 
-
 import pytest
 
 from bulk import BulkError
@@ -46,18 +45,15 @@ def test_an_id_is_made_from_content(photos):
 
 
 @pytest.mark.parametrize("given", [
-    '[product]\nperson = {folder = "people"}',
-    '[product]\nperson = ["a.safetensors", "b.safetensors"]\n[folders]\nperson = "people"',
-    '[folders]\nperson = "people"'])
+    '[inputs]\nperson = "Saved.person"\n[product]\nperson = {folder = "people"}',
+    'table = "jobs.csv"\n[inputs]\nperson = "Saved.person"\n[folders]\nperson = "people"'])
 def test_a_saved_person_is_known_by_content(tmp_path, given):
     """The servers have the file under its name; another content of that name is another job."""
     (tmp_path / "people").mkdir()
     for name in "ab":
         (tmp_path / "people" / f"{name}.safetensors").write_bytes(name.encode())
     (tmp_path / "jobs.csv").write_text("person\na.safetensors\nb.safetensors\n")
-    table = "" if "[product]" in given else 'table = "jobs.csv"\n'
-    (tmp_path / "JOBS.toml").write_text(
-        f'workflow = "w"\noutput = "o"\n{table}[inputs]\nperson = "Saved.person"\n{given}')
+    (tmp_path / "JOBS.toml").write_text(f'workflow = "w"\noutput = "o"\n{given}')
 
     def jobs():
         nodes = {"1": {"class_type": "InstantIDLoadPerson", "inputs": {"person": ""}, "_meta": {"title": "Saved"}}}
@@ -104,9 +100,7 @@ def test_numbers_outside_of_what_the_node_takes_are_refused(photos, cell):
     ("workflow = 'w'\noutput = 'o'\ntabel = 't'", "settings that do not exist: tabel"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[product]\nseed = [1]", "exactly one of the two"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\nservers = ['ftp://x']\n[inputs]\na = 'b.c'", "is not the address of a server"),
-    ("workflow = 'w'\noutput = 'o'\ntable = 't'\nat_once = 0\n[inputs]\na = 'b.c'", "must be a number from 1"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\njob_seconds = nan\n[inputs]\na = 'b.c'", "must be a number from 1"),
-    ("workflow = 'w'\noutput = 'o'\ntable = 't'\nservers = ['http://x:99999']\n[inputs]\na = 'b.c'", "the address of a server"),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\nd = '.'", "which is not in .inputs."),
     ("workflow = 'w'\noutput = 'o'\ntable = 't'\n[inputs]\na = 'b.c'\n[folders]\na = 'x'", "there is no such folder"),
     ("workflow = ", "is not a TOML file"),
@@ -122,11 +116,6 @@ def test_wrong_settings_are_refused(tmp_path, content, sentence):
 def test_wrong_values_of_a_product_are_refused(tmp_path, given):
     with pytest.raises(BulkError, match="photo"):
         sources.axis("photo", given, tmp_path, True)
-
-
-def test_a_folder_gives_paths_to_upload_and_names_to_choose(photos):
-    assert sources.axis("photo", {"folder": "photos"}, photos, True) == ["photos/a.png", "photos/b.png", "photos/c.png"]
-    assert sources.axis("person", {"folder": "photos", "pattern": "[bc].png"}, photos, False) == ["b.png", "c.png"]
 
 
 @pytest.mark.parametrize("content", ['{"nodes": [{"id": 1, "type": "LoadImage"}], "links": []}', "[]", '{"1": {"inputs": {}}}'])

@@ -1,6 +1,5 @@
 """The templates and the blueprint, opened in the server's own graph editor and queued to their end on the miniature."""
 
-import base64
 import io
 import itertools
 import json
@@ -25,35 +24,15 @@ SIZES = ("width", "height", "left", "right", "x", "y")
 
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
-    const describe = () => app.graph.nodes.map((node) => ({
+    const nodes = app.graph.nodes.map((node) => ({
         type: node.type,
         title: node.title,
         known: node.constructor === LiteGraph.registered_node_types[node.type],     // else a placeholder
         widgets: Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value])),
-        pictures: node.imgs?.length ?? 0,
         box: [...node.getBounding()],
     }))
-    const nodes = describe()
-    const prompt = (await app.graphToPrompt()).output
-    // every node that shows pictures gets one, as after a run
-    const shows = app.graph.nodes.filter((node) => ["SaveImage", "PreviewImage", "LoadImage"].includes(node.type))
-    for (const node of shows) {
-        const picture = Object.assign(new Image(), {src: PICTURE})
-        await picture.decode()
-        node.imgs = [picture]
-        node.setSizeForImage?.(true)
-    }
-    app.canvas.setDirty(true, true)
-    await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))
-    return {nodes, grown: describe(), prompt}
+    return {nodes, prompt: (await app.graphToPrompt()).output}
 }"""
-
-
-def tall_picture():
-    """A data URL of a preview that makes its node grow."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (750, 1500)).save(buffer, "png")
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 
 def template(name):
@@ -74,17 +53,16 @@ def upload(client, name, path):
 
 @pytest.fixture(scope="module")
 def loaded(canvas, tmp_path_factory):
-    """What the editor made of each: {name: {"nodes": [...], "grown": the same with previews, "prompt": the API form}}."""
+    """What the editor made of each: {name: {"nodes": [...], "prompt": the API form}}."""
     photos = tmp_path_factory.mktemp("photos")
     for name in {entry["widgets_values"][0] for title in TEMPLATES for entry in template(title)["nodes"]
                  if entry["type"] == "LoadImage"}:
         upload(canvas.client, name, photos)
-    load = LOAD.replace("PICTURE", json.dumps(tall_picture()))
     reports = {}
     for title in TEMPLATES:
         canvas.errors.clear()
-        reports[title] = {**canvas.evaluate(load, template(title)), "errors": list(canvas.errors)}
-    reports[BLUEPRINT] = canvas.evaluate(load, json.loads(BLUEPRINT.read_text(encoding="utf-8")))
+        reports[title] = {**canvas.evaluate(LOAD, template(title)), "errors": list(canvas.errors)}
+    reports[BLUEPRINT] = canvas.evaluate(LOAD, json.loads(BLUEPRINT.read_text(encoding="utf-8")))
     return reports
 
 
@@ -114,9 +92,7 @@ def test_a_template_opens_without_an_error(loaded, name):
 @in_the_editor
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_node_covers_another(loaded, name):
-    """Neither before a run nor when pictures have made nodes grow."""
-    assert all(n["pictures"] for n in loaded[name]["grown"] if n["type"] in ("SaveImage", "PreviewImage"))
-    for one, two in (pair for state in ("nodes", "grown") for pair in itertools.combinations(loaded[name][state], 2)):
+    for one, two in itertools.combinations(loaded[name]["nodes"], 2):
         apart = any(a[axis] + a[axis + 2] <= b[axis] for axis in (0, 1)
                     for a, b in ((one["box"], two["box"]), (two["box"], one["box"])))
         assert apart, (one["title"], one["box"], two["title"], two["box"])

@@ -70,10 +70,3 @@ def test_no_face_is_told_before_the_sampling(client, workflow):
         client.queue(blank)
     assert error.value.node_type == "ApplyInstantID"
     assert error.value.message.startswith("Reference Image: No face detected. The image (300x200 pixels)")
-
-
-def test_unreadable_block_weights_are_refused_when_queued(client, workflow):
-    options = node("InstantIDOptions", face_order="largest", face_index=0, no_face="bypass", small_faces=False,
-                   blocks="as original", block_weights="outer 3: 1")
-    with pytest.raises(PromptError, match="'outer 3: 1' cannot be read"):
-        client.queue(changed({**workflow, "options": options}, "apply", options=["options", 0]))

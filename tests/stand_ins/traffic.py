@@ -66,7 +66,6 @@ class Watch(TorchDispatchMode):
 
     @contextlib.contextmanager
     def count(self, kind=lambda tensor: "tensors"):
-        """A Traffic that counts while the context lasts."""
         traffic = Traffic(kind)
         self.counting.append(traffic)
         try:
@@ -96,7 +95,6 @@ class Memory:
         self._users = Counter()  # address of a storage: tensors in it
 
     def add(self, tensor):
-        """Counts a SimulatedTensor."""
         storage = tensor.host.untyped_storage()
         address, size = storage.data_ptr(), storage.nbytes()
         self.bytes += size * (not self._users[address])
@@ -126,9 +124,6 @@ class SimulatedTensor(torch.Tensor):
     def __init__(self, host):
         self.host = host
         memory.add(self)
-
-    def __repr__(self):
-        return f"SimulatedTensor({self.host!r})"
 
     __torch_function__ = torch._C._disabled_torch_function_impl
 

@@ -58,9 +58,6 @@ def analysis(request, ours, plain):
     return ours if request.param == "ours" else plain
 
 
-# ---- agreement with insightface
-
-
 @both_layouts
 def test_faces_agree_with_insightface(analysis, plain):
     wanted = plain.get(bgr(fx.photo()))
@@ -97,24 +94,15 @@ def test_detect_with_fewer_faces_than_there_are(ours, plain, metric, most):
     assert len(found[0]) == most
 
 
-# ---- our object in other packs
-
-
-def pulid(analysis, picture):
-    """PuLID's way: ever smaller sizes, set on the detector; the largest face; its box, points and embedding."""
-    for size in range(640, 256, -64):
-        analysis.det_model.input_size = (size, size)
-        found = analysis.get(picture)
-        if found:
-            face = sorted(found, key=lambda f: (f["bbox"][2] - f["bbox"][0]) * (f["bbox"][3] - f["bbox"][1]))[-1]
-            analysis.det_model.input_size = (640, 640)
-            return size, face
-    raise AssertionError("no face")
-
-
 @pytest.mark.parametrize("picture, size", [(fx.photo, 640), (close_up, 384)])
 def test_pulid_style_use_of_our_object(ours, picture, size):
-    found_at, face = pulid(ours, bgr(picture()))
+    """PuLID's way: ever smaller sizes, set on the detector; the largest face; its box, points and embedding."""
+    for found_at in range(640, 256, -64):
+        ours.det_model.input_size = (found_at, found_at)
+        if found := ours.get(bgr(picture())):
+            break
+    ours.det_model.input_size = (640, 640)
+    face = max(found, key=lambda f: (f["bbox"][2] - f["bbox"][0]) * (f["bbox"][3] - f["bbox"][1]))
     assert isinstance(face, Face) and found_at == size
     assert face.bbox.shape == (4,) and face.kps.shape == (5, 2) and face["embedding"].shape == (512,)
     assert same_face(face["embedding"], faces.Photos(ours, picture()).references()[0, 0])
@@ -150,9 +138,6 @@ def test_only_the_networks_that_are_needed_are_opened_once(root, monkeypatch):
     assert set(analysis.get(bgr(fx.photo()))[0]) == {"bbox", "kps", "det_score", "embedding"} and len(files) == 3
 
 
-# ---- another pack's object in our nodes
-
-
 def test_a_plain_object_is_served_and_left_as_it_was(plain):
     before = {name: value for name, value in vars(plain.det_model).items() if not name.startswith("_")}
     assert [len(found) for found in faces.Photos(plain, torch.cat([close_up(), close_up() * 0])).found] == [1, 0]
@@ -160,12 +145,9 @@ def test_a_plain_object_is_served_and_left_as_it_was(plain):
     assert {name: value for name, value in vars(plain.det_model).items() if not name.startswith("_")} == before
 
 
-def test_an_object_of_another_kind():
+def test_an_object_of_another_kind_or_without_an_embedder(root):
     with pytest.raises(InstantIDError, match=r"\(dict\) is none of insightface's kind. Connect InstantID"):
         assert faces.Photos({}, fx.photo()).found
-
-
-def test_an_object_without_an_embedder(root):
     from insightface.app import FaceAnalysis
     only_detection = FaceAnalysis(name="antelopev2", root=str(root), allowed_modules=["detection"],
                                   providers=["CPUExecutionProvider"])
@@ -173,9 +155,6 @@ def test_an_object_without_an_embedder(root):
     for given in (only_detection, SimpleNamespace(det_model=only_detection.det_model)):
         with pytest.raises(InstantIDError, match="has no embedder. Connect InstantID Face Analysis"):
             faces.Photos(given, fx.portrait("a")).references()
-
-
-# ---- the oldest insightface
 
 
 @pytest.mark.skipif(OLD, reason="this is the process with the old one")

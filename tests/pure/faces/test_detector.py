@@ -19,12 +19,6 @@ def detector(request, face_files):
     return Detector(Counted(open_session(str(face_files / request.param), "CPU")))
 
 
-def any_pictures():
-    """Of six different sizes, seven with faces, one without."""
-    portraits = [bgr(fx.portrait(name))[20 * number:] for number, name in enumerate(fx.FACE_CROPS)]
-    return [*portraits, bgr(fx.photo()), bgr(close_up()), np.full((50, 300, 3), 127, np.uint8)]
-
-
 @pytest.fixture
 def dynamic(face_files):
     return Detector(Counted(open_session(str(face_files / DYNAMIC), "CPU")))
@@ -32,7 +26,8 @@ def dynamic(face_files):
 
 @pytest.mark.parametrize("size", [(640, 640), (320, 640)])
 def test_a_batch_gives_what_single_pictures_give(dynamic, size):
-    pictures = any_pictures()
+    portraits = [bgr(fx.portrait(name))[20 * number:] for number, name in enumerate(fx.FACE_CROPS)]
+    pictures = [*portraits, bgr(fx.photo()), bgr(close_up()), np.full((50, 300, 3), 127, np.uint8)]
     together = list(dynamic.detect(pictures, size))
     assert dynamic.session.runs == 1
     assert sum(len(boxes) for boxes, _ in together) >= 10 and not len(together[-1][0])

@@ -57,15 +57,6 @@ def test_networks_that_are_missing(tmp_path, package, kept, words):
     assert "Searched:" in text and f"{tmp_path}/models/antelopev2/antelopev2" in text and "Nothing is downloaded" in text
 
 
-def test_a_download_that_was_cut_off_is_named(tmp_path, package):
-    shutil.copytree(package, tmp_path / "models" / "antelopev2")
-    path = tmp_path / "models" / "antelopev2" / "w600k_mbf.onnx"
-    path.write_bytes(path.read_bytes()[:1_000_000])
-    with pytest.raises(model_files.InstantIDError) as error:
-        model_files.find_networks([str(tmp_path)])
-    assert "(w600k_mbf.onnx: damaged or not downloaded completely)" in one_sentence_of_advice(error)
-
-
 @pytest.mark.parametrize("name, length", [("glintr100.onnx", 1_000_000), ("genderage.onnx", 0)])
 def test_a_known_network_that_was_not_downloaded_completely(tmp_path, package, name, length):
     """The second is opened when another pack asks for it."""

@@ -6,15 +6,9 @@ from instantid_swift import faces
 from oracle import fixtures as fx
 
 
-def group(dtype, channels):
-    """The group photo with so many channels."""
-    image = fx.photo()
-    return torch.cat((image, image[..., :1]), dim=-1)[..., :channels].to(dtype)
-
-
 @pytest.mark.parametrize("dtype, channels", [(torch.float16, 4), (torch.bfloat16, 1)])
 def test_faces_in_other_channels_and_precisions(ours, dtype, channels):
-    image = group(dtype, channels)
+    image = torch.cat((fx.photo(), fx.photo()[..., :1]), dim=-1)[..., :channels].to(dtype)
     before = image.clone()
     photos = faces.Photos(ours, image)
     assert len(photos.found[0]) == 6 and torch.equal(image, before)
@@ -31,12 +25,7 @@ def test_pictures_of_any_shape(ours, height, width):
         photos.references()
 
 
-@pytest.mark.parametrize("shape", [(1, 64, 64, 2), (1, 0, 64, 3)])
+@pytest.mark.parametrize("shape", [(1, 64, 64, 2), (1, 0, 64, 3), (0, 64, 64, 3)])
 def test_what_is_no_picture_is_refused(ours, shape):
-    with pytest.raises(ValueError, match=r"An image must be \[pictures, height, width, 1, 3 or 4 channels\]"):
+    with pytest.raises(ValueError, match=r"must be \[pictures, height, width, 1, 3 or 4 channels\]|hold one picture at least"):
         faces.Photos(ours, torch.zeros(shape)).references()
-
-
-def test_no_picture_at_all(ours):
-    with pytest.raises(ValueError, match="hold one picture at least, this one is"):
-        faces.Photos(ours, torch.zeros(0, 64, 64, 3)).references()

@@ -40,8 +40,3 @@ def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(InstantIDError, match=f"not downloaded completely \\({len(content)} bytes can't be read as tensors"):
         read_tensors(tmp_path / "file")
-
-
-def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(InstantIDError, match="It cannot be read"):
-        read_tensors(tmp_path)

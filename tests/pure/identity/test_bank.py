@@ -21,11 +21,7 @@ def test_methods_of_merging(embeddings):
     assert torch.equal(merge_embeddings(embeddings, "concat"), embeddings)
     torch.testing.assert_close(merge_embeddings(embeddings, "norm average"),
                                (sum(embeddings / sum(e ** 2 for e in embeddings) ** 0.5) / 3)[None])
-
-
-@pytest.mark.parametrize("method", ["average", "norm average", "concat"])
-def test_one_reference_is_left_as_it_is(embeddings, method):
-    assert torch.equal(merge_embeddings(embeddings[:1], method), embeddings[:1])
+    assert all(torch.equal(merge_embeddings(embeddings[:1], method), embeddings[:1]) for method in ("norm average", "concat"))
 
 
 def test_noise_is_what_the_global_generator_would_give(embeddings):
@@ -67,12 +63,8 @@ def test_a_layout_is_made_once_in_a_sampling(identity):
     assert identity.keys_and_values(call(4, [1, 0], sampling_cache=SamplingCache())) is not one
 
 
-def test_the_usual_batch_needs_no_copy(identity):
-    """Both passes, one latent, in the order in which ComfyUI batches them."""
+def test_a_layout_follows_device_and_dtype_and_the_usual_batch_needs_no_copy(identity):
     assert identity.keys_and_values(call(2, [1, 0]))[0][0].data_ptr() == identity.keys[0].data_ptr()
-
-
-def test_a_layout_follows_device_and_dtype(identity):
     assert identity.keys_and_values(call(2, [1, 0], torch.device("meta")))[0][0].device.type == "meta"
     assert identity.keys_and_values(call(2, [1, 0], dtype=torch.bfloat16))[0][0].dtype == torch.bfloat16
 

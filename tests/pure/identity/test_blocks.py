@@ -8,11 +8,6 @@ from instantid_swift.utils import InstantIDError
 from oracle.fixtures import BLOCK_WIDTHS, SDXL_MINI
 
 
-def test_seventy_blocks():
-    assert len(SDXL_BLOCKS) == len(set(SDXL_BLOCKS)) == 70
-    assert Counter(block.section for block in SDXL_BLOCKS) == {"input": 24, "output": 36, "middle": 10}
-
-
 def test_order_is_that_of_the_checkpoint():
     """Pair i's width in the checkpoint is the width of the i-th block: 640 at the outer level, 1280 further in."""
     outer = {("input", 4), ("input", 5), ("output", 3), ("output", 4), ("output", 5)}

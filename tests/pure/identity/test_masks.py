@@ -67,9 +67,11 @@ def test_later_changes_of_the_users_mask_do_not_reach_us():
     assert grid(mask, 1, 1).min() == 1
 
 
-def test_what_is_no_mask_is_refused_with_its_shape():
+def test_what_is_no_mask_is_refused():
     with pytest.raises(ValueError, match=r"mask must be \[masks, height, width\]; this one is \[1, 6, 6, 3\]"):
         LatentMask(torch.ones(1, 6, 6, 3))
+    with pytest.raises(InstantIDError, match="not finite"):
+        LatentMask(torch.full((1, 6, 6), float("nan")))
 
 
 @pytest.mark.parametrize("convert", [torch.Tensor.bool, torch.Tensor.half, lambda mask: mask[:, None]])
@@ -80,17 +82,7 @@ def test_one_form_of_all_masks(convert):
     usable = usable_mask(given)
     assert usable.dtype == (given.dtype if given.is_floating_point() else torch.float32) and torch.equal(usable.float(), mask)
     assert torch.equal(grid(LatentMask(given), 2, 1).float(), grid(LatentMask(mask.contiguous()), 2, 1))
-    assert usable_mask(mask[0]).shape == (1, 6, 6)
-
-
-def test_a_usable_mask_is_left_as_it_is():
-    mask = torch.rand(2, 6, 6).mT
-    assert usable_mask(mask) is mask
-
-
-def test_masks_that_are_not_finite_are_refused():
-    with pytest.raises(InstantIDError, match="not finite"):
-        LatentMask(torch.full((1, 6, 6), float("nan")))
+    assert usable_mask(mask[0]).shape == (1, 6, 6) and usable_mask(mask) is mask
 
 
 def test_masks_that_do_not_fit_the_batch_are_completed():

@@ -89,13 +89,6 @@ def test_angles_point_where_they_say():
     assert nose["roll"][0] < straight[2][0] - 10    # clockwise about the eyes: what is below goes left
 
 
-def test_a_pose_is_found_again():
-    matrix = head.rotation(25, -10, 40)
-    points = (head.MEAN_FACE @ matrix.T)[:, :2] * 80 + [300, 200]
-    found, scale, origin = head.pose_of(points)
-    assert np.abs(found - matrix).max() < 1e-6 and scale == pytest.approx(80) and origin == pytest.approx([300, 200])
-
-
 def test_points_behind_the_face_fade_out():
     profile = head.turned_head(1000, 1000, 0.5, 0.5, 0.5, 80, 0, 0).faces[0].opacities
     assert profile[1] == 0 and profile[0] == 1     # turned to the right edge, the eye on the picture's right is hidden

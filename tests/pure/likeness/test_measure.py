@@ -24,15 +24,10 @@ def likeness(analysis, pictures, reference, choice=faces.LARGEST, second=None):
     return measure.likeness(faces.Photos(analysis, pictures, choice), reference, second)
 
 
-@pytest.fixture(scope="module")
-def six(ours):
-    """Embeddings of the six people of the group photo."""
-    return [measure.seen_faces(faces.Photos(ours, fx.photo(), FaceChoice("left to right", index)))[0].embedding
-            for index in range(6)]
-
-
-def test_photos_of_one_person_are_alike_and_those_of_others_are_not(ours, six):
+def test_photos_of_one_person_are_alike_and_those_of_others_are_not(ours):
     """With w600k_mbf, the small network of the tests, found: same 0.667 to 0.721, others -0.081 to 0.228."""
+    six = [measure.seen_faces(faces.Photos(ours, fx.photo(), FaceChoice("left to right", index)))[0].embedding
+           for index in range(6)]
     own = [face.embedding for face in measure.seen_faces(faces.Photos(ours, photos(*ONE)))]
     other = measure.seen_faces(faces.Photos(ours, photos("biden")))[0].embedding
     same = [measure.cosine(own[a], own[b]) for a, b in ((0, 1), (0, 2), (1, 2))]
@@ -106,11 +101,9 @@ def test_sixteen_pictures_are_one_run_of_the_detector_and_one_of_the_embedder_ea
 
 
 def test_which_face_is_measured(ours):
-    pictures = torch.cat([fx.photo()] * 2)
     person = person_of_photos(faces.Photos(ours, fx.photo(), FaceChoice("left to right", 2)))
-    values = [likeness(ours, pictures, person, FaceChoice("left to right", index)).values for index in range(7)]
-    assert [value[0] > 0.99 for value in values[:6]] == [index == 2 for index in range(6)]
-    assert values[6] == (None, None), "there is no seventh face"
+    values = [likeness(ours, fx.photo(), person, FaceChoice("left to right", index)).values for index in (1, 2, 6)]
+    assert values[0][0] < 0.99 < values[1][0] and values[2] == (None,), "there is no seventh face"
 
 
 def test_a_person_of_another_network_is_refused(ours):

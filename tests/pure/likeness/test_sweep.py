@@ -53,9 +53,3 @@ def test_pictures_of_the_numbers():
     text = report.table(scores([0.2], [0.6, 0.4], [None]))
     assert text.splitlines()[2].split() == ["0.500", "0.400", "0.600", "0", "1"] and text.endswith("Best ip_weight: 1.")
     assert report.table(scores([None])).endswith("No picture shows a face that can be measured.")
-
-
-def test_a_wide_sheet_is_shrunk():
-    one = scores(*[[0.5]] * 4)
-    made = report.contact_sheet(one, {place: torch.rand(1, 2048, 2048, 3) for place in one.likeness})
-    assert made.shape[2] <= report.MOST_WIDTH + 5 * report.MARGIN

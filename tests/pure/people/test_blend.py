@@ -45,9 +45,6 @@ def test_spherical_goes_the_same_part_of_the_angle(part):
     ends = B.embeddings[0], C.embeddings.mean(0)
     assert torch.isclose(angle(ends[0], between), part * angle(*ends), atol=1e-5)
     assert torch.isclose(between.norm(), (1 - part) * ends[0].norm() + part * ends[1].norm())
-
-
-def test_spherical_between_equals_is_that_one():
     assert torch.allclose(blend([B, B], [1, 1], SPHERICAL).person.embeddings, B.embeddings, atol=1e-4)
 
 

@@ -82,9 +82,3 @@ def test_drawings_of_large_pictures_are_shrunk():
     assert drawing(large.keypoints).shape == hint_of_person(large).shape == (1, 1024, 2048, 3)
     for person in (large, one(mask=torch.ones(1, 4096, 8192))):
         assert place_people([person, one(mask=torch.zeros(1, 64, 64))], 8192, 16384)[0].shape == (1, 1024, 2048, 3)
-
-    def of_a_photo(width, height):
-        person = one().person._replace(sizes=torch.tensor([[width, height]]))
-        return hint_of_person(PersonInPicture(person)).shape
-    assert of_a_photo(16384, 16) == (1, 8, 8192, 3)
-    assert of_a_photo(4000, 3) == (1, 3, 4000, 3), "as Apply Advanced draws it"

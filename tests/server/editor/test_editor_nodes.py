@@ -9,9 +9,7 @@ from conftest import CHECKOUT
 pytestmark = pytest.mark.newest
 
 GEOMETRY = json.loads((CHECKOUT / "tests" / "original_geometry.json").read_text(encoding="utf-8"))
-SOCKET_ROW = 20         # pixels, on both canvases
 TITLE = 30
-ORIGINAL = "Original"   # before an id: a stand-in for the original's node, which is ours without the socket `options`
 
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
@@ -34,30 +32,6 @@ WIDGETS = {
     "ApplyInstantIDControlNet": {"strength": 7.5, "start_at": 0.125, "end_at": 0.875},
 }
 SEVEN = tuple(WIDGETS)
-
-# Gives the heights of each node and of its stand-in, in pixels of a canvas at its full size.
-HEIGHTS = """async ([ids, prefix, drawn]) => {
-    app.graph.clear()
-    const nodes = ids.flatMap((id) => [["", id], [prefix, id]]).map(([kind, id], place) => {
-        const node = LiteGraph.createNode(id)
-        if (kind && node.findInputSlot("options") >= 0) {
-            node.removeInput(node.findInputSlot("options"))
-            node.setSize(node.computeSize())
-        }
-        node.pos = [350 * (place % 4), 600 * Math.floor(place / 4)]
-        app.graph.add(node)
-        node.title = kind + id
-        return node
-    })
-    if (!drawn) return Object.fromEntries(nodes.map((node) => [node.title, node.computeSize()[1]]))
-    app.canvas.ds.scale = 0.2       // so that all are on the screen; offsets do not depend on it
-    app.canvas.ds.offset = [50, 50]
-    app.canvas.setDirty(true, true)
-    const element = (node) => document.querySelector(`[data-node-id="${node.id}"]`)
-    while (!nodes.every((node) => element(node)?.offsetHeight > 50)) await new Promise(requestAnimationFrame)
-    for (let frame = 0; frame < 20; frame++) await new Promise(requestAnimationFrame)
-    return Object.fromEntries(nodes.map((node) => [node.title, element(node).offsetHeight]))
-}"""
 
 # The boxes of a workflow's nodes with their titles, [x, y, width, height].
 BOXES = """async (workflow) => {
@@ -96,13 +70,6 @@ def test_values_of_an_old_workflow_land_in_their_widgets(canvas):
         later = {name: options["default"] for name, (_, options) in info[node["type"]]["input"].get("optional", {}).items()
                  if "default" in options}
         assert node["widgets"] == {**later, **WIDGETS[node["type"]]}
-
-
-def test_heights(canvas):
-    heights = canvas.evaluate(HEIGHTS, [SEVEN, ORIGINAL, canvas.vue])
-    for name in SEVEN:
-        assert heights[name] <= heights[ORIGINAL + name] + SOCKET_ROW, name
-        assert canvas.vue or heights[name] <= GEOMETRY["heights"].get(name, heights[name]) + SOCKET_ROW, name
 
 
 def overlap(one, two):

@@ -48,14 +48,8 @@ PRESS_D_TWICE = """() => [1, 2].forEach(() => document.activeElement.dispatchEve
 NOSE = 2
 
 
-def with_node(canvas):
-    """The graph editor with one InstantID Edit Keypoints, and the places in it."""
-    canvas.evaluate(ADD_NODE)
-    return canvas, settled(canvas)
-
-
 def settled(editor):
-    """The places when the node has stopped moving on the screen."""
+    """PLACES, when the node has stopped moving on the screen."""
     before, now = None, editor.wait_for(PLACES)
     while before != now:
         before, now = now, editor.wait_for(PLACES)
@@ -77,7 +71,8 @@ def nose(faces, face=0):
 
 
 def test_editing(canvas):
-    editor, places = with_node(canvas)
+    canvas.evaluate(ADD_NODE)
+    editor, places = canvas, settled(canvas)
     assert editor.evaluate(STATE) == ""
     begun = editor.evaluate(FACES)
 
@@ -126,7 +121,8 @@ def test_editing(canvas):
 
 
 def test_the_handle_turns_the_head(canvas):
-    editor, places = with_node(canvas)
+    canvas.evaluate(ADD_NODE)
+    editor, places = canvas, settled(canvas)
     before = nose(editor.evaluate(FACES))
     drag(editor, places["turn"], (50, 0))
     editor.wait_for("(before) => app.graph.nodes[0].instantidEditor.faces()[0].points[2][0] > before + 10", before[0])

@@ -85,12 +85,6 @@ def test_an_interrupted_sweep_goes_on_where_it_was(client, workflow):
     assert len(run.outputs["save"]["images"]) == 8
 
 
-@pytest.mark.parametrize("setting, values", [("step reuse", "1, 2"), ("blocks", "as original, all 70")])
-def test_other_settings(client, workflow, setting, values):
-    one, _ = swept(client, changed(workflow, "sweep", setting=setting, values=values, seeds="5"))
-    assert len(one) == 2
-
-
 def test_the_pictures_are_those_of_the_single_nodes(client, workflow):
     inputs = workflow["sweep"]["inputs"]
     single = {
@@ -117,11 +111,3 @@ def test_the_pictures_are_those_of_the_single_nodes(client, workflow):
 def test_what_cannot_be_swept_is_refused_before_anything_runs(client, workflow, inputs, message):
     with pytest.raises(PromptError, match=message):
         client.queue(changed(workflow, "sweep", **inputs))
-
-
-def test_a_photo_without_a_face_is_refused_before_the_sampling(client, workflow):
-    blank = {**workflow, "photo": node("EmptyImage", width=300, height=200, batch_size=1, color=0)}
-    sampled = Samplings()
-    with pytest.raises(PromptError, match="No face detected") as error:
-        client.queue(blank, sampled.watch)
-    assert error.value.node_type == "InstantIDSweep" and not sampled
