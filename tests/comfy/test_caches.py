@@ -1,14 +1,13 @@
-"""What is kept between runs: never a stale result, nothing that a user can change."""
+"""What is kept between runs: never a stale result, never more than the budgets, nothing that a user can change."""
 
 import gc
 import shutil
-import weakref
+import tracemalloc
 
-import folder_paths
 import pytest
 import torch
-from comfy.patcher_extension import WrappersMP
 from instantid_swift import caches, faces
+from instantid_swift.identity.bank import Identity
 from oracle import cases
 from oracle import fixtures as fx
 from photos import six_portraits
@@ -67,6 +66,7 @@ def keys_of(nodes, world, adapter):
 @pytest.mark.newest
 def test_another_adapter_under_the_same_name(nodes, world, adapter_path, other_adapter, tmp_path, monkeypatch):
     """The loader notices the new file, ComfyUI runs it again, and nothing of the old one is used."""
+    import folder_paths
     file = tmp_path / "adapters" / "ip-adapter.bin"
     file.parent.mkdir()
     monkeypatch.setitem(folder_paths.folder_names_and_paths, "instantid", ([str(file.parent)], {".bin"}))
@@ -95,7 +95,22 @@ def test_what_is_handed_out_may_be_changed(nodes, world):
     assert all(map(torch.equal, run(), expected))
 
 
-# ---- no more than there is to keep
+# ---- never more than the budgets
+
+
+@pytest.mark.newest
+def test_no_more_identities_than_the_budget_holds(world, monkeypatch):
+    def identity(number):
+        return world.instantid.identity(torch.full((1, 1, 512), float(number)), torch.zeros(1, 1, 512), torch.float32)
+
+    small = caches.Cache("identities", lambda identity: identity.bytes, 3 * identity(0).bytes)
+    monkeypatch.setattr(caches, "identities", small)
+    before = sum(isinstance(thing, Identity) for thing in gc.get_objects())
+    for number in range(10):
+        identity(number // 2)
+    gc.collect()
+    assert sum(isinstance(thing, Identity) for thing in gc.get_objects()) - before == small.statistics()["entries"] == 3
+    assert small.statistics()["hits"] == small.statistics()["misses"] == 5
 
 
 @pytest.mark.newest
@@ -110,6 +125,30 @@ def test_a_sixth_photo_is_the_only_one_that_is_looked_at(counted):
     assert torch.equal(faces.Photos(analysis, six_portraits()).references(), together), "the same as all at once"
 
 
+@pytest.mark.newest
+@pytest.mark.parametrize("times", [4, pytest.param(20, marks=pytest.mark.long)])
+def test_repetitions_take_no_more_memory(nodes, world, ours, times):
+    """A workflow several times, sampled at every other one: what is allocated stays the same."""
+    def run(number):
+        wired = cases.apply(nodes, world, insightface=ours, weight=0.5 + number % 2)
+        if number % 2 == 0:
+            fx.sample(*wired, steps=1, size=(8, 8))
+        del wired
+        gc.collect()
+    tracemalloc.start()
+    try:
+        for number in range(3):
+            run(number)
+        before = tracemalloc.get_traced_memory()[0]
+        tensors = sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects())
+        for number in range(times):
+            run(number)
+        assert tracemalloc.get_traced_memory()[0] - before < 20_000 + 1_500 * times  # of which nothing is a tensor
+        assert sum(isinstance(thing, torch.Tensor) for thing in gc.get_objects()) == tensors
+    finally:
+        tracemalloc.stop()
+
+
 def test_nothing_of_a_sampling_outlives_it(nodes, world):
     """Layouts for the batch and masks at each resolution."""
     kept = []
@@ -118,11 +157,13 @@ def test_nothing_of_a_sampling_outlives_it(nodes, world):
     def look(executor, *args, **kwargs):
         kept.append(executor.class_obj.model_options["transformer_options"]["instantid_swift_sampling_cache"])
         return executor(*args, **kwargs)
+    from comfy.patcher_extension import WrappersMP
     model = model.clone()
     model.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, "test", look)
     fx.sample(model, world.positive, world.negative, steps=2, batch=2, size=(16, 16))
     (of_run,) = kept
     assert len(of_run) == 5, "a layout, the mask, two grids, and whether another pack has compiled the model"
+    import weakref
     gone = weakref.ref(of_run)
     kept.clear()
     del of_run

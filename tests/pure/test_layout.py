@@ -8,12 +8,13 @@ from conftest import CHECKOUT
 
 # from the bottom to the top: a module imports only from what stands before it, or from its own folder; the `nodes` of all
 # folders stand right below InstantID
-LAYERS = ("utils", "host", "performance", "caches", "files", "resampler", "faces", "identity", "CrossAttentionPatch",
+LAYERS = ("utils", "host", "performance", "caches", "resampler", "faces", "identity", "CrossAttentionPatch",
           "controlnet", "options", "keypoints", "people", "likeness", "nodes", "InstantID", "__init__")
 DESIGN_CARD = {"__init__.py", "InstantID.py", "CrossAttentionPatch.py", "resampler.py", "utils.py", "caches.py"}
 NOT_THE_PACK = {"tests", "dev", "benchmarks", "bulk"}
 MOST_MODULES = 8
-MOST_LINES = 350
+LEAST_LINES, MOST_LINES = 50, 350
+MOST_IN_THE_PACK = 50
 
 
 def python_files():
@@ -75,7 +76,9 @@ def test_a_folder_has_few_modules(folder):
     assert len([path for path in folder.glob("*.py")]) <= MOST_MODULES
 
 
-def test_a_module_is_short():
-    long = {str(path.relative_to(CHECKOUT)): lines for path in python_files()
-            if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MOST_LINES}
-    assert long == {}
+def test_a_module_is_neither_short_nor_long():
+    lines = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
+    assert {str(path) for path, count in lines.items() if count > MOST_LINES} == set()
+    small = {path for path in pack_modules().values() if path.name != "__init__.py" and lines[path] < LEAST_LINES}
+    assert small == set(), "merge it with the module that uses it"
+    assert len(pack_modules()) <= MOST_IN_THE_PACK

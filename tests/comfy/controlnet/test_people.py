@@ -14,8 +14,6 @@ from oracle import cases
 from oracle import fixtures as fx
 from stand_ins.traffic import TO_DEVICE, simulated_device
 
-pytestmark = pytest.mark.newest
-
 LEFT, RIGHT = cases.left_half(), 1 - cases.left_half()
 
 
@@ -43,15 +41,30 @@ def alone(block, person, cells=8):
         return block(randn(3, 2, cells * cells, 128).to(person), context=person).unflatten(1, (cells, cells))
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+A, B, C = (randn(seed, 2, 16, fx.CONTEXT) for seed in (61, 62, 63))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, pytest.param(torch.bfloat16, marks=pytest.mark.newest)])
 def test_under_masks_apart_each_place_has_what_the_person_there_gives_alone(block, dtype):
-    block, (a, b) = copy.deepcopy(block).to(dtype), (randn(seed, 2, 16, fx.CONTEXT).to(dtype) for seed in (61, 62))
+    block, (a, b) = copy.deepcopy(block).to(dtype), (A.to(dtype), B.to(dtype))
     out = read(block, (LEFT, RIGHT), (a, b))
     assert out.dtype == dtype
     assert torch.equal(out[:, :, :4], alone(block, a)[:, :, :4])
     assert torch.equal(out[:, :, 4:], alone(block, b)[:, :, 4:])
 
 
+@pytest.mark.newest
+def test_where_masks_overlap_people_share_and_outside_of_all_it_is_the_mean(block):
+    middle = torch.zeros(1, 64, 64)
+    middle[:, :, 16:48] = 1
+    out = read(block, (LEFT * middle, middle), (A, B))
+    mean = (alone(block, A) + alone(block, B)) / 2
+    torch.testing.assert_close(out[:, :, :4], mean[:, :, :4])                      # nobody, then both
+    assert torch.equal(out[:, :, 4:6], alone(block, B)[:, :, 4:6])
+    torch.testing.assert_close(out[:, :, 6:], mean[:, :, 6:])
+
+
+@pytest.mark.newest
 @pytest.mark.parametrize("masks, shares", [
     ([1.0, 0.0], [1, 0]), ([0.5, 0.5], [0.5, 0.5]), ([1.0, 1.0], [0.5, 0.5]), ([0.0, 0.0], [0.5, 0.5]),
     ([0.25, 0.0], [0.625, 0.375]), ([0.75, 0.5], [0.6, 0.4]), ([1.0, 1.0, 0.5, 0.0], [0.4, 0.4, 0.2, 0]),
@@ -60,6 +73,7 @@ def test_shares_add_up_to_one(masks, shares):
     torch.testing.assert_close(shares_of(torch.tensor(masks)), torch.tensor(shares).float())
 
 
+@pytest.mark.newest
 def test_odd_sizes_have_the_grids_of_the_network(world):
     shares = SharesOnGrids(RegionalPeople((LEFT, None), ()), 3)(torch.zeros(2, 32, fx.CONTEXT), 17, 23)
     assert list(shares) == [17 * 23, 9 * 12, 5 * 6]
@@ -79,6 +93,7 @@ def several(world, count=2, masks=None, strengths=None, windows=None, strength=0
                               people=RegionalPeople(masks, (cond, uncond), strengths, windows))
 
 
+@pytest.mark.newest
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_one_evaluation_a_step_and_projections_once_a_run(world, count):
     """Each person's tokens are projected on their own: so many calls in a run, however many steps. Nothing is kept then."""
@@ -88,6 +103,7 @@ def test_one_evaluation_a_step_and_projections_once_a_run(world, count):
     assert remembered(conditionings[0][0][1]["control"]) == 0
 
 
+@pytest.mark.newest
 def test_the_same_person_everywhere_gives_the_latents_of_one(world):
     cond, uncond = (side.repeat(1, 2, 1) for side in tokens())
     people = RegionalPeople((LEFT, RIGHT), (cond, uncond))
@@ -95,6 +111,7 @@ def test_the_same_person_everywhere_gives_the_latents_of_one(world):
     assert torch.equal(sampled(world, *twice)[0], sampled(world, *apply(world.net, *texts(world)))[0])
 
 
+@pytest.mark.newest
 def test_strengths_are_those_of_the_place(world):
     """Residuals of a net with (0.4, 1.2): the left half is 0.4 times, the right half 1.2 times those at strength 1."""
     def residuals(**over):
@@ -117,6 +134,7 @@ def test_strengths_are_those_of_the_place(world):
         assert torch.equal(second[..., :half], before[..., :half]) and not second[..., half:].any()
 
 
+@pytest.mark.newest
 def test_masks_add_no_host_read_to_a_step():
     """Nor a copy to the device."""
     with simulated_device() as (device, watch):
@@ -137,11 +155,29 @@ def test_masks_add_no_host_read_to_a_step():
         assert steps[0] == steps[1] and steps[0]["host reads"] > 0
 
 
+@pytest.mark.newest
 def test_step_reuse_leaves_out_steps(world):
     _, calls = sampled(world, *with_step_reuse(*several(world, strengths=(0.5, 1.0)), every=2), steps=4)
     assert calls == Calls(1, 2, 3)
 
 
+@pytest.mark.newest
+def test_tokens_of_a_later_apply_are_known_however_many_there_are(world):
+    """As many as the people's: everybody reads all of them, so that their order does not matter."""
+    cond, uncond = (torch.cat(side, dim=1) for side in zip(tokens(seed=71), tokens(seed=81), strict=True))
+    there, back = (sampled(world, *apply(world.net, *several(world), identity=(side, uncond)))[0]
+                   for side in (cond, torch.cat(cond.split(16, dim=1)[::-1], dim=1)))
+    torch.testing.assert_close(there, back, rtol=0, atol=1e-4 * there.std().item())
+
+
+@pytest.mark.newest
+def test_the_given_control_net_stays_as_it_is(world):
+    before = [type(module) for module in world.net.control_model.modules()]
+    several(world)
+    assert [type(module) for module in world.net.control_model.modules()] == before
+
+
+@pytest.mark.newest
 def test_another_kind_of_control_net_is_refused():
     with pytest.raises(InstantIDError, match="is a ControlLora, which cannot show several people at once"):
         check_reads_people(comfy.controlnet.ControlLora({}))

@@ -1,14 +1,18 @@
 """One look at each photo: how often the networks run, at which size a face is found, what is kept, progress and stopping."""
 
+
 import comfy.model_management
 import comfy.utils
+import folder_paths
 import pytest
 import torch
+from conftest import count_runs
 from instantid_swift import faces
+from instantid_swift.faces.analysis import open_face_analysis
 from instantid_swift.faces.photos import FaceChoice
 from oracle import cases
 from oracle import fixtures as fx
-from photos import close_up, mixed, six_portraits, tom_hanks
+from photos import close_up, mixed, read_image, six_portraits, tom_hanks
 
 
 @pytest.fixture(params=["ours", "insightface"])
@@ -26,8 +30,16 @@ def test_one_look_at_a_photo(nodes, world, counted):
     analysis, detector, embedder = counted
     cases.apply(nodes, world, insightface=analysis, image=fx.photo())
     assert (detector.shapes, embedder.shapes) == ([(1, 3, 640, 640)], [(1, 3, 112, 112)])
+    cases.apply(nodes, world, insightface=analysis, image=fx.photo(), weight=0.4)
+    assert (detector.runs, embedder.runs) == (1, 1)
+
+
+@pytest.mark.newest
+def test_one_look_at_a_batch_of_photos(nodes, world, counted):
+    """The keypoints of the first photo come from the look that gave all photos' embeddings."""
+    analysis, detector, embedder = counted
     cases.apply(nodes, world, insightface=analysis, image=six_portraits())
-    assert (detector.shapes[1:], embedder.shapes[1:]) == ([(6, 3, 640, 640)], [(1, 3, 112, 112)] * 6)
+    assert (detector.shapes, embedder.shapes) == ([(6, 3, 640, 640)], [(1, 3, 112, 112)] * 6)
 
 
 @pytest.mark.newest
@@ -63,6 +75,21 @@ def test_a_face_that_fills_its_picture_is_found(analysis, picture, size):
     (face,), = faces.Photos(analysis, picture()).found
     assert face.size == size
     assert faces.Photos(analysis, picture()).references().shape == (1, 1, 512)
+
+
+@pytest.mark.newest
+def test_a_small_face_in_a_big_picture(nodes, face_root, monkeypatch):
+    face = 110
+    monkeypatch.setitem(folder_paths.folder_names_and_paths, "insightface", ([str(face_root)], set()))
+    image = torch.full((1, 2000, 2400, 3), 0.4)
+    image[0, 1500:1500 + face, 700:700 + face] = read_image(fx.portrait("a")[0], (face, face))[0]
+    analysis, = cases.call(nodes, "InstantIDFaceAnalysis", provider="CPU")
+    with pytest.raises(faces.NoFaceError, match="turn on small_faces in InstantID Options"):
+        faces.Photos(analysis, image).references()
+    (found,), = faces.Photos(analysis, image, small_faces=True).found
+    assert found.size == 1024
+    assert 700 < found.points[:, 0].min() and found.points[:, 0].max() < 700 + face
+    assert 1500 < found.points[:, 1].min() and found.points[:, 1].max() < 1500 + face
 
 
 @pytest.mark.newest
@@ -142,3 +169,24 @@ def test_the_user_can_stop_it(counted, stop):
     assert (detector.runs, embedder.runs) == (0, 0)
     faces.Photos(analysis, fx.portrait("a")).references()  # the wish is fulfilled once; nothing half-done was kept
     assert (detector.runs, embedder.runs) == (1, 1)
+
+
+@pytest.mark.parametrize("network, runs", [(0, (1, 0)), (1, (0, 1))])
+def test_the_user_can_stop_it_between_calls(face_root, stop, monkeypatch, network, runs):
+    """17 pictures are two calls of the detector and 17 of the embedder."""
+    images = fx.portrait("a").repeat(17, 1, 1, 1)
+    images[:, 0, 0, 0] = torch.arange(17) / 256  # different ones
+    analysis = open_face_analysis([str(face_root)], "CPU")
+    if network == 1:
+        assert faces.Photos(analysis, images).found
+    counted = count_runs(analysis)
+    real = counted[network].session.run
+
+    class Stopping:
+        def run(self, *args):
+            stop()
+            return real(*args)
+    counted[network].session = Stopping()
+    with pytest.raises(comfy.model_management.InterruptProcessingException):
+        faces.Photos(analysis, images).references()
+    assert (counted[0].runs, counted[1].runs) == runs

@@ -68,3 +68,9 @@ def test_a_person_is_a_reference(nodes, ours):
     by_person = call(nodes, "InstantIDLikeness", ours, image=photos("obama2"), reference=person)["result"]
     by_photos = call(nodes, "InstantIDLikeness", ours, image=photos("obama2"), reference=photos("obama", "obama3"))["result"]
     assert by_person[1:] == by_photos[1:]
+
+
+def test_padding_stops_at_the_edges(nodes, ours):
+    _, _, box, mask = call(nodes, "InstantIDFaces", ours, image=fx.photo(), padding=4096)["result"]
+    height, width = fx.photo().shape[1:3]
+    assert box == {"x": 0, "y": 0, "width": width, "height": height} and mask.min() == 1

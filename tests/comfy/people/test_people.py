@@ -1,8 +1,11 @@
 """Several people in one picture, from the nodes to the latents."""
 
+import copy
+
 import pytest
 import torch
 from control_nets import Calls, counted
+from control_nets import apply as control_apply
 from instantid_swift import faces
 from instantid_swift.identity.blocks import SDXL_BLOCKS
 from instantid_swift.keypoints import KeypointFace, Keypoints
@@ -90,27 +93,59 @@ def test_nobody_in_identity_net_at_strength_0(nodes, world, persons):
 
 
 @pytest.mark.newest
-def test_half_precision(nodes, world, loaded, persons):
-    model, net = loaded(torch.float16)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(nodes, world, loaded, persons, dtype):
+    model, net = loaded(dtype)
     people = people_of(nodes, *({"person": persons[name], "cn_strength": strength, "end_at": strength}
                                 for name, strength in (("a", 0.4), ("b", 0.9), ("c", 1.0))))
     applied = apply(nodes, world, people, model=model, control_net=net)
-    assert fx.sample(*applied, steps=1, size=(8, 8)).isfinite().all()
+    latents = fx.sample(*applied, steps=1, size=(8, 8))
+    assert latents.isfinite().all()
 
 
 @pytest.mark.newest
-def test_what_does_not_go_together_is_refused(nodes, world, persons):
-    one, two = {"person": persons["a"]}, {"person": persons["b"]}
-    other = {"person": persons["b"]._replace(embedder="models/w600k_r50.onnx")}
+def test_what_is_given_is_not_changed(nodes, world, persons):
+    first = people_of(nodes, {"person": persons["a"]})
+    before = copy.copy(first)
+    second = people_of(nodes, {"person": persons["a"]}, {"person": persons["b"]})
+    assert first == before and len(second) == 2
+    options = world.model.model_options["transformer_options"]
+    apply(nodes, world, second)
+    assert "patches_replace" not in options and "control" not in world.positive[0][1]
+
+
+@pytest.mark.newest
+def test_errors_come_before_the_sampling(nodes, world, persons):
     with pytest.raises(InstantIDError, match="There is no ControlNet"):
-        apply(nodes, world, people_of(nodes, one, two), control_net=None)
-    with pytest.raises(InstantIDError, match="different networks"):
-        apply(nodes, world, people_of(nodes, one, other))
-    of_each_latent = people_of(nodes, {**one, "mask": torch.cat([LEFT, RIGHT])}, two)
-    with pytest.raises(ValueError, match="Connect the model of Apply InstantID People to the sampler"):
-        fx.sample(world.model, *apply(nodes, world, of_each_latent)[1:], batch=2, **STEPS)
+        apply(nodes, world, people_of(nodes, {"person": persons["a"]}, {"person": persons["b"]}), control_net=None)
     with pytest.raises(InstantIDError, match="The keypoints hold 0 faces"):
         cases.call(nodes, "InstantIDPeople", person=persons["a"], keypoints=Keypoints(640, 480, ()))
+
+
+@pytest.mark.newest
+def test_people_of_other_networks_are_refused(nodes, world, persons):
+    other = persons["b"]._replace(embedder="models/w600k_r50.onnx")
+    with pytest.raises(InstantIDError, match="different networks"):
+        apply(nodes, world, people_of(nodes, {"person": persons["a"]}, {"person": other}))
+
+
+@pytest.mark.newest
+def test_a_control_net_behind_reads_nothing_but_the_people(nodes, world, persons):
+    """Masks that differ among the latents change nothing where they are alike."""
+    behind = control_apply(world.net, world.positive, world.negative)
+
+    def latents(left, right):
+        people = people_of(nodes, {"person": persons["a"], "mask": left}, {"person": persons["b"], "mask": right})
+        applied = apply(nodes, world, people, positive=behind[0], negative=behind[1])
+        return fx.sample(*applied, batch=2, **STEPS)
+    assert torch.equal(latents(torch.cat([LEFT, LEFT]), torch.cat([RIGHT, RIGHT])), latents(LEFT, RIGHT))
+
+
+@pytest.mark.newest
+def test_masks_of_each_latent_without_the_model_are_refused(nodes, world, persons):
+    people = people_of(nodes, {"person": persons["a"], "mask": torch.cat([LEFT, RIGHT])}, {"person": persons["b"]})
+    with pytest.raises(ValueError, match="Connect the model of Apply InstantID People to the sampler"):
+        fx.sample(world.model, *apply(nodes, world, people)[1:], batch=2, **STEPS)
 
 
 @pytest.mark.newest

@@ -173,3 +173,20 @@ def test_a_blend_of_1_and_0_gives_the_first_persons_latents(nodes, world):
         return latents(apply_person(nodes, world, person))
     assert torch.equal(blended(1.0, 0.0), latents(cases.advanced(nodes, world, image=fx.portrait("a"))))
     assert not torch.equal(blended(1.0, 0.0), blended(0.5, 0.5))
+
+
+@pytest.mark.newest
+def test_the_nodes_show_the_crops(nodes, world, folder):
+    def shown(answer):
+        return [os.path.isfile(os.path.join(folder_paths.get_temp_directory(), image["filename"]))
+                for image in answer["ui"]["images"]]
+    made = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=cases.faces(*PHOTOS))
+    save(nodes, made["result"][0], "Shown")
+    assert shown(made) == shown(cases.call(nodes, "InstantIDLoadPerson", person="Shown.safetensors")) == [True, True]
+
+
+@pytest.mark.newest
+def test_names_are_checked_when_the_prompt_is_queued(nodes):
+    check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
+    assert check("Anna") is True and check(None) is True
+    assert check("../Anna").startswith("A person cannot be saved under the name '../Anna'. Choose a name")
