@@ -70,6 +70,14 @@ def test_weights_in_another_precision_than_the_computation(world):
 
 
 @pytest.mark.newest
+def test_every_run_computes_its_own_and_keeps_nothing(world):
+    positive, negative = apply(world.net, *texts(world))
+    for size in ((8, 8), (8, 8), (12, 8)):
+        latents, calls = sampled(world, positive, negative, size=size)
+        assert calls == Calls(1, 1, 2) and remembered(positive[0][1]["control"]) == 0
+        assert torch.equal(latents, sampled(world, *by_hand(world.net, *texts(world)), size=size)[0])
+
+
 def test_two_sizes_in_one_run(world):
     """Areas: ComfyUI scales the hint anew at each change of the size, which plain ControlNets then read anew."""
     area = [[randn(41, 1, PROMPT_TOKENS, fx.CONTEXT), {**world.positive[0][1], "area": (4, 4, 2, 2), "strength": 1.0}]]
