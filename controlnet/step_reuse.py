@@ -6,10 +6,8 @@ import torch
 
 from .. import performance
 from ..caches import TensorDictionary, tensor_key
-from ..host.server import outside_of_recordings
+from ..host.server import outside_of_recordings, tell
 from .identity_net import with_changed_nets
-
-log = logging.getLogger(__name__)
 
 NO_LIMIT = 1.0        # of most_drift: any change is allowed
 ALWAYS_EVALUATED = 2  # noise levels at the beginning of a run
@@ -93,7 +91,7 @@ class StepReuse:
     def _turn_off(self, reason):
         """Evaluates all calls until the run ends."""
         if not self._is_off:
-            log.info("InstantID: no step reuse: %s. IdentityNet runs at every step from here on.", reason)
+            tell(f"No step reuse: {reason}. IdentityNet runs at every step from here on.", logging.INFO)
         self._is_off = True
         self._kept.clear()
 

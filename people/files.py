@@ -14,8 +14,9 @@ import safetensors
 import safetensors.torch
 import torch
 
+from ..resampler import EMBEDDING_WIDTH
 from ..utils import InstantIDError
-from .person import CROP, EMBEDDING_WIDTH, UNKNOWN, Person, check_embedder
+from .person import CROP, UNKNOWN, Person, check_embedder
 
 EXTENSION = ".safetensors"
 FORMAT, VERSION = "InstantID person", "1"

@@ -7,7 +7,6 @@ import torch
 
 from ..utils import InstantIDError
 
-EMBEDDING_WIDTH = 512
 CROP = 112  # width and height of the aligned crop that the embedder reads
 UNKNOWN = "unknown"
 # insightface's packs of networks with another embedder than antelopev2's, which InstantID's adapter was trained with
