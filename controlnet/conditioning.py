@@ -30,7 +30,6 @@ def check_control_net(control_net):
 def check_reads_people(control_net):
     """Refuses a ControlNet that cannot read several people."""
     from .identity_net import is_plain
-    check_control_net(control_net)
     if not is_plain(control_net):
         raise InstantIDError(f"The ControlNet is a {type(control_net).__name__}, which cannot show several people at once. "
                              "Connect InstantID's ControlNet (IdentityNet) straight from Load ControlNet Model.")
@@ -48,6 +47,8 @@ def apply_identity_net(positive, negative, control_net, hint, cond, uncond, stre
     """
     from .identity_net import with_cached_constants
     check_control_net(control_net)
+    if people is not None:
+        check_reads_people(control_net)
     hint = einops.rearrange(usable_hint(hint), "n h w c -> n c h w")
     mask = None if mask is None else usable_mask(mask)
     cond, uncond = cond.to(hint.dtype), uncond.to(hint.dtype)

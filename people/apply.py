@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from ..controlnet import apply_identity_net, check_reads_people
+from ..controlnet import apply_identity_net
 from ..controlnet.people import RegionalPeople
 from ..CrossAttentionPatch import KEY, patch_model
 from ..identity import EachLatent, attention_dtype, usable_mask
@@ -60,7 +60,6 @@ def apply_people(target, people, noise, image_kps, options, width, height):
     if options.each_latent:
         _check_alike(people, keypoints_count=image_kps is None)
         return apply_identity(target, EachLatent(identities), hint_of_person(first, image_kps), first.settings, options)
-    check_reads_people(target.control_net)
     hint, masks = place_people(people, width, height, image_kps)
     patched, factors = target.model, options.factors("as original")
     for one, identity, mask in zip(people, identities, masks, strict=True):
