@@ -26,8 +26,8 @@ def shown(text, *pictures):
 
 
 class InstantIDFaces:
-    DESCRIPTION = ("Shows every face that is found in a picture, with its number as face_index of InstantID Options counts it, "
-                   "its size in pixels and how certain the detector is. The face that is used is marked in green.")
+    DESCRIPTION = ("Shows every face that is found in a picture, with its number as face_index of InstantID Options counts it. "
+                   "A table tells its size in pixels and how certain the detector is. The face that is used is green.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["detect faces", "face index", "which face", "face bounding box", "face mask", "number faces",
                       "select face"]
@@ -58,11 +58,7 @@ class InstantIDFaces:
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
         boxes = [report.bounding_box(found[number], photos.size, padding) if number < len(found) else None for found in listed]
         preview = torch.cat([report.number_faces(one, found, number) for one, found in zip(image, listed, strict=True)])
-        counts = ", ".join(str(len(found)) for found in listed)
-        text = f"Faces: {counts}. Used: face {number} in the order '{options.choice.order}'."
-        if None in boxes:
-            missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
-            text += f" Not shown by the pictures at index {missing}."
+        text = report.faces_text(listed, number, options.choice.order)
         box = next((box for box in boxes if box is not None), None)
         if box is None:
             box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {number}, so there is no box.")
@@ -148,14 +144,19 @@ class InstantIDSweep:
 
     @classmethod
     def INPUT_TYPES(cls):
-        sampler = _widgets(KSampler, *sweep.SAMPLER_WIDGETS)
+        own = {"cfg": {"default": 4.5}, "noise": {"default": 0.35},
+               **dict.fromkeys(("denoise", "start_at", "end_at", "combine_embeds"), {"advanced": True})}
+        sampler = {name: (kind, {"tooltip": "As in KSampler.", **options})
+                   for name, (kind, options) in _widgets(KSampler, *sweep.SAMPLER_WIDGETS).items()}
+        widgets = {name: (kind, {**options, **own.get(name, {})})
+                   for name, (kind, options) in {**sampler, **_widgets(ApplyInstantIDPerson, *sweep.APPLY_WIDGETS)}.items()}
         return {
             "required": {
                 "instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
                 "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
                 "latent_image": ("LATENT", {"tooltip": "The latent of the picture's size. Connect Empty Latent Image."}),
                 "vae": ("VAE", {"tooltip": "The VAE that decodes the pictures. Connect Load Checkpoint."}),
-                "setting": (sweep.SETTINGS, {"default": "ip_weight", "tooltip": (
+                "setting": (sweep.SETTINGS, {"default": "weight", "tooltip": (
                     "What is varied. weight: ip_weight and cn_strength together, as in Apply InstantID. step reuse: `every` of "
                     "InstantID Step Reuse. blocks: the block selections of InstantID Options.")}),
                 "values": ("STRING", {"default": "0.4 to 1.0 step 0.2", "tooltip": (
@@ -163,8 +164,7 @@ class InstantIDSweep:
                     "as original, all 70")}),
                 "seeds": ("STRING", {"default": "1, 2", "tooltip": (
                     "The seeds with commas between. One seed says little: likeness differs from seed to seed.")}),
-                **{name: (kind, {"tooltip": "As in KSampler.", **options}) for name, (kind, options) in sampler.items()},
-                **_widgets(ApplyInstantIDPerson, *sweep.APPLY_WIDGETS),
+                **widgets,
             },
             "optional": {
                 "image_kps": ("IMAGE", {"tooltip": "Where the face is and how it looks, as in Apply InstantID Advanced."}),
@@ -266,7 +266,7 @@ class InstantIDSweepResult:
         numbers = iter(measured.values)
         scores = sweep.Scores(cells, {pair: [next(numbers) for _ in picture] for pair, picture in made.items()})
         pictured = report.contact_sheet(scores, made), report.line_chart(scores)
-        text = report.table(scores) + "\n" + report.meaning(measured)
+        text = report.table(scores, *report.meaning(measured))
         best = scores.best if setting != sweep.BLOCKS or scores.best is None else cells.values.index(scores.best)
         best = ExecutionBlocker("InstantID Sweep: no picture shows a face, so there is no best value.") if best is None \
             else float(best)

@@ -1,5 +1,6 @@
 """Reports on faces, likeness and sweeps, as text with aligned columns and as pictures. Pillow is imported where it draws."""
 
+import textwrap
 from statistics import fmean
 
 import torch
@@ -14,6 +15,7 @@ LEAST_SIDE = 32
 CHART = (960, 480)
 BLUE, GREY, ORANGE, GREEN, SKY = "#0072B2", "#B0B0B0", "#E69F00", "#50DC50", "#3CAAFF"
 TRAINED_WITH = "antelopev2"
+LETTERS = 70  # a line of prose
 BANDS = (f"For photographs: below {ANOTHER} is another person, {ANOTHER} to {SAME} is similar, above {SAME} is the same "
          "person. Paintings, drawings and other stylised pictures score lower.")
 
@@ -35,12 +37,17 @@ def report_text(measured, kept=None):
                      f"({len(missing)} of {len(measured.values)}).")
     if any(side is not None and side < SMALL_FACE for side in measured.sides):
         notes.append(f"A face of less than {SMALL_FACE} px is small: its number is less certain.")
-    return "\n".join([*(aligned([head, *rows]) if rows else []), *([""] if rows else []), *notes, meaning(measured)])
+    return with_prose(aligned([head, *rows]) if rows else [], *notes, *meaning(measured))
+
+
+def with_prose(lines, *notes):
+    """Returns the lines of a table, and below it the notes, broken into lines that a node has room for."""
+    return "\n".join([*lines, *([""] if lines else []), *(textwrap.fill(note, LETTERS) for note in notes)])
 
 
 def meaning(measured):
-    """Returns lines of text about the reference, the network and the bands of a Likeness."""
-    return "\n".join([_reference_note(measured.reference), _network_note(measured), BANDS])
+    """Returns sentences about the reference, the network and the bands of a Likeness."""
+    return [_reference_note(measured.reference), _network_note(measured), BANDS]
 
 
 def _reference_note(reference):
@@ -52,21 +59,34 @@ def _reference_note(reference):
 
 
 def _network_note(measured):
-    text = f"Face network: {measured.embedder}."
-    if TRAINED_WITH in measured.embedder:
-        text += (f" InstantID was conditioned on {TRAINED_WITH} itself, so its numbers flatter InstantID; a second opinion by "
-                 "another network is fairer.")
+    known = ", which InstantID was trained with, so its numbers are a little high" * (TRAINED_WITH in measured.embedder)
+    text = f"The faces are measured by {measured.embedder}{known}."
     if measured.second:
         text += f" Second opinion: {measured.second_embedder}."
         if cosines := measured.second_photo_cosines:
-            text += f" With it, the reference's photos reach {sum(cosines) / len(cosines):.3f} against each other."
+            text += f" With it, the reference's photos reach {fmean(cosines):.3f} against each other."
     return text
+
+
+def faces_text(pictures, chosen, order):
+    """Returns a table of the faces of pictures, each with its number, size and certainty.
+
+    pictures: the faces of each picture in order. chosen: the number of the one that is used. order: its name.
+    """
+    rows = [[str(index), str(number), f"{face.box[2] - face.box[0]:.0f} x {face.box[3] - face.box[1]:.0f}", f"{face.score:.2f}",
+             "used" if number == chosen else ""]
+            for index, found in enumerate(pictures) for number, face in enumerate(found)]
+    missing = [str(index) for index, found in enumerate(pictures) if chosen >= len(found)]
+    notes = [f"Face {chosen} in the order '{order}' is used."]
+    if missing:
+        notes.append(f"It is not in picture{'s' * (len(missing) > 1)} {', '.join(missing)}.")
+    return with_prose(aligned([["picture", "face", "size", "certainty", ""], *rows]) if rows else [], " ".join(notes))
 
 
 def aligned(rows):
     """Returns rows of strings as lines: all columns but the last are aligned to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([*map(str.rjust, row[:-1], widths), row[-1]]) for row in rows]
+    return ["  ".join([*map(str.rjust, row[:-1], widths), row[-1]]).rstrip() for row in rows]
 
 
 def canvas(width, height):
@@ -105,22 +125,22 @@ def bar_chart(measured):
 
 
 def number_faces(image, listed, chosen):
-    """Returns a picture with a box around each face, its number, size in pixels and certainty: IMAGE [1, h, w, 3].
+    """Returns a picture with a box around each face and its number: IMAGE [1, h, w, 3].
 
     image: one picture of a batch, float [h, w, c]. listed: its faces in order. chosen: the number of the one that is used.
     """
     from PIL import Image, ImageDraw, ImageFont
     picture = Image.fromarray(image_to_bgr(image)[:, :, ::-1].copy())
     pen, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 600))
-    font = ImageFont.load_default(14 * unit)
+    font = ImageFont.load_default(32 * unit)
     for number, face in reversed(list(enumerate(listed))):  # the first ones lie above the others
         left, top, right, bottom = map(float, face.box)
         colour = GREEN if number == chosen else SKY
         pen.rectangle((left, top, right, bottom), outline=colour, width=(3 if number == chosen else 2) * unit)
-        text = f"{number}: {right - left:.0f}x{bottom - top:.0f}, {face.score:.2f}"
-        box = pen.textbbox((left, bottom), text, font)
-        pen.rectangle(box, fill=colour)
-        pen.text((left, bottom), text, "black", font)
+        place = left, top  # inside of the box, where nothing is cut off at the picture's border
+        box = pen.textbbox(place, str(number), font)
+        pen.rectangle((left, top, box[2] + 4 * unit, box[3] + 4 * unit), fill=colour)
+        pen.text(place, str(number), "black", font)
     return as_image(picture)
 
 
@@ -198,13 +218,14 @@ def line_chart(scores):
     return as_image(picture)
 
 
-def table(scores):
-    """Returns the numbers of a sweep as text with aligned columns."""
-    rows = [["mean", "least", "most", "without a face", scores.cells.setting]]
+def table(scores, *notes):
+    """Returns the numbers of a sweep as text with aligned columns, and notes below."""
+    without = any(scores.missing(value) for value in scores.cells.values)
+    rows = [["mean", "least", "most", *(["without a face"] if without else []), scores.cells.setting]]
     for value in scores.cells.values:
         numbers = scores.numbers(value)
         shown = [f"{number:.3f}" for number in (fmean(numbers), min(numbers), max(numbers))] if numbers else ["-"] * 3
-        rows.append([*shown, str(scores.missing(value)), label(value)])
-    if scores.best is None:
-        return "\n".join([*aligned(rows), "", "No picture shows a face that can be measured."])
-    return "\n".join([*aligned(rows), "", f"Best {scores.cells.setting}: {label(scores.best)}."])
+        rows.append([*shown, *([str(scores.missing(value))] if without else []), label(value)])
+    best = "No picture shows a face that can be measured." if scores.best is None \
+        else f"Best {scores.cells.setting}: {label(scores.best)}."
+    return with_prose(aligned(rows), best, *notes)

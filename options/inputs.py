@@ -47,8 +47,8 @@ START = number(0.0, 0.0, 1.0, 0.001, (
     "When InstantID begins to act, as a part of the sampling from 0 to 1. A later start leaves the prompt more freedom in the "
     "composition."))
 END = number(1.0, 0.0, 1.0, 0.001, "When InstantID stops acting, as a part of the sampling from 0 to 1.")
-NOISE = number(0.0, 0.0, 1.0, 0.1, (
-    "Gives the negative pass random noise instead of an empty face. A value around 0.35 helps against burnt colours."))
+NOISE = ("FLOAT", {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.05, "round": 0.01, "tooltip": (
+    "Gives the negative pass random noise instead of an empty face. A value around 0.35 helps against burnt colours.")})
 
 IP_WEIGHT = number(0.8, 0.0, 3.0, 0.01, "The strength of the likeness.")
 CN_STRENGTH = number(0.8, 0.0, 10.0, 0.01, (

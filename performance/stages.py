@@ -16,8 +16,9 @@ from ..host.server import running_prompt
 
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
 MIB = 1 << 20
-MEANING = ("own: without the stages inside of it. MiB: memory of {} after the stage.\n"
-           "What ComfyUI took from its own cache has not run, and is not shown.")
+MEANING = ("own: the step alone. total: with the steps inside of it.\n"
+           "MiB: memory of {} after the step.\n"
+           "What ComfyUI took from its own cache did not run, and is not shown.")
 NOTHING = "No stage of InstantID has run: everything came from ComfyUI's cache, or no node of InstantID is in the workflow."
 _NOT_RECORDED = contextlib.nullcontext()
 
@@ -186,10 +187,10 @@ def _hits_and_misses(hits, misses):
 
 
 def table_of_caches(statistics):
-    """Returns a line for each cache of `caches.statistics`."""
-    return "\n".join(_aligned([("cache", "entries", "MiB", "hits", "misses"), *(
-        (name, str(counts["entries"]), f"{counts['bytes'] / MIB:.1f}", str(counts["hits"]), str(counts["misses"]))
-        for name, counts in statistics.items())]))
+    """Returns a line for each cache of `caches.statistics` that was in use."""
+    used = [(name, str(counts["entries"]), f"{counts['bytes'] / MIB:.1f}", str(counts["hits"]), str(counts["misses"]))
+            for name, counts in statistics.items() if any(counts.values())]
+    return "\n".join(_aligned([("cache", "entries", "MiB", "hits", "misses"), *used])) if used else "Nothing is kept."
 
 
 def _aligned(cells):

@@ -7,7 +7,7 @@ def slider(default, most, step=0.01, least=0.0):
     return {"default": default, "min": least, "max": most, "step": step}
 
 
-NOISE = ("noise", slider(0.0, 1.0, 0.1))
+NOISE = ("noise", slider(0.0, 1.0, 0.05))     # the original's step is 0.1
 WINDOW = [("start_at", slider(0.0, 1.0, 0.001)), ("end_at", slider(1.0, 1.0, 0.001))]
 APPLY = [("instantid", "INSTANTID"), ("insightface", "FACEANALYSIS"), ("control_net", "CONTROL_NET"), ("image", "IMAGE"),
          ("model", "MODEL"), ("positive", "CONDITIONING"), ("negative", "CONDITIONING")]

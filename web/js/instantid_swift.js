@@ -2,11 +2,11 @@
 // their reason, and reports that show themselves.
 import { app } from "../../../scripts/app.js"
 import { api } from "../../../scripts/api.js"
-import { ComfyWidgets } from "../../../scripts/widgets.js"
 
 const SAID = "InstantID: "                      // how host/server.py begins the texts that it shows on nodes
 const EDITORS_TEXT = "$$node-text-preview"      // the editor's widget for them
-const TEXT = "instantid_text"                   // ours
+const TEXT = "instantid_text", REPORT = "report_text"   // ours
+const LETTER = 7.3                              // pixels, of 12 px monospace
 const plain = new WeakMap()                     // nodes that have run: their sizes without a text
 const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
     "InstantIDSweep"]
@@ -30,23 +30,27 @@ function nodeOf(id) {
     return node
 }
 
-// The editor cuts a text off, shows none in some subgraphs, and later versions take it off at the end of a run: ours has a widget
-// of its own. The node grows to it, and is saved in its plain size.
+// A text on a node in a widget of ours, which is as high as the text and is not saved. The editor's own cuts texts off.
+function textWidget(node, name, style) {
+    const found = node.widgets?.find((widget) => widget.name === name)
+    if (found) return found
+    const box = document.createElement("div")
+    Object.assign(box.style, { fontSize: "12px", lineHeight: "16px", whiteSpace: "pre-wrap", overflowWrap: "anywhere",
+        padding: "2px 6px", boxSizing: "border-box", overflow: "auto", userSelect: "text", ...style })
+    const widget = node.addDOMWidget(name, "instantid_text", box, { serialize: false, hideOnZoom: false,
+        getValue: () => box.textContent, getMinHeight: () => heightOf(box, node.size[0]) })
+    widget.serialize = false
+    return widget
+}
+
+// The editor shows no text in some subgraphs, and later versions take it off at the end of a run. The node grows to ours, and is
+// saved in its plain size.
 function showSaid(node, text) {
     if (!node || !text.startsWith(SAID)) return
     const shown = node.widgets?.find(({ name }) => name === EDITORS_TEXT)
     if (shown) node.removeWidget(shown)
     if (!plain.has(node)) forgetText(node)      // the page was opened while the node ran
-    let widget = node.widgets?.find(({ name }) => name === TEXT)
-    if (!widget) {
-        const box = document.createElement("div")
-        Object.assign(box.style, { fontSize: "12px", lineHeight: "16px", whiteSpace: "pre-wrap", overflowWrap: "anywhere",
-            padding: "2px 6px", boxSizing: "border-box", overflow: "auto" })
-        widget = node.addDOMWidget(TEXT, "instantid_text", box, { serialize: false, hideOnZoom: false,
-            getValue: () => box.textContent, getMinHeight: () => heightOf(box, node.size[0]) })
-        widget.serialize = false
-    }
-    widget.element.textContent = text
+    textWidget(node, TEXT).element.textContent = text
     node.setSize([plain.get(node)[0], Math.max(plain.get(node)[1], node.computeSize()[1])])
 }
 
@@ -79,21 +83,11 @@ function forgetText(node) {
 }
 
 // Shows the text of a node's result on the node, in letters of one width, so that columns stand below each other.
-function showText(node, text) {
-    let widget = node.widgets?.find((widget) => widget.name === "report_text")
-    if (!widget) {
-        widget = ComfyWidgets.STRING(node, "report_text", ["STRING", { multiline: true }], app).widget
-        widget.options.serialize = widget.serialize = false
-        const box = widget.inputEl ?? widget.element
-        if (box) {
-            box.readOnly = true
-            Object.assign(box.style, { fontFamily: "monospace", whiteSpace: "pre" })
-        }
-    }
-    widget.value = text
-    widget.options.getMinHeight = () => Math.min(24 + 13 * text.split("\n").length, 400)
+function showReport(node, text) {
+    textWidget(node, REPORT, { fontFamily: "monospace" }).element.textContent = text
+    const widest = Math.max(...text.split("\n").map((line) => line.length))
     const [width, height] = node.computeSize()
-    node.setSize([Math.max(width, node.size[0], 520), Math.max(height, node.size[1])])
+    node.setSize([Math.max(width, node.size[0], LETTER * widest + 70), Math.max(height, node.size[1])])
 }
 
 app.registerExtension({
@@ -109,7 +103,7 @@ app.registerExtension({
         const onExecuted = nodeType.prototype.onExecuted
         nodeType.prototype.onExecuted = function (output) {
             onExecuted?.apply(this, arguments)
-            showText(this, (output?.text ?? []).join("\n"))
+            showReport(this, (output?.text ?? []).join("\n"))
         }
     },
 })

@@ -96,7 +96,7 @@ def test_the_node_shows_the_caches_and_clears_them():
     caches.pictures.keep("key", thing)
     anything, report = InstantIDCache().manage(clear=False, anything=thing)["result"]
     assert anything is thing
-    assert [line.split()[:2] for line in report.splitlines()[1:]] == [
-        ["adapters", "0"], ["analyses", "0"], ["pictures", "1"], ["identities", "0"], ["sweeps", "0"]]
+    rows = [line.split() for line in report.splitlines()[1:]]
+    assert ["pictures", "1"] in [row[:2] for row in rows] and not any(set(row[1:]) <= {"0", "0.0"} for row in rows)
     InstantIDCache().manage(clear=True)
     assert caches.pictures.look_up("key") is None

@@ -11,7 +11,11 @@ LOAD = """async ([workflow, inside]) => {
     let apply = app.graph.nodes.find((node) => node.type === "ApplyInstantID")
     if (inside) {
         const { subgraph, node } = app.graph.convertToSubgraph(new Set([apply]))
-        app.canvas.openSubgraph(subgraph, node)
+        // the editor may go back to the root graph when it has ended to load the workflow
+        for (let frames = 0; frames < 10; frames = app.canvas.graph === subgraph ? frames + 1 : 0) {
+            if (app.canvas.graph !== subgraph) app.canvas.openSubgraph(subgraph, node)
+            await new Promise(requestAnimationFrame)
+        }
         apply = subgraph.nodes.find((node) => node.type === "ApplyInstantID")
     }
     globalThis.apply = apply
@@ -39,8 +43,9 @@ SHOWN = """(words) => {
 }"""
 REPORT = """(stage) => {
     const report = (app.rootGraph ?? app.graph).nodes.find((node) => node.type === "InstantIDPerformanceReport")
-    const text = report.widgets?.find(({ name }) => name === "report_text")?.value
-    return text?.includes(stage) && text
+    const box = report.widgets?.find(({ name }) => name === "report_text")?.element
+    const whole = box?.clientHeight >= box?.scrollHeight && box?.clientWidth >= box?.scrollWidth
+    return whole && box.textContent.includes(stage) && !document.body.innerText.includes("report_text") && box.textContent
 }"""
 GONE = """() => !apply.widgets.some(({ name }) => ["instantid_text", "$$node-text-preview"].includes(name))
     && [...apply.size]"""
