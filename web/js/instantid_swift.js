@@ -9,7 +9,7 @@ const EDITORS_TEXT = "$$node-text-preview"      // the editor's widget for them
 const TEXT = "instantid_text"                   // ours
 const plain = new WeakMap()                     // nodes that have run: their sizes without a text
 const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
-    "InstantIDSweep"]
+    "InstantIDSweep", "InstantIDRefineFaces"]
 
 async function warnOfTwins() {
     const answer = await api.fetchApi("/instantid_swift/twins")
