@@ -19,6 +19,7 @@ class PlacedFace(NamedTuple):
     number: int              # from left to right in its picture, from 0
     box: tuple               # left, top, right, bottom in pixels, cut at the picture's edges
     keypoints: KeypointFace  # in pixels of the picture
+    others: tuple = ()       # boxes of the other faces of its picture
     cosines: tuple = ()      # of the face with each person, -1 to 1
     person: object = None    # index of its person; None for nobody
 
@@ -47,8 +48,15 @@ def place_faces(photos, keypoints=None):
         found = [[(face.box.tolist(), KeypointFace(face.points)) for face in faces] for faces in photos.found]
     else:
         found = [[(face_box(face.points), face) for face in resized(keypoints, *photos.size).faces]] * len(photos.images)
-    return [[PlacedFace(picture, number, _within(box, photos.size), face) for number, (box, face) in enumerate(
-        sorted(faces, key=lambda one: one[0][0] + one[0][2]))] for picture, faces in enumerate(found)]
+    return [_from_left_to_right(picture, faces, photos.size) for picture, faces in enumerate(found)]
+
+
+def _from_left_to_right(picture, faces, size):
+    """Returns the PlacedFace objects of one picture. faces: pairs of box and KeypointFace. size: (width, height)."""
+    faces = sorted(faces, key=lambda one: one[0][0] + one[0][2])
+    boxes = [_within(box, size) for box, _ in faces]
+    return [PlacedFace(picture, number, boxes[number], keypoints, tuple(boxes[:number] + boxes[number + 1:]))
+            for number, (_, keypoints) in enumerate(faces)]
 
 
 def _within(box, size):

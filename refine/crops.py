@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import torch
 
-from ..keypoints import KeypointFace
+from ..keypoints import KeypointFace, Keypoints
+from .assign import PlacedFace
 
 
 class Crop(NamedTuple):
@@ -12,16 +13,22 @@ class Crop(NamedTuple):
     left: int
     top: int
     side: int
-    box: tuple          # left, top, right, bottom of the face
-    others: tuple = ()  # boxes of the other faces in the picture
+    face: PlacedFace
 
-    def cut(self, image):
-        """Returns the square of an IMAGE [n, h, w, c], as a view."""
-        return image[:, self.top:self.top + self.side, self.left:self.left + self.side]
+    def cut(self, images):
+        """Returns the square of the face's picture in an IMAGE [n, h, w, c] or a MASK [n, h, w], as a view [1, ...]."""
+        picture = images[self.face.picture:self.face.picture + 1]
+        return picture[:, self.top:self.top + self.side, self.left:self.left + self.side]
 
-    def keypoints(self, face, side):
-        """Returns the points of a KeypointFace of the picture, in pixels of the crop brought to another side."""
-        return KeypointFace((face.points - [self.left, self.top]) * (side / self.side), face.opacities)
+    def keypoints(self, side):
+        """Returns the `Keypoints` of the face in the crop, brought to another side."""
+        points, opacities = self.face.keypoints
+        return Keypoints(side, side, (KeypointFace((points - [self.left, self.top]) * (side / self.side), opacities),))
+
+    @property
+    def is_hidden(self):
+        """Whether other faces leave nothing to paint, as where two are at the same place."""
+        return not (self.depth(self.side) > 0).any()
 
     def depth(self, side):
         """Returns how deep each pixel lies in the part that is painted, in sides of the crop: float32 [side, side].
@@ -32,10 +39,10 @@ class Crop(NamedTuple):
         side: pixels of the crop, to which it may have been brought.
         """
         places = (torch.arange(side, dtype=torch.float64) + 0.5) * (self.side / side)
-        own_x, own_y, own = _distances(self.box, self.left + places, self.top + places)
-        extent = max(self.box[2] - self.box[0], self.box[3] - self.box[1])
+        own_x, own_y, own = _distances(self.face.box, self.left + places, self.top + places)
+        extent = longer_side(self.face.box)
         depth = (min(extent, self.side) + self.side) / 4 - torch.maximum(own_x, own_y)
-        for box in self.others:
+        for box in self.face.others:
             *_, other = _distances(box, self.left + places, self.top + places)
             depth = torch.minimum(depth, (other - own) * extent / 2)
         return (depth / self.side).float()
@@ -57,26 +64,30 @@ def _distances(box, x, y):
     return across, down, torch.maximum(across / (right - left), down / (bottom - top))
 
 
-def crop_of(face, faces, size, padding):
-    """Returns the Crop of one face. It is moved into the picture, and no larger than that.
+def longer_side(box):
+    """Returns the longer side of a box (left, top, right, bottom)."""
+    return max(box[2] - box[0], box[3] - box[1])
 
-    face: PlacedFace. faces: all of its picture. size: (width, height). padding: the crop's side over the box's longer one.
+
+def crop_of(face, size, padding):
+    """Returns the Crop of a PlacedFace. It is moved into the picture, and no larger than that.
+
+    size: (width, height) of the picture. padding: the crop's side over the box's longer one.
     """
-    left, top, right, bottom = face.box
-    side = min(max(round(max(right - left, bottom - top) * padding), 1), *size)
+    side = min(max(round(longer_side(face.box) * padding), 1), *size)
     corner = (min(max(round((low + high - side) / 2), 0), most - side)
               for low, high, most in zip(face.box[:2], face.box[2:], size, strict=True))
-    return Crop(*corner, side, face.box, tuple(other.box for other in faces if other is not face))
+    return Crop(*corner, side, face)
 
 
-def paste(image, crop, painted, mask):
-    """Writes a painted crop into an IMAGE [1, h, w, c] of 1, 3 or 4 channels. What the mask leaves out keeps its bits, and so
+def paste(images, crop, painted, mask):
+    """Writes a painted crop into an IMAGE [n, h, w, c] of 1, 3 or 4 channels. What the mask leaves out keeps its bits, and so
     does alpha.
 
     painted: [1, side, side, 3]. mask: [side, side].
     """
-    if image.shape[-1] == 1:
+    if images.shape[-1] == 1:
         painted = painted.mean(dim=-1, keepdim=True)
-    square, mask = crop.cut(image)[..., :3], mask.to(image.device)[None, :, :, None]
-    blended = mask * painted.to(image.device) + (1 - mask) * square
+    square, mask = crop.cut(images)[..., :3], mask.to(images.device)[None, :, :, None]
+    blended = mask * painted.to(images.device) + (1 - mask) * square
     square.copy_(torch.where(mask > 0, blended.to(square.dtype), square))

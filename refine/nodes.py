@@ -105,21 +105,22 @@ class InstantIDRefineFaces:
             inputs.bypass(options, error)
             return _unchanged(image, f"Bypassed: {error}")
         directions = directions_of(people, photos)
-        pictures = [assign_people(faces, photos, directions, who) for faces in placed]
-        every = [face for faces in pictures for face in faces]
-        chosen = [face for face in every if face.is_to_be_painted(leave_above)]
-        if not chosen:
+        every = [face for faces in placed for face in assign_people(faces, photos, directions, who)]
+        crops = [crop_of(face, photos.size, padding) for face in every if face.is_to_be_painted(leave_above)]
+        crops = [crop for crop in crops if not crop.is_hidden]
+        if not crops:
             return _unchanged(image, _describe_nothing(photos, every), _report(every, len(people)))
-        crops = [crop_of(face, pictures[face.picture], photos.size, padding) for face in chosen]
         _tell_of_inputs(model, max(crop.side for crop in crops), face_size)
-        identities = {index: target.identity_of_photos(people[index].references) for index in {face.person for face in chosen}}
+        used = [crop.face.person for crop in crops]
+        identities = {index: target.identity_of_photos(people[index].references) for index in set(used)}
         painting = Painting(target, vae, Settings(ip_weight, cn_strength), options, face_size // 8 * 8, feather,
                             {**sampler, "denoise": denoise})
-        painted, mask = paint_faces(image, chosen, crops, [identities[face.person] for face in chosen], painting)
+        painted, mask = paint_faces(image, crops, [identities[index] for index in used], painting)
         after = Photos(insightface, painted)
-        values = [cosine(after.embed(face.picture, face.keypoints), directions[face.person]) for face in chosen]
-        text = _report(every, len(people), {face[:2]: value for face, value in zip(chosen, values, strict=True)})
-        return {"ui": {"text": [text]}, "result": (painted, mask, values, text)}
+        values = {crop.face[:2]: cosine(after.embed(crop.face.picture, crop.face.keypoints), directions[crop.face.person])
+                  for crop in crops}
+        text = _report(every, len(people), values)
+        return {"ui": {"text": [text]}, "result": (painted, mask, list(values.values()), text)}
 
 
 def _people_of(person, people):
@@ -164,7 +165,7 @@ def _describe_nothing(photos, faces):
     if all(face.person is None for face in faces):
         return (f"No face is like a person: the largest likeness is {max(face.before for face in faces):.2f}, and {ANOTHER} is "
                 "needed. Choose another way in who to put people in the place of others.")
-    return "All faces with a person are like enough to it for leave_above."
+    return "Every face with a person is like enough to it for leave_above, or another face hides it."
 
 
 def _report(faces, people, after=()):

@@ -50,7 +50,7 @@ def test_by_place_and_one_for_all():
     (0.4, 1.0, True), (1.0, 1.0, True), (0.4, 0.5, True), (0.5, 0.5, False), (0.4, 0.0, False), (-0.4, 0.0, False)])
 def test_faces_that_are_like_enough_are_left_alone(cosine, leave_above, painted):
     """0 leaves all alone, 1 none."""
-    face = PlacedFace(0, 0, (0, 0, 1, 1), None, (0.9, cosine), 1)
+    face = PlacedFace(0, 0, (0, 0, 1, 1), None, (), (0.9, cosine), 1)
     assert face.is_to_be_painted(leave_above) is painted
     assert not face._replace(person=None).is_to_be_painted(1.0) and face._replace(person=None).before == max(0.9, cosine)
 
@@ -62,6 +62,7 @@ def test_faces_are_numbered_from_left_to_right_in_each_picture(ours):
     for picture, found in ((0, first), (2, mirrored)):
         assert [face[:2] for face in found] == [(picture, number) for number in range(6)]
         assert [face.box[0] for face in found] == sorted(face.box[0] for face in found)
+        assert all({face.box, *face.others} == {one.box for one in found} and len(face.others) == 5 for face in found)
 
 
 def test_keypoints_take_the_place_of_the_detector(counted):

@@ -14,8 +14,7 @@ HERE = (300.0, 200.0, 340.0, 250.0)  # a face in the middle of a picture
 
 
 def crop(box, *others, size=SIZE, padding=1.8):
-    face, *rest = (PlacedFace(0, number, each, None) for number, each in enumerate((box, *others)))
-    return crop_of(face, [face, *rest], size, padding)
+    return crop_of(PlacedFace(0, 0, box, None, others), size, padding)
 
 
 def in_picture(crop, mask, size=SIZE):
@@ -90,9 +89,14 @@ def test_another_face_is_left_out():
     assert mask[inside(HERE)].all()
 
 
+def test_of_two_faces_at_the_same_place_none_can_be_painted():
+    assert crop(HERE, HERE).is_hidden and not crop(HERE, (320.0, 210.0, 360.0, 260.0)).is_hidden
+
+
 def test_keypoints_go_with_the_crop():
     face = KeypointFace(np.array([[300.0, 200.0]] * 4 + [[340.0, 250.0]]), (1, 1, 1, 0.5, 0))
-    moved = Crop(275, 180, 90, HERE).keypoints(face, 180)
+    width, height, (moved,) = Crop(275, 180, 90, PlacedFace(0, 0, HERE, face)).keypoints(180)
+    assert (width, height) == (180, 180)
     assert moved.points[0].tolist() == [50, 40] and moved.points[4].tolist() == [130, 140]
     assert moved.opacities == face.opacities and face.points[0].tolist() == [300, 200]
 
@@ -106,7 +110,7 @@ def test_pasting_keeps_what_the_mask_leaves_out_and_alpha(channels, dtype):
     mask = torch.zeros(4, 4)
     mask[1:3, 1:3], mask[3, 3] = 1, 0.5
     pasted = picture.clone()
-    paste(pasted, Crop(2, 2, 4, HERE), torch.full((1, 4, 4, 3), 0.25), mask)
+    paste(pasted, Crop(2, 2, 4, PlacedFace(0, 0, HERE, None)), torch.full((1, 4, 4, 3), 0.25), mask)
     painted = torch.zeros(1, 8, 8, 1, dtype=torch.bool).expand(-1, -1, -1, channels).clone()
     painted[0, 3:5, 3:5, :3] = painted[0, 5, 5, :3] = True
     bits = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
