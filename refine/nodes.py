@@ -93,7 +93,7 @@ class InstantIDRefineFaces:
                padding=1.8, feather=0.1, ip_weight=0.8, cn_strength=0.8, who=BY_LIKENESS, leave_above=1.0, person=None,
                people=None, options=DEFAULTS, keypoints=None, **sampler):
         if inputs.is_off(options):
-            return _unchanged(image, "Switched off in InstantID Options.")
+            return _unchanged(image, "Switched off in InstantID Options: the pictures go on unchanged.")
         people = _people_of(person, people)
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         if vae is None:
@@ -103,13 +103,15 @@ class InstantIDRefineFaces:
             placed = _placed(photos, keypoints)
         except NoFaceError as error:
             inputs.bypass(options, error)
-            return _unchanged(image, f"Bypassed: {error}")
+            return _unchanged(image, f"Bypassed: the pictures go on unchanged. {error}")
         directions = directions_of(people, photos)
         every = [face for faces in placed for face in assign_people(faces, photos, directions, who)]
         crops = [crop_of(face, photos.size, padding) for face in every if face.is_to_be_painted(leave_above)]
         crops = [crop for crop in crops if not crop.is_hidden]
         if not crops:
-            return _unchanged(image, _describe_nothing(photos, every), _report(every, len(people)))
+            text = f"{_describe_nothing(photos, every)} The pictures go on unchanged."
+            server.tell(text)
+            return _unchanged(image, f"{text}\n\n{_report(every, len(people))}" if every else text)
         _tell_of_inputs(model, max(crop.side for crop in crops), face_size)
         used = [crop.face.person for crop in crops]
         identities = {index: target.identity_of_photos(people[index].references) for index in set(used)}
@@ -128,7 +130,7 @@ def _people_of(person, people):
     if (person is None) == (not people):
         found = "Neither person nor people is" if person is None else "Both person and people are"
         raise InstantIDError(f"{found} connected. Connect one of them: person for one, people for several.")
-    return [person] if people is None else [one.person for one in people]
+    return [one.person for one in people] if person is None else [person]
 
 
 def _placed(photos, keypoints):
@@ -136,6 +138,8 @@ def _placed(photos, keypoints):
     placed = place_faces(photos, None if keypoints is None else usable_keypoints(keypoints))
     if photos.require_all and [] in placed:
         photos.raise_no_face()
+    if any(placed) and not all(placed):
+        inputs.report_missing_faces(photos)
     return placed
 
 
@@ -150,11 +154,8 @@ def _tell_of_inputs(model, largest, face_size):
                     "Set face_size higher, or leave_above lower.")
 
 
-def _unchanged(image, text, report=""):
-    """Returns the node's result with the given pictures as they are, and says why."""
-    text = f"{text} The pictures go on unchanged."
-    server.tell(text)
-    text = f"{text}\n\n{report}" if report else text
+def _unchanged(image, text):
+    """Returns the node's result with the given pictures as they are. text: the report."""
     return {"ui": {"text": [text]}, "result": (image, torch.zeros(image.shape[:3]), [], text)}
 
 
@@ -178,4 +179,4 @@ def _report(faces, people, after=()):
                      "painted" if painted else "left as it is"))
     missing = sorted(set(range(people)) - {face.person for face in faces})
     notes = [f"Without a face: person {', '.join(map(str, missing))}."] if missing else []
-    return "\n".join([*aligned(rows), "", COUNTED, *notes]) if faces else ""
+    return "\n".join([*aligned(rows), "", COUNTED, *notes])
