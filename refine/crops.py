@@ -82,12 +82,12 @@ def crop_of(face, size, padding):
 
 def paste(images, crop, painted, mask):
     """Writes a painted crop into an IMAGE [n, h, w, c] of 1, 3 or 4 channels. What the mask leaves out keeps its bits, and so
-    does alpha.
+    does alpha. NaN is black where the mask is soft.
 
     painted: [1, side, side, 3]. mask: [side, side].
     """
     if images.shape[-1] == 1:
         painted = painted.mean(dim=-1, keepdim=True)
     square, mask = crop.cut(images)[..., :3], mask.to(images.device)[None, :, :, None]
-    blended = mask * painted.to(images.device) + (1 - mask) * square
+    blended = mask * painted.to(images.device) + (1 - mask) * square.nan_to_num(0.0)
     square.copy_(torch.where(mask > 0, blended.to(square.dtype), square))

@@ -162,7 +162,7 @@ def _unchanged(image, text):
 def _describe_nothing(photos, faces):
     """Returns a sentence that says why no face is painted."""
     if not faces:
-        return f"{photos.describe_missing()}. For small faces turn on small_faces in InstantID Options, or connect keypoints."
+        return photos.describe_no_face()
     if all(face.person is None for face in faces):
         return (f"No face is like a person: the largest likeness is {max(face.before for face in faces):.2f}, and {ANOTHER} is "
                 "needed. Choose another way in who to put people in the place of others.")

@@ -66,5 +66,5 @@ def _paint(image, crops, identities, painting):
 
 
 def _resized(square, side):
-    """Returns an IMAGE [1, h, w, 3] brought to a side by Lanczos, with levels of 8 bits."""
-    return ImageScale().upscale(square.float(), "lanczos", side, side, "disabled")[0]
+    """Returns an IMAGE [1, h, w, 3] brought to a side by Lanczos, with levels of 8 bits. NaN is black."""
+    return ImageScale().upscale(square.float().nan_to_num(0.0), "lanczos", side, side, "disabled")[0]

@@ -10,7 +10,7 @@ from instantid_swift.refine.assign import EVERYBODY
 from instantid_swift.utils import InstantIDError
 from messages import one_sentence_of_advice
 from oracle import fixtures as fx
-from photos import read_image
+from photos import close_up, read_image
 from serving.miniature import Vae
 from wiring.people import apply_person
 from wiring.refine import SIDE, only_the_mask_has_changed, people_in, rows
@@ -26,7 +26,8 @@ def enlarged(image, width, height):
 @pytest.mark.parametrize("image", [
     fx.portrait("c")[:, 60:260, 90:220], enlarged(fx.photo(), 205, 142), enlarged(fx.photo(), 4000, 2769),
     torch.cat([fx.photo(), torch.rand(1, 886, 1280, 1)], dim=3), fx.photo().mean(dim=3, keepdim=True),
-    fx.photo().half()], ids=["cut by the edges", "faces of 16 px", "4000 px", "RGBA", "grey", "float16"])
+    fx.photo().half(), close_up()], ids=[
+        "cut by the edges", "faces of 16 px", "4000 px", "RGBA", "grey", "float16", "as large as the picture"])
 def test_strange_pictures(refine, person_of, image):
     before = image.clone()
     painted, mask, values, report = refine(image, person_of(4), who=EVERYBODY)
@@ -34,6 +35,14 @@ def test_strange_pictures(refine, person_of, image):
     assert len(values) == len(rows(report)) > 0
     if image.shape[3] == 4:
         assert torch.equal(painted[..., 3], before[..., 3])
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_holes_of_nan_in_a_face_are_painted_over(refine, person_of):
+    image = fx.portrait("a")
+    image[0, 100:140, 100:140] = image[0, 0, 0] = float("nan")
+    painted, *_ = refine(image, person_of(2))
+    assert painted[0, 0, 0].isnan().all() and painted.isnan().sum() == 3
 
 
 def test_keypoints_show_a_face_that_nobody_finds(refine, person_of, counted):

@@ -106,7 +106,7 @@ def test_keypoints_go_with_the_crop():
 def test_pasting_keeps_what_the_mask_leaves_out_and_alpha(channels, dtype):
     """To the last bit, infinite numbers and NaN, too."""
     picture = torch.rand(1, 8, 8, channels, generator=torch.Generator().manual_seed(1)).to(dtype)
-    picture[0, 2, 2], picture[0, 2, 3] = float("nan"), float("inf")
+    picture[0, 2, 2], picture[0, 2, 3], picture[0, 3, 3] = float("nan"), float("inf"), float("nan")
     mask = torch.zeros(4, 4)
     mask[1:3, 1:3], mask[3, 3] = 1, 0.5
     pasted = picture.clone()
