@@ -28,7 +28,7 @@ class Crop(NamedTuple):
     @property
     def is_hidden(self):
         """Whether other faces leave nothing to paint, as where two are at the same place."""
-        return not (self.depth(self.side) > 0).any()
+        return not (self.depth(64) > 0).any()
 
     def depth(self, side):
         """Returns how deep each pixel lies in the part that is painted, in sides of the crop: float32 [side, side].

@@ -5,7 +5,7 @@ from nodes import KSampler
 
 from .. import performance
 from ..CrossAttentionPatch import AttentionPatch
-from ..faces import NoFaceError, Photos
+from ..faces import LARGEST, NoFaceError, Photos
 from ..host import server
 from ..identity import usable_adapter
 from ..keypoints import usable_keypoints
@@ -98,7 +98,7 @@ class InstantIDRefineFaces:
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         if vae is None:
             raise InstantIDError("There is no VAE: the checkpoint holds none. Connect Load VAE with a VAE for SDXL.")
-        photos = Photos(insightface, image, require_all=options.no_face != "skip", small_faces=options.small_faces)
+        photos = Photos(insightface, image, **{**options.photo_arguments, "choice": LARGEST})  # all faces count
         try:
             placed = _placed(photos, keypoints)
         except NoFaceError as error:
