@@ -23,7 +23,7 @@ from .sample import Painting, paint_faces
 
 SAMPLER = ("seed", "steps", "cfg", "sampler_name", "scheduler")  # widgets of KSampler
 HEAD = ("picture", "face", "person", "size", "before", "after", "")
-COUNTED = "Pictures, people and faces are counted from 0, faces from left to right in their picture."
+COUNTED = "All are counted from 0, faces from left to right."
 
 
 class InstantIDRefineFaces:
