@@ -45,27 +45,27 @@ def place_faces(photos, keypoints=None):
     lies outside of the picture.
     """
     if keypoints is None:
-        found = [[(face.box.tolist(), KeypointFace(face.points)) for face in faces] for faces in photos.found]
-    else:
-        found = [[(face_box(face.points), face) for face in resized(keypoints, *photos.size).faces]] * len(photos.images)
-    return [_from_left_to_right(picture, faces, photos.size) for picture, faces in enumerate(found)]
+        return [_from_left_to_right(picture, [(face.box, KeypointFace(face.points)) for face in faces], photos.size)
+                for picture, faces in enumerate(photos.found)]
+    faces = [(face_box(face.points), face) for face in resized(keypoints, *photos.size).faces]
+    placed = [_from_left_to_right(picture, faces, photos.size) for picture in range(len(photos.images))]
+    if len(placed[0]) < len(faces):
+        raise InstantIDError("A face of the keypoints lies outside of the picture of "
+                             f"{photos.size[0]}x{photos.size[1]} pixels, or is smaller than a pixel. Move it into the picture.")
+    return placed
 
 
 def _from_left_to_right(picture, faces, size):
-    """Returns the PlacedFace objects of one picture. faces: pairs of box and KeypointFace. size: (width, height)."""
-    faces = sorted(faces, key=lambda one: one[0][0] + one[0][2])
-    boxes = [_within(box, size) for box, _ in faces]
-    return [PlacedFace(picture, number, boxes[number], keypoints, tuple(boxes[:number] + boxes[number + 1:]))
-            for number, (_, keypoints) in enumerate(faces)]
+    """Returns the PlacedFace objects of one picture, but for those of which it shows less than a pixel.
 
-
-def _within(box, size):
-    """Returns a box cut at the edges of a picture. InstantIDError if less than a pixel is left. size: (width, height)."""
-    low, high = np.clip(box[:2], 0, size), np.clip(box[2:], 0, size)
-    if (high - low < 1).any():
-        raise InstantIDError(f"A face lies outside of the picture of {size[0]}x{size[1]} pixels, or is smaller than a pixel. "
-                             "Move its keypoints into the picture.")
-    return (*low.tolist(), *high.tolist())
+    faces: pairs of box and KeypointFace. size: (width, height).
+    """
+    cut = [(tuple(np.clip(box, 0, (*size, *size)).tolist()), keypoints) for box, keypoints in faces]
+    shown = [(box, keypoints) for box, keypoints in cut if box[2] - box[0] >= 1 and box[3] - box[1] >= 1]
+    shown.sort(key=lambda one: one[0][0] + one[0][2])
+    boxes = [box for box, _ in shown]
+    return [PlacedFace(picture, number, box, keypoints, tuple(boxes[:number] + boxes[number + 1:]))
+            for number, (box, keypoints) in enumerate(shown)]
 
 
 def directions_of(people, photos):

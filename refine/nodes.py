@@ -27,9 +27,9 @@ COUNTED = "All are counted from 0, faces from left to right."
 
 
 class InstantIDRefineFaces:
-    DESCRIPTION = ("Paints the faces of a finished picture anew, each as its person: small faces become sharp and like, or "
-                   "other faces are put into the picture. It finds the faces, enlarges them, samples all of them in one run "
-                   "and pastes them back. The rest of the picture stays as it is.")
+    DESCRIPTION = ("Paints the faces of a finished picture anew, each as its person: small faces become sharp and more "
+                   "like it, or faces of other people are replaced. It finds the faces, enlarges them, samples all of them in "
+                   "one run and pastes them back. The rest of the picture stays as it is.")
     CATEGORY = "InstantID"
     SEARCH_ALIASES = ["face detailer", "facedetailer", "adetailer", "face swap", "swap faces", "refine", "small faces",
                       "fix faces", "face restore", "second pass", "inpaint faces", "group picture", "enhance faces"]

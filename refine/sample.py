@@ -12,7 +12,7 @@ from ..people.apply import apply_identity
 from ..utils import InstantIDError, pictures_to_image, usable_hint
 from .crops import paste
 
-# Crops of that side in one run: by ComfyUI's estimate 2.4 GB, beside 7.3 GB of SDXL and IdentityNet in 16 bits
+# Crops of that side in one run: by ComfyUI's estimate 2.5 GB, beside 7.6 GB of SDXL and IdentityNet in 16 bits
 AT_ONCE, OF_SIDE = 8, 768
 
 

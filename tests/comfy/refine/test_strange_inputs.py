@@ -1,12 +1,13 @@
 """InstantID Refine Faces with strange pictures, Cancel, and what cannot be used."""
 
 import comfy.model_management
+import numpy as np
 import pytest
 import torch
 from instantid_swift.keypoints import KeypointFace, Keypoints
 from instantid_swift.options.nodes import Options
 from instantid_swift.refine import sample
-from instantid_swift.refine.assign import EVERYBODY
+from instantid_swift.refine.assign import EVERYBODY, LEFT_TO_RIGHT
 from instantid_swift.utils import InstantIDError
 from messages import one_sentence_of_advice
 from oracle import fixtures as fx
@@ -59,6 +60,17 @@ def test_keypoints_show_a_face_that_nobody_finds(refine, person_of, counted):
 
 
 # ---- Cancel, and what cannot be used
+
+
+def test_overlapping_faces_are_painted_beside_each_other(refine, people):
+    """Each where it is the nearer one: the left face is what it is, whoever the right one becomes."""
+    image, points = fx.portrait("a"), np.array([[100, 120], [140, 120], [120, 140], [105, 160], [135, 160.]])
+    given = {"keypoints": Keypoints(320, 320, (KeypointFace(points), KeypointFace(points + [60, 10]))), "who": LEFT_TO_RIGHT}
+    painted, mask, _, report = refine(image, people(2, 5), **given)
+    assert people_in(report) == "01" and only_the_mask_has_changed(image, painted, mask)
+    other, same_mask, *_ = refine(image, people(2, 4), **given)
+    assert torch.equal(mask, same_mask) and not torch.equal(other, painted)
+    assert torch.equal(other[:, 110:165, 90:145], painted[:, 110:165, 90:145])
 
 
 def test_cancel_leaves_nothing_half_pasted(world, refine, people, monkeypatch):

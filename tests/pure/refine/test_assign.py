@@ -75,5 +75,5 @@ def test_keypoints_take_the_place_of_the_detector(counted):
     left, right = placed[1]
     assert left.keypoints.points.tolist() == (points * 2).tolist() and right.keypoints.opacities == far.opacities
     assert right.box[2] == 200 and 0 < left.box[0] < left.box[2] < right.box[0] < 200 and left.size == 80
-    with pytest.raises(InstantIDError, match="outside of the picture of 200x200 pixels"):
+    with pytest.raises(InstantIDError, match="outside of the picture of 200x200 pixels, or is smaller than a pixel"):
         place_faces(faces.Photos(analysis, torch.zeros(1, 200, 200, 3)), Keypoints(100, 100, (KeypointFace(points + 500),)))
