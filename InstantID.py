@@ -25,6 +25,7 @@ from .people.apply import Target, apply_identity
 from .people.files import EXTENSION
 from .people.places import Settings
 from .performance.nodes import InstantIDCache, InstantIDPerformanceReport
+from .refine.nodes import InstantIDRefineFaces
 from .utils import check_photos, is_keypoint_drawing
 
 CATEGORY = "InstantID"
@@ -306,6 +307,7 @@ NODES = {
     **people_nodes.NODES,
     **keypoint_nodes.NODES,
     **likeness_nodes.NODES,
+    InstantIDRefineFaces: "InstantID Refine Faces",
     InstantIDStepReuse: "InstantID Step Reuse",
     InstantIDCache: "InstantID Cache",
     InstantIDPerformanceReport: "InstantID Performance Report",

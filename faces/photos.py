@@ -191,8 +191,8 @@ class Photos:
         images, show = ("image", "shows") if len(missing) == 1 else ("images", "show")
         return f"The {images} at index {', '.join(missing)} of a batch of {count}, whose first is at 0, {size} {show} no face"
 
-    def raise_no_face(self):
-        """Raises NoFaceError, which says at which sizes the detector looked."""
+    def describe_no_face(self):
+        """Returns sentences that say which photos show no face, what helps, and at which sizes the detector looked."""
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.size) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
@@ -200,8 +200,11 @@ class Photos:
         if most > MOST_HDR:
             advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
                       "before this node.")
-        raise NoFaceError(f"Reference Image: No face detected. {self.describe_missing()}. {advice} "
-                          f"The detector looked at the sizes {', '.join(map(str, self.passes))}.")
+        return f"{self.describe_missing()}. {advice} The detector looked at the sizes {', '.join(map(str, self.passes))}."
+
+    def raise_no_face(self):
+        """Raises NoFaceError, which says at which sizes the detector looked."""
+        raise NoFaceError(f"Reference Image: No face detected. {self.describe_no_face()}")
 
     def embedding(self, index, face):
         """Returns the embedding of the chosen face of one photo: float32 [512], kept with the photo."""

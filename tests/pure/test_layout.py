@@ -9,12 +9,12 @@ from conftest import CHECKOUT
 # from the bottom to the top: a module imports only from what stands before it, or from its own folder; the `nodes` of all
 # folders stand right below InstantID
 LAYERS = ("utils", "host", "performance", "caches", "resampler", "faces", "identity", "CrossAttentionPatch",
-          "controlnet", "options", "keypoints", "people", "likeness", "nodes", "InstantID", "__init__")
+          "controlnet", "options", "keypoints", "people", "likeness", "refine", "nodes", "InstantID", "__init__")
 DESIGN_CARD = {"__init__.py", "InstantID.py", "CrossAttentionPatch.py", "resampler.py", "utils.py", "caches.py"}
 NOT_THE_PACK = {"tests", "dev", "benchmarks", "bulk"}
 MOST_MODULES = 8
 LEAST_LINES, MOST_LINES = 50, 350
-MOST_IN_THE_PACK = 50
+MOST_IN_THE_PACK = 55
 
 
 def python_files():

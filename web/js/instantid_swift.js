@@ -9,7 +9,7 @@ const TEXT = "instantid_text", REPORT = "report_text"   // ours
 const LETTER = 7.3                              // pixels, of 12 px monospace
 const plain = new WeakMap()                     // nodes that have run: their sizes without a text
 const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
-    "InstantIDSweep"]
+    "InstantIDSweep", "InstantIDRefineFaces"]
 
 async function warnOfTwins() {
     const answer = await api.fetchApi("/instantid_swift/twins")

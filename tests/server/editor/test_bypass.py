@@ -46,3 +46,18 @@ def test_a_bypassed_node_hands_on_each_prompt_to_its_own_side(canvas, photo):
         links = {name: prompt["sample"]["inputs"][name] for name in ("model", "positive", "negative")}
         assert links == {"model": ["checkpoint", 0], "positive": ["positive", 0], "negative": ["negative", 0]}, kind
         assert "apply" not in prompt and saved == shown == BYPASSED, kind
+
+
+def test_a_bypassed_refine_faces_hands_on_the_picture(canvas, photo):
+    nodes = build(photo, miniature.ADAPTER, None, None, size=64, steps=1)
+    names = "instantid", "insightface", "control_net", "positive", "negative"
+    links = {name: nodes["apply"]["inputs"][name] for name in names}
+    workflow = {
+        **{name: nodes[name] for name in ("checkpoint", "controlnet", "adapter", "analysis", "photo", "positive", "negative")},
+        "person": node("InstantIDPerson", insightface=["analysis", 0], image=["photo", 0]),
+        "refine": node("InstantIDRefineFaces", image=["photo", 0], model=["checkpoint", 0], vae=["checkpoint", 2],
+                       person=["person", 0], **links),
+        "preview": node("PreviewImage", images=["refine", 0])}
+    prompt, saved, shown = canvas.evaluate(BYPASS, [workflow, "InstantIDRefineFaces"])
+    assert prompt["preview"]["inputs"]["images"] == ["photo", 0] and "refine" not in prompt
+    assert saved == shown == BYPASSED
