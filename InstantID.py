@@ -64,7 +64,7 @@ def _keypoint_hint(photos, insightface, image_kps, options):
     check_photos(image_kps)
     if is_keypoint_drawing(image_kps):
         return image_kps
-    pose = faces.Photos(insightface, image_kps, small_faces=options.small_faces)
+    pose = faces.Photos(insightface, image_kps, **options.search)
     drawn = pose.drawing()
     if drawn is None:
         return image_kps

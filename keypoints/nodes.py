@@ -9,6 +9,7 @@ from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError, check_photos
 from . import head, place
 from .keypoints import MOST_PIXELS, KeypointFace, Keypoints, drawing, from_json, to_json, usable_keypoints
+from .pose import keypoints_of_pose
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
@@ -60,6 +61,30 @@ class InstantIDKeypoints:
             photos.raise_no_face()
         keypoints = Keypoints(*photos.size, tuple(KeypointFace(face.points) for face in found))
         return keypoints, to_json(keypoints)
+
+
+class InstantIDKeypointsFromPose:
+    DESCRIPTION = ("Takes the faces out of a pose, so that a ControlNet for bodies and IdentityNet follow one skeleton. Reads "
+                   "the poses of ComfyUI's SDPose and MediaPipe nodes and of the pack comfyui_controlnet_aux.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "openpose", "dwpose", "sdpose", "mediapipe", "skeleton", "full body", "pose keypoint"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (f"{MADE} They hold everybody in the pose, from left to right.",)
+    FUNCTION = "read"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {
+            "pose": ("POSE_KEYPOINT,FACE_LANDMARKS", {"tooltip": (
+                "A pose. Connect SDPose Keypoint Extractor, DWPose Estimator, OpenPose Pose or Detect Face Landmarks "
+                "(MediaPipe). Of several pictures the first one counts.")}),
+            "least_confidence": number(0.3, 0.0, 1.0, 0.01, "Points of which the pose is less certain are left out, as "
+                                                            "ComfyUI's drawing of poses leaves them out below 0.3."),
+        }}
+
+    def read(self, pose, least_confidence=0.3):
+        return (keypoints_of_pose(pose, least_confidence),)
 
 
 class InstantIDPlaceKeypoints:
@@ -291,6 +316,7 @@ def add_route():
 
 NODES = {
     InstantIDKeypoints: "InstantID Keypoints",
+    InstantIDKeypointsFromPose: "InstantID Keypoints From Pose",
     InstantIDPlaceKeypoints: "InstantID Place Keypoints",
     InstantIDTurnHead: "InstantID Turn Head",
     InstantIDJoinKeypoints: "InstantID Join Keypoints",

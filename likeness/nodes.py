@@ -109,7 +109,7 @@ class InstantIDLikeness:
     @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
         photos = faces.Photos(insightface, image, **options.photo_arguments)
-        measured = measure.likeness(photos, _reference(insightface, reference, small_faces=options.small_faces), second_opinion)
+        measured = measure.likeness(photos, _reference(insightface, reference, **options.search), second_opinion)
         kept = measured.best(keep_best, minimum)
         text = report.report_text(measured, kept)
         if not kept:
@@ -193,7 +193,7 @@ class InstantIDSweep:
             raise InstantIDError("Block selections cannot be varied with InstantID Options connected, which chooses one "
                                  "itself. Take the link off.")
         person = _reference(insightface, image if reference is None else reference, choice=options.choice,
-                            small_faces=options.small_faces)
+                            **options.search)
         measure.embeddings_of(person, embedder_name(find_embedder(insightface)))  # refuses what cannot be measured in the end
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
         for name in sweep.NEEDED_LINKS:
@@ -261,8 +261,8 @@ class InstantIDSweepResult:
         for pair, picture in made.items():
             caches.sweeps.keep((shared, *pair), picture)
         every = torch.cat(list(made.values()))
-        person = _reference(insightface, reference, choice=options.choice, small_faces=options.small_faces)
-        measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
+        person = _reference(insightface, reference, choice=options.choice, **options.search)
+        measured = measure.likeness(faces.Photos(insightface, every, **options.search), person)
         numbers = iter(measured.values)
         scores = sweep.Scores(cells, {pair: [next(numbers) for _ in picture] for pair, picture in made.items()})
         pictured = report.contact_sheet(scores, made), report.line_chart(scores)
