@@ -50,9 +50,9 @@ def keypoints_of_pose(pose, least_confidence=0.0):
 def _face_of_person(person, least_confidence):
     """Returns a person's five points as `_five`: of the face, else eyes and nose of the body."""
     face = _five(_table(person.get("face_keypoints_2d")), FACE_68, least_confidence)
-    if face[NOSE:, 2].any():  # the pupils alone may be the body's
-        return face
     body = _table(person.get("pose_keypoints_2d"))
+    if face[NOSE:, 2].any() or not len(body):  # the pupils alone may be the body's
+        return face
     face = _five(body, BODY_25 if len(body) == 25 else BODY_18, least_confidence)
     face[NOSE + 1:, 3] = face[:NOSE, 3]  # the mouth is estimated, on the sides whose eyes are visible
     return face

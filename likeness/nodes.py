@@ -10,6 +10,7 @@ from ..faces.analysis import find_embedder
 from ..host import server
 from ..options import inputs
 from ..options.nodes import DEFAULTS
+from ..people.advice import advise
 from ..people.nodes import ApplyInstantIDPerson
 from ..people.person import Person, embedder_name
 from ..utils import InstantIDError
@@ -30,7 +31,7 @@ class InstantIDFaces:
                    "its size in pixels and how certain the detector is. The face that is used is marked in green.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["detect faces", "face index", "which face", "face bounding box", "face mask", "number faces",
-                      "select face"]
+                      "select face", "photo quality"]
     RETURN_TYPES = ("IMAGE", "INT", "BOUNDING_BOX", "MASK")
     RETURN_NAMES = ("preview", "count", "box", "mask")
     OUTPUT_TOOLTIPS = ("The pictures with the numbered faces.", "How many faces all pictures show together.",
@@ -56,13 +57,15 @@ class InstantIDFaces:
     def show(self, insightface, image, padding=0, options=DEFAULTS):
         photos, number = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
-        boxes = [report.bounding_box(found[number], photos.size, padding) if number < len(found) else None for found in listed]
+        used = [found[number] if number < len(found) else None for found in listed]
+        boxes = [None if face is None else report.bounding_box(face, photos.size, padding) for face in used]
         preview = torch.cat([report.number_faces(one, found, number) for one, found in zip(image, listed, strict=True)])
         counts = ", ".join(str(len(found)) for found in listed)
         text = f"Faces: {counts}. Used: face {number} in the order '{options.choice.order}'."
         if None in boxes:
             missing = ", ".join(str(index) for index, box in enumerate(boxes) if box is None)
             text += f" Not shown by the pictures at index {missing}."
+        text = "\n".join([text, *advise(zip(photos.pictures, used, strict=True))])
         box = next((box for box in boxes if box is not None), None)
         if box is None:
             box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {number}, so there is no box.")

@@ -13,6 +13,7 @@ from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError
 from . import files
+from .advice import advise
 from .apply import Target, apply_identity, apply_people
 from .blend import METHODS, blend
 from .person import person_of_photos
@@ -36,7 +37,7 @@ class InstantIDPerson:
     DESCRIPTION = ("Makes a person of one or more photos. The person can be saved, blended with others, and put into pictures, "
                    "alone or with others. Several photos of the same person give a better likeness.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face"]
+    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face", "photo quality"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID Save Person or InstantID Blend People.",)
@@ -54,6 +55,8 @@ class InstantIDPerson:
         person = person_of_photos(*batches)
         for photos in batches:
             inputs.report_missing_faces(photos)
+        for sentence in advise(pair for photos in batches for pair in zip(photos.pictures, photos.chosen, strict=True)):
+            server.tell(sentence)
         return _shown(person)
 
 

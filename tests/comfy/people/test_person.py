@@ -1,6 +1,7 @@
 """One person: what the nodes make of photos and files gives the latents of the photos, to the bit."""
 
 import os
+import re
 import shutil
 import sys
 
@@ -14,6 +15,7 @@ from instantid_swift.options.nodes import Options
 from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
+from photos import read_image
 from wiring.people import apply_people, apply_person, people_of
 
 STEPS = {"steps": 2, "size": (8, 8)}
@@ -190,3 +192,15 @@ def test_names_are_checked_when_the_prompt_is_queued(nodes):
     check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
     assert check("Anna") is True and check(None) is True
     assert check("../Anna").startswith("A person cannot be saved under the name '../Anna'. Choose a name")
+
+
+@pytest.mark.newest
+def test_a_person_says_which_photos_will_cost_likeness(nodes, world, caplog):
+    """The numbers go through all photos of a list; nothing is said of a photo without a face, or of a good one."""
+    small, large = fx.portrait("c"), read_image(fx.portrait("c")[0], (640, 640))
+    photos = [large, torch.zeros_like(large), small, 0.05 * large]
+    cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=photos)
+    said = [message for message in caplog.messages if "cost likeness" in message]
+    assert [re.sub(r"\d+ pixels", "n pixels", message) for message in said] == [
+        "InstantID: The face in the photo at index 2 is only n pixels wide, which will cost likeness.",
+        "InstantID: The face in the photo at index 3 is too dark, which will cost likeness."]
