@@ -316,4 +316,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items(
 server.install_middleware()
 twins.watch(NODE_CLASS_MAPPINGS)
 keypoint_nodes.add_route()
+people_nodes.add_route()
 server.register_release(caches.clear)

@@ -3,7 +3,7 @@
 import torch
 
 from ..faces import Photos
-from ..host.server import instance
+from ..host import server
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
 from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError, check_photos
@@ -299,19 +299,17 @@ def edited_state(request):
     return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
 
 
-def add_route():
-    """Adds the route to ComfyUI's server. To be called while the pack is imported. Does nothing without a server."""
-    server = instance()
-    if server is None or server.app.frozen or any(getattr(route, "path", None) == PATH for route in server.routes):
-        return
+async def _answer(request):
     from aiohttp import web
+    try:
+        return web.json_response({"state": edited_state(await request.json())})
+    except ValueError as error:  # InstantIDError is one, and so is malformed JSON
+        return web.json_response({"error": str(error)}, status=400)
 
-    async def post(request):
-        try:
-            return web.json_response({"state": edited_state(await request.json())})
-        except ValueError as error:  # InstantIDError is one, and so is malformed JSON
-            return web.json_response({"error": str(error)}, status=400)
-    server.routes.post(PATH)(post)
+
+def add_route():
+    """Adds the editor's route to ComfyUI's server. To be called while the pack is imported."""
+    server.add_route("post", PATH, _answer)
 
 
 NODES = {

@@ -2,7 +2,9 @@
 
 import os
 
+import einops
 import folder_paths
+import torch
 
 from .. import performance
 from ..faces import Photos
@@ -98,8 +100,9 @@ class InstantIDSavePerson:
 
 
 class InstantIDLoadPerson:
-    DESCRIPTION = ("Loads a person that InstantID Save Person has saved. Neither the photos nor InsightFace are needed. New "
-                   "files appear in the list after a refresh of the browser's node definitions (key R).")
+    DESCRIPTION = ("Loads a person that InstantID Save Person has saved, and shows the faces as soon as you choose it. Neither "
+                   "the photos nor InsightFace are needed. New files appear in the list after a refresh of the browser's node "
+                   "definitions (key R).")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["load face", "saved face", "face model", "character library"]
     RETURN_TYPES = ("PERSON",)
@@ -118,7 +121,7 @@ class InstantIDLoadPerson:
         return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
-        return _shown(files.load_person(folder_paths.get_full_path_or_raise(FOLDER, person)))
+        return {"result": (files.load_person(folder_paths.get_full_path_or_raise(FOLDER, person)),)}
 
 
 class InstantIDBlendPeople:
@@ -274,6 +277,37 @@ class ApplyInstantIDPeople:
                         "right by the places of the faces. Connect a mask to InstantID People to choose the parts.")
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         return apply_people(target, people, noise, image_kps, options, width, height)
+
+
+PATH = "/instantid_swift/person"
+MOST_CROPS = 12  # that a preview shows
+COLUMNS = 4
+
+
+def preview_of(name):
+    """Returns the crops of a saved person side by side, as a PNG file's bytes; None without crops, or where the name is none of
+    the drop-down's."""
+    import cv2
+    if name not in folder_paths.get_filename_list(FOLDER):
+        return None
+    crops = files.read_crops(folder_paths.get_full_path(FOLDER, name), MOST_CROPS)
+    if crops is None:
+        return None
+    columns = min(len(crops), COLUMNS)
+    rows = torch.cat([crops, crops.new_zeros(-len(crops) % columns, *crops.shape[1:])])
+    picture = einops.rearrange(rows.numpy(), "(y x) h w c -> (y h) (x w) c", x=columns)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+async def _answer(request):
+    from aiohttp import web
+    png = preview_of(request.query.get("name"))
+    return web.Response(status=404) if png is None else web.Response(body=png, content_type="image/png")
+
+
+def add_route():
+    """Adds the route of InstantID Load Person's preview to ComfyUI's server. To be called while the pack is imported."""
+    server.add_route("get", PATH, _answer)
 
 
 NODES = {
