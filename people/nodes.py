@@ -275,6 +275,9 @@ class ApplyInstantIDPeople:
         if len(people) > 1 and not options.each_latent and all(one.settings.mask is None for one in people):
             server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to "
                         "right by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+        if any("area" in limits or limits.get("set_area_to_bounds") for _, limits in (*positive, *negative)):
+            server.tell("A prompt is limited to an area, in which all faces would be painted once more, smaller. Limit it with "
+                        "Conditioning (Set Mask) and set_cond_area at default.")
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         return apply_people(target, people, noise, image_kps, options, width, height)
 
