@@ -3,11 +3,12 @@
 import io
 import itertools
 import json
+import re
 import urllib.parse
 
 import numpy as np
 import pytest
-from chromium import CLASSIC, describe
+from chromium import CANVASES, CLASSIC, describe
 from conftest import CHECKOUT
 from oracle import fixtures as fx
 from PIL import Image
@@ -17,22 +18,61 @@ from serving.server import PACK
 
 pytestmark = pytest.mark.newest
 in_the_editor = pytest.mark.parametrize("canvas", CLASSIC[:1], indirect=True, ids=describe)
+on_both_canvases = pytest.mark.parametrize("canvas", (CANVASES[0], CANVASES[-1]), indirect=True, ids=describe)
 TEMPLATES = sorted(path.stem for path in (CHECKOUT / "example_workflows").glob("*.json"))
 BLUEPRINT = CHECKOUT / "subgraphs" / "InstantID portrait.json"
 SMALLER = 4     # sizes of pictures are divided by it
 SIZES = ("width", "height", "left", "right", "x", "y")
+LEAST_ZOOM = 0.57       # below, the editor draws no letters
+LEAST_CONTRAST = 4.5    # of texts, by WCAG 2.2, 1.4.3
 
+# Opens a workflow, and waits until no node moves or grows any more. box: of Nodes 2.0 the element's, which is what is seen.
 LOAD = """async (workflow) => {
     await app.loadGraphData(workflow)
+    const view = app.canvas.ds
+    const elementOf = (node) => document.querySelector(`[data-node-id="${node.id}"]`)
+    const box = (node) => {
+        const element = elementOf(node)?.getBoundingClientRect()
+        return element ? [element.x, element.y, element.width, element.height].map((pixels) => pixels / view.scale)
+            : [...node.getBounding()]
+    }
+    const boxes = () => JSON.stringify(app.graph.nodes.map(box))
+    const frame = () => new Promise(requestAnimationFrame)
+    for (let before; before !== boxes();) {
+        before = boxes()
+        for (let drawn = 0; drawn < 3; drawn++) await frame()
+    }
+    const textOf = (node) => elementOf(node) ?? node.widgets[0].element
+    const letters = (node) => node.type !== "MarkdownNote" || node.flags.collapsed ? []
+        : [...textOf(node).querySelectorAll("p, li, a, strong")].map((one) => getComputedStyle(one).color)
     const nodes = app.graph.nodes.map((node) => ({
         type: node.type,
         title: node.title,
         known: node.constructor === LiteGraph.registered_node_types[node.type],     // else a placeholder
         widgets: Object.fromEntries((node.widgets ?? []).map((widget) => [widget.name, widget.value])),
-        box: [...node.getBounding()],
+        box: box(node),
+        background: node.bgcolor,
+        letters: [...new Set(letters(node))],
     }))
-    return {nodes, prompt: (await app.graphToPrompt()).output}
+    return {nodes, zoom: view.scale, prompt: (await app.graphToPrompt()).output}
 }"""
+
+
+def rgb(color):
+    """Numbers from 0 to 255 of a color in CSS: rgb(1, 2, 3), #123 or #010203."""
+    if not color.startswith("#"):
+        return [int(number) for number in re.findall(r"\d+", color)[:3]]
+    digits = color[1:] if len(color) == 7 else "".join(2 * digit for digit in color[1:])
+    return list(bytes.fromhex(digits))
+
+
+def contrast(*colors):
+    """The contrast of two colors, 1 to 21, as WCAG 2.2 defines it."""
+    def luminance(color):
+        parts = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in np.divide(color, 255)]
+        return np.dot(parts, (0.2126, 0.7152, 0.0722))
+    dark, light = sorted(map(luminance, colors))
+    return (light + 0.05) / (dark + 0.05)
 
 
 def template(name):
@@ -89,7 +129,17 @@ def test_a_template_opens_without_an_error(loaded, name):
             assert list(one["widgets"].values())[:len(entry["widgets_values"])] == entry["widgets_values"], one["title"]
 
 
-@in_the_editor
+@on_both_canvases
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_template_opens_readable(loaded, name):
+    """Large enough for letters, and the notes' letters stand out from their ground."""
+    assert loaded[name]["zoom"] >= LEAST_ZOOM
+    for note in (one for one in loaded[name]["nodes"] if one["letters"]):
+        for color in note["letters"]:
+            assert contrast(rgb(color), rgb(note["background"])) >= LEAST_CONTRAST, (note["title"], color)
+
+
+@on_both_canvases
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_no_node_covers_another(loaded, name):
     for one, two in itertools.combinations(loaded[name]["nodes"], 2):
@@ -101,10 +151,11 @@ def test_no_node_covers_another(loaded, name):
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_tells_what_to_choose_and_where_its_files_are(name):
     nodes = template(name)["nodes"]
-    note, = (entry["widgets_values"][0] for entry in nodes if entry["type"] == "MarkdownNote")
-    assert "**" in note and "antelopev2" in note
+    notes = {entry["title"]: entry["widgets_values"][0] for entry in nodes if entry["type"] == "MarkdownNote"}
+    assert notes.keys() == {"What to choose", "Files", "中文说明"} and not any("`" in text for text in notes.values())
+    assert all("/antelopev2/tree/main)" in notes[title] for title in ("Files", "中文说明"))
     for entry in nodes:
-        if entry["type"] in ("CheckpointLoaderSimple", "ControlNetLoader", "LoraLoaderModelOnly"):
+        if entry["type"] in ("CheckpointLoaderSimple", "ControlNetLoader", "InstantIDModelLoader", "LoraLoaderModelOnly"):
             file, = entry["properties"]["models"]
             assert file["name"] == entry["widgets_values"][0] and file["url"].startswith("https://huggingface.co/")
 
@@ -128,7 +179,7 @@ def test_a_template_runs(client, loaded, name):
             workflow[number] = stand_ins.get(entry["class_type"], {**entry, "inputs": inputs})
     outputs = client.queue(workflow).outputs
     saved, = (number for number, entry in workflow.items() if entry["class_type"] == "SaveImage")
-    assert len(outputs[saved]["images"]) == (2 if name == "InstantID find the weight" else 1)
+    assert len(outputs[saved]["images"]) == (2 if name.endswith("Find the weight") else 1)
 
 
 @in_the_editor
