@@ -104,7 +104,7 @@ class InstantIDLoadPerson:
                    "the photos nor InsightFace are needed. New files appear in the list after a refresh of the browser's node "
                    "definitions (key R).")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library"]
+    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library", "person preview"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID People or InstantID Blend People.",)
@@ -206,7 +206,8 @@ class InstantIDPeople:
     DESCRIPTION = ("Adds a person to a list of people for one picture. Connect one InstantID People for each person, each to "
                    "the input people of the next, and the last one to Apply InstantID People.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional"]
+    SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional",
+                      "prompt for each person"]
     RETURN_TYPES = ("INSTANTID_PEOPLE",)
     RETURN_NAMES = ("people",)
     OUTPUT_TOOLTIPS = ("The list, for the next InstantID People or for Apply InstantID People.",)

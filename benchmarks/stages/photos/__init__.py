@@ -50,6 +50,10 @@ def run(arguments):
         print(f"\n{fault}")
         common.print_table(["", *next(iter(figures[fault].values()))],
                            [[step, *row.values()] for step, row in figures[fault].items()])
+    figures["quarter turns"] = quarter_turns(analysis)
+    print("\nquarter turns of the group photo")
+    common.print_table(["", *next(iter(figures["quarter turns"].values()))],
+                       [[step, *row.values()] for step, row in figures["quarter turns"].items()])
     print("\nlimits")
     common.print_table(["", "shown by", "at 0.8"], [[fault, *limit.values()] for fault, limit in figures["limits"].items()])
     return figures
@@ -77,6 +81,34 @@ def look(analysis, picture):
         return None
     embedding = photos.embed(0, face).numpy()
     return face, embedding / np.linalg.norm(embedding), condition_of(photos.pictures[0], face)
+
+
+def quarter_turns(analysis):
+    """Returns {turn: figures} of insightface's group photo: the faces found without and with any_angle, the pictures that the
+    detector looked at with it, and the least cosine of a face with the same one upright."""
+    import torch
+    from insightface.data import get_image
+    from instantid_swift import caches, faces
+    detector, looks = analysis.det_model.detector, []
+    run = detector.session.run
+    detector.session.run = lambda names, feed: looks.append(len(next(iter(feed.values())))) or run(names, feed)
+
+    def embeddings(quarter, **search):
+        caches.clear()
+        looks.clear()
+        picture = torch.from_numpy(np.ascontiguousarray(np.rot90(get_image("t1")[:, :, ::-1], quarter))).float()[None] / 255
+        photos = faces.Photos(analysis, picture, **search)
+        vectors = [photos.embed(0, face) for face in photos.found[0]]
+        return torch.nn.functional.normalize(torch.stack(vectors), dim=1) if vectors else torch.zeros(0, 512)
+    upright, rows = embeddings(0), {}
+    for quarter in range(4):
+        without = len(embeddings(quarter))
+        found = embeddings(quarter, any_angle=True)
+        rows[f"{90 * quarter} degrees"] = {
+            "faces without": without, "faces with any_angle": len(found), "looks with any_angle": sum(looks),
+            "least cosine": round(float((upright @ found.T).amax(dim=1).min()), 3)}
+    detector.session.run = run
+    return rows
 
 
 def good_photos(analysis):
