@@ -72,8 +72,8 @@ class DemoPose:
         return {"required": {}}
 
     def find(self):
-        nose, neck, shoulders, hips = {0: (104, 70)}, {1: (104, 100)}, {2: (84, 102), 5: (124, 102)}, {8: (92, 170), 11: (116, 170)}
-        body = nose | neck | shoulders | hips | {14: (94, 60), 15: (114, 60)}  # with the eyes
+        head = {0: (104, 70), 14: (94, 60), 15: (114, 60)}  # nose and eyes
+        body = {**head, 1: (104, 100), 2: (84, 102), 5: (124, 102), 8: (92, 170), 11: (116, 170)}
         points = [number for joint in range(18) for number in (*body.get(joint, (0, 0)), float(joint in body))]
         return ([{"canvas_width": 208, "canvas_height": 304,
                   "people": [{"pose_keypoints_2d": points, "foot_keypoints_2d": [0.0] * 18, "face_keypoints_2d": [0.0] * 210,
