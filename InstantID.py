@@ -65,7 +65,7 @@ def _keypoint_hint(photos, insightface, image_kps, options):
     check_photos(image_kps)
     if is_keypoint_drawing(image_kps):
         return image_kps
-    pose = faces.Photos(insightface, image_kps, small_faces=options.small_faces)
+    pose = faces.Photos(insightface, image_kps, **options.search)
     drawn = pose.drawing()
     if drawn is None:
         return image_kps
@@ -318,4 +318,5 @@ NODE_DISPLAY_NAME_MAPPINGS = {node.__name__: name for node, name in NODES.items(
 server.install_middleware()
 twins.watch(NODE_CLASS_MAPPINGS)
 keypoint_nodes.add_route()
+people_nodes.add_route()
 server.register_release(caches.clear)

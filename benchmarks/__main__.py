@@ -28,6 +28,7 @@ STAGES = {
     "rerun": "runs of one workflow on a real server, beside the sampling",
     "claims": "clones, re-runs, keys of caches, sizes of the detector",
     "transfers": "copies between host and device, and host reads",
+    "photos": "what faults of photos cost in likeness",
 }
 NOT_WRITTEN = ("stages", "comfyui", "output")  # settings left out of the file: where a machine has its folders
 

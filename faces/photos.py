@@ -104,9 +104,10 @@ class AnalysedPicture(NamedTuple):
 class Photos:
     """A batch of photos and the faces in it. Lives for one call of a node."""
 
-    def __init__(self, analysis, images, choice=LARGEST, require_all=False, small_faces=False):
+    def __init__(self, analysis, images, choice=LARGEST, require_all=False, small_faces=False, any_angle=False):
         """analysis: FACEANALYSIS, ours or insightface's. images: IMAGE [n, h, w, c]. choice: the face of each photo to use.
-        require_all: whether each photo must show a face. small_faces: adds larger detection sizes for big pictures."""
+        require_all: whether each photo must show a face. small_faces: adds larger detection sizes for big pictures.
+        any_angle: looks at photos turned by quarters of a circle, too."""
         check_photos(images)
         model = getattr(analysis, "det_model", None)
         if not hasattr(model, "session"):
@@ -120,7 +121,8 @@ class Photos:
         self.passes = detection_passes(self.detector, small_faces)
         self.recognition = find_embedder(analysis)
         networks = analysis.key if ours else tuple(map(caches.object_key, filter(None, (model, self.recognition))))
-        self._settings = networks, self.thresholds, small_faces
+        self.any_angle = any_angle
+        self._settings = networks, self.thresholds, small_faces, any_angle
 
     @functools.cached_property
     def pictures(self):
@@ -134,7 +136,8 @@ class Photos:
         with performance.stage("detect", caches.pictures.name):
             known = {key: caches.pictures.look_up(key) for key in keys}
             new = [index for index, key in enumerate(keys) if known[key] is None and keys.index(key) == index]
-            found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds)
+            found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds,
+                                 self.any_angle)
             for index, faces in zip(new, found, strict=True):
                 known[keys[index]] = AnalysedPicture(faces, {})
                 caches.pictures.keep(keys[index], known[keys[index]])
@@ -196,6 +199,8 @@ class Photos:
         advice = "Use a photo in which the face is visible from the front and not cut off."
         if max(self.size) > FIRST_SIZE and not any(one.longer_than for one in self.passes):
             advice += " For a small face in a big picture, turn on small_faces in InstantID Options, connected to this node."
+        if not self.any_angle:
+            advice += " For a photo that lies on its side or stands on its head, turn on any_angle in InstantID Options."
         most = float(self.images.max())
         if most > MOST_HDR:
             advice = (f"The values of the image go up to {most:g}, where those of an IMAGE go up to 1: divide them by 255 "
@@ -232,23 +237,40 @@ class Photos:
         return torch.from_numpy(vector.astype(np.float32))
 
 
-def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP)):
+def detect_faces(pictures, detector, passes, thresholds=(THRESHOLD, OVERLAP), any_angle=False):
     """Returns the faces of each picture, by the first pass that finds any: a tuple of tuples of `Face`, most certain first.
 
-    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a pass together.
+    pictures: uint8 BGR [h, w, 3] each, of any sizes. Those that have no face yet go through a pass together. any_angle: each
+    goes through it in four quarter turns. The turn with the most faces counts; of equals, the one with the highest scores.
     """
     found = [()] * len(pictures)
+    quarters = range(4 if any_angle else 1)
     progress = progress_bar(len(pictures))
     for one_pass in passes:
         pool = [index for index, faces in enumerate(found) if not faces and max(pictures[index].shape) > one_pass.longer_than]
-        results = detector.detect([pictures[index] for index in pool], one_pass.size, *thresholds, margins=one_pass.margins)
+        turned = [np.ascontiguousarray(np.rot90(pictures[index], quarter)) for index in pool for quarter in quarters]
+        results = detector.detect(turned, one_pass.size, *thresholds, margins=one_pass.margins)
+        seen_at = one_pass.size[0] // 3 if one_pass.margins else one_pass.size[0]
         for index in pool:
             throw_if_interrupted()
-            boxes, points = next(results)
-            boxes.flags.writeable = points.flags.writeable = False
-            seen_at = one_pass.size[0] // 3 if one_pass.margins else one_pass.size[0]
-            found[index] = tuple(Face(box[:4], float(box[4]), five, seen_at)
-                                 for box, five in zip(boxes, points, strict=True))
+            turns = [_faces_of(*next(results), quarter, pictures[index].shape, seen_at) for quarter in quarters]
+            found[index] = max(turns, key=lambda faces: (len(faces), sum(face.score for face in faces)))
             progress(sum(map(bool, found)))
     progress(len(pictures))
     return tuple(found)
+
+
+def _faces_of(boxes, points, quarter, shape, seen_at):
+    """Returns a tuple of `Face` in the pixels of a picture [h, w, 3] that np.rot90 has turned by quarters for the detector."""
+    places, scores = boxes[:, :4], boxes[:, 4]
+    if quarter:
+        corners, points = _turned_back(places.reshape(-1, 2, 2), quarter, shape), _turned_back(points, quarter, shape)
+        places = np.concatenate((corners.min(axis=1), corners.max(axis=1)), axis=1)
+    places.flags.writeable = points.flags.writeable = False
+    return tuple(Face(box, float(score), five, seen_at) for box, score, five in zip(places, scores, points, strict=True))
+
+
+def _turned_back(points, quarter, shape):
+    right, bottom = shape[1] - 1, shape[0] - 1
+    x, y = points[..., 0], points[..., 1]
+    return np.stack([(right - y, x), (right - x, bottom - y), (y, bottom - x)][quarter - 1], axis=-1)

@@ -58,6 +58,16 @@ def instance():
     return getattr(getattr(sys.modules.get("server"), "PromptServer", None), "instance", None)
 
 
+def add_route(method, path, handler):
+    """Adds a route to ComfyUI's server, where there is one that has not started yet and has no such route.
+
+    method: "get" or "post". handler: aiohttp's, from a request to a response.
+    """
+    server = instance()
+    if server is not None and not server.app.frozen and all(getattr(route, "path", None) != path for route in server.routes):
+        getattr(server.routes, method)(path)(handler)
+
+
 def say_on_node(text):
     """Shows a text on the node that ComfyUI is executing in this thread, below what was said on it in the same run.
 

@@ -18,6 +18,7 @@ MEAN_FACE = np.array([[-0.5, 0.0, 1.183], [0.5, 0.0, 1.183], [0.0, 0.5715, 1.717
 EYE_TO_MOUTH = 1.1547
 # The box that InsightFace's detector draws around a face, in distances from the eyes to the mouth
 BOX_HEIGHT, BOX_WIDTH, BOX_CENTRE = 2.7, 2.0, 0.3
+FITS_AS_WELL = 0.002  # difference of squared misfits that is noise, as a part of the squared spread of the points
 FADES_BELOW = 0.25  # cosine of the angle between a point's direction and the viewer; at 0 the point is on the far side
 
 
@@ -113,3 +114,17 @@ def face_box(points):
     return (*(centre - half), *(centre + half))
 
 
+def complete_face(points, known):
+    """Returns five points [5, 2]: the known ones, and for the others those of the mean face, turned and moved to fit them.
+
+    known: five booleans, at least two of them True. Of turns that fit about as well, the least one counts.
+    """
+    goal = points @ [1, 1j]
+    faces = np.array([(MEAN_FACE @ rotation(yaw, 0, 0).T)[:, :2] @ [1, 1j] for yaw in sorted(range(-80, 81, 5), key=abs)])
+    middle = goal[known].mean()
+    offsets, faces = goal[known] - middle, faces - faces[:, known].mean(axis=1, keepdims=True)
+    factors = faces[:, known].conj() @ offsets / (np.abs(faces[:, known]) ** 2).sum(axis=1)  # size and roll of each head
+    misfits = (np.abs(factors[:, None] * faces[:, known] - offsets) ** 2).sum(axis=1)
+    best = np.flatnonzero(misfits <= misfits.min() + FITS_AS_WELL * (np.abs(offsets) ** 2).sum())[0]
+    fitted = factors[best] * faces[best] + middle
+    return np.where(known[:, None], points, np.stack((fitted.real, fitted.imag), axis=1))

@@ -3,12 +3,13 @@
 import torch
 
 from ..faces import Photos
-from ..host.server import instance
+from ..host import server
 from ..options.inputs import FACE_ANALYSIS, OPTIONS, number
 from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError, check_photos
 from . import head, place
 from .keypoints import MOST_PIXELS, KeypointFace, Keypoints, drawing, from_json, to_json, usable_keypoints
+from .pose import keypoints_of_pose
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
@@ -60,6 +61,30 @@ class InstantIDKeypoints:
             photos.raise_no_face()
         keypoints = Keypoints(*photos.size, tuple(KeypointFace(face.points) for face in found))
         return keypoints, to_json(keypoints)
+
+
+class InstantIDKeypointsFromPose:
+    DESCRIPTION = ("Takes the faces out of a pose, so that a ControlNet for bodies and IdentityNet follow one skeleton. Reads "
+                   "the poses of ComfyUI's SDPose and MediaPipe nodes and of the pack comfyui_controlnet_aux.")
+    CATEGORY = CATEGORY
+    SEARCH_ALIASES = [*ALIASES, "openpose", "dwpose", "sdpose", "mediapipe", "skeleton", "full body", "pose keypoint"]
+    RETURN_TYPES = ("KEYPOINTS",)
+    RETURN_NAMES = ("keypoints",)
+    OUTPUT_TOOLTIPS = (f"{MADE} They hold everybody in the pose, from left to right.",)
+    FUNCTION = "read"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {
+            "pose": ("POSE_KEYPOINT,FACE_LANDMARKS", {"tooltip": (
+                "A pose. Connect SDPose Keypoint Extractor, DWPose Estimator, OpenPose Pose or Detect Face Landmarks "
+                "(MediaPipe). Of several pictures the first one counts.")}),
+            "least_confidence": number(0.3, 0.0, 1.0, 0.01, "Points of which the pose is less certain are left out, as "
+                                                            "ComfyUI's drawing of poses leaves them out below 0.3."),
+        }}
+
+    def read(self, pose, least_confidence=0.3):
+        return (keypoints_of_pose(pose, least_confidence),)
 
 
 class InstantIDPlaceKeypoints:
@@ -274,23 +299,22 @@ def edited_state(request):
     return to_json(usable_keypoints(keypoints._replace(faces=tuple(faces))))
 
 
-def add_route():
-    """Adds the route to ComfyUI's server. To be called while the pack is imported. Does nothing without a server."""
-    server = instance()
-    if server is None or server.app.frozen or any(getattr(route, "path", None) == PATH for route in server.routes):
-        return
+async def _answer(request):
     from aiohttp import web
+    try:
+        return web.json_response({"state": edited_state(await request.json())})
+    except ValueError as error:  # InstantIDError is one, and so is malformed JSON
+        return web.json_response({"error": str(error)}, status=400)
 
-    async def post(request):
-        try:
-            return web.json_response({"state": edited_state(await request.json())})
-        except ValueError as error:  # InstantIDError is one, and so is malformed JSON
-            return web.json_response({"error": str(error)}, status=400)
-    server.routes.post(PATH)(post)
+
+def add_route():
+    """Adds the editor's route to ComfyUI's server. To be called while the pack is imported."""
+    server.add_route("post", PATH, _answer)
 
 
 NODES = {
     InstantIDKeypoints: "InstantID Keypoints",
+    InstantIDKeypointsFromPose: "InstantID Keypoints From Pose",
     InstantIDPlaceKeypoints: "InstantID Place Keypoints",
     InstantIDTurnHead: "InstantID Turn Head",
     InstantIDJoinKeypoints: "InstantID Join Keypoints",

@@ -10,6 +10,7 @@ from ..faces.analysis import find_embedder
 from ..host import server
 from ..options import inputs
 from ..options.nodes import DEFAULTS
+from ..people.advice import advise
 from ..people.nodes import ApplyInstantIDPerson
 from ..people.person import Person, embedder_name
 from ..utils import InstantIDError
@@ -30,7 +31,7 @@ class InstantIDFaces:
                    "A table tells its size in pixels and how certain the detector is. The face that is used is green.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["detect faces", "face index", "which face", "face bounding box", "face mask", "number faces",
-                      "select face"]
+                      "select face", "photo quality"]
     RETURN_TYPES = ("IMAGE", "INT", "BOUNDING_BOX", "MASK")
     RETURN_NAMES = ("preview", "count", "box", "mask")
     OUTPUT_TOOLTIPS = ("The pictures with the numbered faces.", "How many faces all pictures show together.",
@@ -56,9 +57,10 @@ class InstantIDFaces:
     def show(self, insightface, image, padding=0, options=DEFAULTS):
         photos, number = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
-        boxes = [report.bounding_box(found[number], photos.size, padding) if number < len(found) else None for found in listed]
+        used = [found[number] if number < len(found) else None for found in listed]
+        boxes = [None if face is None else report.bounding_box(face, photos.size, padding) for face in used]
         preview = torch.cat([report.number_faces(one, found, number) for one, found in zip(image, listed, strict=True)])
-        text = report.faces_text(listed, number, options.choice.order)
+        text = report.faces_text(listed, number, options.choice.order, *advise(zip(photos.pictures, used, strict=True)))
         box = next((box for box in boxes if box is not None), None)
         if box is None:
             box = ExecutionBlocker(f"InstantID Faces: no picture shows a face {number}, so there is no box.")
@@ -105,7 +107,7 @@ class InstantIDLikeness:
     @performance.staged("likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
         photos = faces.Photos(insightface, image, **options.photo_arguments)
-        measured = measure.likeness(photos, _reference(insightface, reference, small_faces=options.small_faces), second_opinion)
+        measured = measure.likeness(photos, _reference(insightface, reference, **options.search), second_opinion)
         kept = measured.best(keep_best, minimum)
         text = report.report_text(measured, kept)
         if not kept:
@@ -193,7 +195,7 @@ class InstantIDSweep:
             raise InstantIDError("Block selections cannot be varied with InstantID Options connected, which chooses one "
                                  "itself. Take the link off.")
         person = _reference(insightface, image if reference is None else reference, choice=options.choice,
-                            small_faces=options.small_faces)
+                            **options.search)
         measure.embeddings_of(person, embedder_name(find_embedder(insightface)))  # refuses what cannot be measured in the end
         links = {name: value for name, value in dynprompt.get_node(unique_id)["inputs"].items() if is_link(value)}
         for name in sweep.NEEDED_LINKS:
@@ -261,8 +263,8 @@ class InstantIDSweepResult:
         for pair, picture in made.items():
             caches.sweeps.keep((shared, *pair), picture)
         every = torch.cat(list(made.values()))
-        person = _reference(insightface, reference, choice=options.choice, small_faces=options.small_faces)
-        measured = measure.likeness(faces.Photos(insightface, every, small_faces=options.small_faces), person)
+        person = _reference(insightface, reference, choice=options.choice, **options.search)
+        measured = measure.likeness(faces.Photos(insightface, every, **options.search), person)
         numbers = iter(measured.values)
         scores = sweep.Scores(cells, {pair: [next(numbers) for _ in picture] for pair, picture in made.items()})
         pictured = report.contact_sheet(scores, made), report.line_chart(scores)

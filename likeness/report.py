@@ -68,8 +68,8 @@ def _network_note(measured):
     return text
 
 
-def faces_text(pictures, chosen, order):
-    """Returns a table of the faces of pictures, each with its number, size and certainty.
+def faces_text(pictures, chosen, order, *notes):
+    """Returns a table of the faces of pictures, each with its number, size and certainty, and notes below.
 
     pictures: the faces of each picture in order. chosen: the number of the one that is used. order: its name.
     """
@@ -77,10 +77,10 @@ def faces_text(pictures, chosen, order):
              "used" if number == chosen else ""]
             for index, found in enumerate(pictures) for number, face in enumerate(found)]
     missing = [str(index) for index, found in enumerate(pictures) if chosen >= len(found)]
-    notes = [f"Face {chosen} in the order '{order}' is used."]
+    used = f"Face {chosen} in the order '{order}' is used."
     if missing:
-        notes.append(f"It is not in picture{'s' * (len(missing) > 1)} {', '.join(missing)}.")
-    return with_prose(aligned([["picture", "face", "size", "certainty", ""], *rows]) if rows else [], " ".join(notes))
+        used += f" It is not in picture{'s' * (len(missing) > 1)} {', '.join(missing)}."
+    return with_prose(aligned([["picture", "face", "size", "certainty", ""], *rows]) if rows else [], used, *notes)
 
 
 def aligned(rows):

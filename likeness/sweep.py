@@ -23,7 +23,7 @@ NEEDED_LINKS = (*APPLY_LINKS[:7], "latent_image", "vae")  # the others are optio
 APPLY_WIDGETS = ("ip_weight", "cn_strength", "start_at", "end_at", "noise", "combine_embeds")
 SAMPLER_WIDGETS = ("steps", "cfg", "sampler_name", "scheduler", "denoise")
 OPTIONS = {"enabled": True, "face_order": "largest", "face_index": 0, "no_face": "skip", "small_faces": False,
-           "block_weights": "", "each_latent": False}  # InstantID Options unchanged, but for its blocks
+           "block_weights": "", "each_latent": False, "any_angle": False}  # InstantID Options unchanged, but for its blocks
 LARGEST_SEED = 2 ** 64 - 1
 MOST_CELLS = 256
 _RANGE = re.compile(r"(\S+)\s+to\s+(\S+)\s+step\s+(\S+)")

@@ -19,11 +19,17 @@ class Options(NamedTuple):
     block_weights: str = ""          # changes to the selection, as `identity.factors_of_blocks` reads them
     each_latent: bool = False        # the n-th photo belongs to the n-th latent of a batch
     enabled: bool = True             # whether a node does anything but hand on its inputs
+    any_angle: bool = False          # look at pictures turned by quarters of a circle, too
 
     @property
     def photo_arguments(self):
         """The settings for reading photos, as arguments of `faces.Photos`."""
-        return {"choice": self.choice, "require_all": self.no_face != "skip", "small_faces": self.small_faces}
+        return {"choice": self.choice, "require_all": self.no_face != "skip", **self.search}
+
+    @property
+    def search(self):
+        """The settings for finding faces alone, as arguments of `faces.Photos`."""
+        return {"small_faces": self.small_faces, "any_angle": self.any_angle}
 
     def factors(self, selection):
         """Returns the factor of the weight at each block, {Block: factor}.
@@ -42,8 +48,8 @@ class InstantIDOptions:
                    "which parts of the model see the person. Connect it to the input `options` of a node of InstantID. "
                    "Unchanged, it changes nothing.")
     CATEGORY = "InstantID/advanced"
-    SEARCH_ALIASES = ["instantid settings", "face index", "select face", "which face", "no face", "small face", "block weights",
-                      "person on the left", "layer weights"]
+    SEARCH_ALIASES = ["instantid settings", "face index", "select face", "which face", "no face", "small face", "rotated photo",
+                      "block weights", "person on the left", "layer weights"]
     RETURN_TYPES = ("INSTANTID_OPTIONS",)
     RETURN_NAMES = ("options",)
     OUTPUT_TOOLTIPS = ("The settings, for the input `options` of any node of InstantID.",)
@@ -73,6 +79,10 @@ class InstantIDOptions:
             "each_latent": ("BOOLEAN", {"default": False, "tooltip": (
                 "Makes a batch with another face in each picture: the first photo or person belongs to the first picture, the "
                 "second to the second, and the last one to all that remain. The photos are not combined.")}),
+            "any_angle": ("BOOLEAN", {"default": False, "tooltip": (
+                "Finds faces in photos that lie on their side or stand on their head: each photo is looked at as it is and "
+                "turned by 90, 180 and 270 degrees, which takes four times as long. The likeness is that of the upright face, "
+                "the pose that of the photo as it lies.")}),
         }}
 
     @classmethod
@@ -84,5 +94,7 @@ class InstantIDOptions:
             return str(error)
         return True
 
-    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False, enabled=True):
-        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent, enabled),)
+    def collect(self, face_order, face_index, no_face, small_faces, blocks, block_weights, each_latent=False, enabled=True,
+                any_angle=False):
+        return (Options(FaceChoice(face_order, face_index), no_face, small_faces, blocks, block_weights, each_latent, enabled,
+                        any_angle),)

@@ -68,6 +68,19 @@ def save_person(person, folder, name, if_exists="new number", keep_crops=True):
     return path
 
 
+def read_crops(path, most):
+    """Returns the first crops of a person's file, uint8 [n, 112, 112, 3], RGB, and nothing else of it.
+
+    most: no more than these. None where the file has none, is damaged or is something else.
+    """
+    try:
+        with safetensors.safe_open(path, "pt") as file:
+            crops = file.get_slice("crops")[:most]
+    except Exception:  # of safetensors and of the system, which have no common class
+        return None
+    return crops if crops.dtype == torch.uint8 and len(crops) and crops.shape[1:] == (CROP, CROP, 3) else None
+
+
 def load_person(path):
     """Returns the person in a file. InstantIDError for a file that is not a saved person, or not a complete one."""
     name = os.path.basename(path)

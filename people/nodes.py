@@ -2,7 +2,9 @@
 
 import os
 
+import einops
 import folder_paths
+import torch
 
 from .. import performance
 from ..faces import Photos
@@ -13,6 +15,7 @@ from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError
 from . import files
+from .advice import advise
 from .apply import Target, apply_identity, apply_people
 from .blend import METHODS, blend
 from .person import person_of_photos
@@ -36,7 +39,7 @@ class InstantIDPerson:
     DESCRIPTION = ("Makes a person of one or more photos. The person can be saved, blended with others, and put into pictures, "
                    "alone or with others. Several photos of the same person give a better likeness.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face"]
+    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face", "photo quality"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID Save Person or InstantID Blend People.",)
@@ -54,6 +57,8 @@ class InstantIDPerson:
         person = person_of_photos(*batches)
         for photos in batches:
             inputs.report_missing_faces(photos)
+        for sentence in advise(pair for photos in batches for pair in zip(photos.pictures, photos.chosen, strict=True)):
+            server.tell(sentence)
         return _shown(person)
 
 
@@ -95,10 +100,11 @@ class InstantIDSavePerson:
 
 
 class InstantIDLoadPerson:
-    DESCRIPTION = ("Loads a person that InstantID Save Person has saved. Neither the photos nor InsightFace are needed. New "
-                   "files appear in the list after a refresh of the browser's node definitions (key R).")
+    DESCRIPTION = ("Loads a person that InstantID Save Person has saved, and shows the faces as soon as you choose it. Neither "
+                   "the photos nor InsightFace are needed. New files appear in the list after a refresh of the browser's node "
+                   "definitions (key R).")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library"]
+    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library", "person preview"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID People or InstantID Blend People.",)
@@ -115,7 +121,7 @@ class InstantIDLoadPerson:
         return inputs.state_of_files(FOLDER, person)
 
     def load(self, person):
-        return _shown(files.load_person(folder_paths.get_full_path_or_raise(FOLDER, person)))
+        return {"result": (files.load_person(folder_paths.get_full_path_or_raise(FOLDER, person)),)}
 
 
 class InstantIDBlendPeople:
@@ -200,7 +206,8 @@ class InstantIDPeople:
     DESCRIPTION = ("Adds a person to a list of people for one picture. Connect one InstantID People for each person, each to "
                    "the input people of the next, and the last one to Apply InstantID People.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional"]
+    SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional",
+                      "prompt for each person"]
     RETURN_TYPES = ("INSTANTID_PEOPLE",)
     RETURN_NAMES = ("people",)
     OUTPUT_TOOLTIPS = ("The list, for the next InstantID People or for Apply InstantID People.",)
@@ -269,8 +276,42 @@ class ApplyInstantIDPeople:
         if len(people) > 1 and not options.each_latent and all(one.settings.mask is None for one in people):
             server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to "
                         "right by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+        if any("area" in limits or limits.get("set_area_to_bounds") for _, limits in (*positive, *negative)):
+            server.tell("A prompt is limited to an area, in which all faces would be painted once more, smaller. Limit it with "
+                        "Conditioning (Set Mask) and set_cond_area at default.")
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         return apply_people(target, people, noise, image_kps, options, width, height)
+
+
+PATH = "/instantid_swift/person"
+MOST_CROPS = 12  # that a preview shows
+COLUMNS = 4
+
+
+def preview_of(name):
+    """Returns the crops of a saved person side by side, as a PNG file's bytes; None without crops, or where the name is none of
+    the drop-down's."""
+    import cv2
+    if name not in folder_paths.get_filename_list(FOLDER):
+        return None
+    crops = files.read_crops(folder_paths.get_full_path(FOLDER, name), MOST_CROPS)
+    if crops is None:
+        return None
+    columns = min(len(crops), COLUMNS)
+    rows = torch.cat([crops, crops.new_zeros(-len(crops) % columns, *crops.shape[1:])])
+    picture = einops.rearrange(rows.numpy(), "(y x) h w c -> (y h) (x w) c", x=columns)
+    return cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+async def _answer(request):
+    from aiohttp import web
+    png = preview_of(request.query.get("name"))
+    return web.Response(status=404) if png is None else web.Response(body=png, content_type="image/png")
+
+
+def add_route():
+    """Adds the route of InstantID Load Person's preview to ComfyUI's server. To be called while the pack is imported."""
+    server.add_route("get", PATH, _answer)
 
 
 NODES = {

@@ -58,14 +58,16 @@ def person_of_photos(*batches):
 def _person_of_batch(photos):
     embeddings, embedder = photos.references()[:, 0], embedder_name(photos.recognition)
     check_embedder(embedder)
-    found = [(picture, face.points) for picture, face in zip(photos.pictures, photos.chosen, strict=True) if face]
-    return Person(embeddings, torch.stack([torch.tensor(points, dtype=torch.float32) for _, points in found]),
-                  torch.tensor(photos.size).repeat(len(found), 1), embedder, torch.stack([_crop(*one) for one in found]))
+    found = [(face.points, crop_face(picture, face.points))
+             for picture, face in zip(photos.pictures, photos.chosen, strict=True) if face]
+    points, crops = (torch.stack([torch.from_numpy(each.copy()) for each in part]) for part in zip(*found, strict=True))
+    return Person(embeddings, points.float(), torch.tensor(photos.size).repeat(len(found), 1), embedder, crops)
 
 
-def _crop(picture, points):
+def crop_face(picture, points):
+    """Returns the aligned face of a photo, uint8 BGR [h, w, 3], as the embedder reads it: uint8 [112, 112, 3], RGB."""
     from insightface.utils import face_align
-    return torch.from_numpy(face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy())
+    return face_align.norm_crop(picture, points, CROP)[:, :, ::-1].copy()
 
 
 def embedder_name(network):

@@ -59,6 +59,27 @@ class DemoControlNet:
         return (_miniature().fixtures().mini_identity_net(device=comfy.model_management.get_torch_device()),)
 
 
+class DemoPose:
+    """Takes the place of a node that finds poses."""
+
+    CATEGORY = "InstantID/demo"
+    DESCRIPTION = "One person with a face that looks at the viewer, as OpenPose's JSON."
+    RETURN_TYPES = ("POSE_KEYPOINT",)
+    FUNCTION = "find"
+
+    @classmethod
+    def INPUT_TYPES(cls):
+        return {"required": {}}
+
+    def find(self):
+        head = {0: (104, 70), 14: (94, 60), 15: (114, 60)}  # nose and eyes
+        body = {**head, 1: (104, 100), 2: (84, 102), 5: (124, 102), 8: (92, 170), 11: (116, 170)}
+        points = [number for joint in range(18) for number in (*body.get(joint, (0, 0)), float(joint in body))]
+        return ([{"canvas_width": 208, "canvas_height": 304,
+                  "people": [{"pose_keypoints_2d": points, "foot_keypoints_2d": [0.0] * 18, "face_keypoints_2d": [0.0] * 210,
+                              "hand_right_keypoints_2d": [0.0] * 63, "hand_left_keypoints_2d": [0.0] * 63}]}],)
+
+
 class DemoNumberFaces:
     """Shows what the face detector finds."""
 
@@ -99,7 +120,8 @@ async def caches(request):
 
 
 NODE_CLASS_MAPPINGS = {"InstantIDDemoCheckpoint": DemoCheckpoint, "InstantIDDemoControlNet": DemoControlNet,
-                       "InstantIDDemoNumberFaces": DemoNumberFaces}
+                       "InstantIDDemoPose": DemoPose, "InstantIDDemoNumberFaces": DemoNumberFaces}
 NODE_DISPLAY_NAME_MAPPINGS = {"InstantIDDemoCheckpoint": "Demo: miniature SDXL",
                               "InstantIDDemoControlNet": "Demo: miniature IdentityNet",
+                              "InstantIDDemoPose": "Demo: a pose",
                               "InstantIDDemoNumberFaces": "Demo: number the faces"}

@@ -14,7 +14,7 @@ DESIGN_CARD = {"__init__.py", "InstantID.py", "CrossAttentionPatch.py", "resampl
 NOT_THE_PACK = {"tests", "dev", "benchmarks", "bulk"}
 MOST_MODULES = 8
 LEAST_LINES, MOST_LINES = 50, 350
-MOST_IN_THE_PACK = 55
+MOST_IN_THE_PACK = 56
 
 
 def python_files():

@@ -161,7 +161,8 @@ def test_a_template_tells_what_to_choose_and_where_its_files_are(name):
 def test_a_template_runs(client, loaded, name):
     """With the miniature for the models, portraits for the photos, one step, a quarter of each side, and two values."""
     stand_ins = {"CheckpointLoaderSimple": node("InstantIDDemoCheckpoint"), "ControlNetLoader": node("InstantIDDemoControlNet"),
-                 "InstantIDModelLoader": node("InstantIDModelLoader", instantid_file=miniature.ADAPTER)}
+                 "InstantIDModelLoader": node("InstantIDModelLoader", instantid_file=miniature.ADAPTER),
+                 "SDPoseKeypointExtractor": node("InstantIDDemoPose")}
     prompt = loaded[name]["prompt"]
     loras = {number: entry["inputs"]["model"] for number, entry in prompt.items()
              if entry["class_type"] == "LoraLoaderModelOnly"}

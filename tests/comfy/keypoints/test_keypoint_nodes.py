@@ -107,3 +107,22 @@ def test_the_editors_questions_are_answered(call):
     assert turned.faces[0].points == pytest.approx(expected.faces[0].points, abs=0.01)
     turned = {"state": text, "face": 0, "yaw": 0, "pitch": 0, "roll": 0}
     assert len(from_json(keypoint_nodes.edited_state({**turned, "face": -1})).faces) == 1
+
+
+@pytest.mark.newest
+def test_comfyuis_own_poses_keep_their_sides(call):
+    """SDPose's network counts as COCO does, the person's left eye before the right one; ComfyUI makes OpenPose's JSON of it."""
+    from comfy_extras.nodes_sdpose import _to_openpose_frames
+    five = np.array([[200, 150], [260, 150], [230, 190], [210, 220], [250, 220]], np.float32)
+    points, scores = np.zeros((2, 133, 2), np.float32), np.full((2, 133), 0.1, np.float32)
+    points[:, [2, 1, 0]], scores[:, [0, 1, 2]] = five[:3], 0.9
+    points[1, 23 + np.arange(36, 42)], points[1, 23 + np.arange(42, 48)] = five[0], five[1]
+    points[1, 23 + np.array([30, 48, 54])] = five[2:]
+    points[1], scores[1, 23:91] = points[1] + [200, 0], 0.8
+    keypoints, = call("InstantIDKeypointsFromPose", pose=_to_openpose_frames([points], [scores], 768, 512))
+    body, face = keypoints.faces
+    assert (keypoints.width, keypoints.height) == (512, 768)
+    np.testing.assert_allclose(body.points[:3], five[:3])
+    np.testing.assert_allclose(face.points, five + [200, 0], atol=1e-3)
+    drawn, = call("InstantIDDrawKeypoints", keypoints=keypoints)
+    assert is_keypoint_drawing(drawn) and tuple(drawn[0, 150, 200].tolist()) == (1, 0, 0)

@@ -1,19 +1,26 @@
 """One person: what the nodes make of photos and files gives the latents of the photos, to the bit."""
 
 import os
+import re
 import shutil
 import sys
 
+import cv2
 import folder_paths
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from instantid_swift import caches
 from instantid_swift.faces import NoFaceError
 from instantid_swift.keypoints import KeypointFace, Keypoints
 from instantid_swift.options.nodes import Options
+from instantid_swift.people import files
+from instantid_swift.people.nodes import preview_of
 from instantid_swift.utils import InstantIDError
 from oracle import cases
 from oracle import fixtures as fx
+from photos import read_image
 from wiring.people import apply_people, apply_person, people_of
 
 STEPS = {"steps": 2, "size": (8, 8)}
@@ -181,8 +188,25 @@ def test_the_nodes_show_the_crops(nodes, world, folder):
         return [os.path.isfile(os.path.join(folder_paths.get_temp_directory(), image["filename"]))
                 for image in answer["ui"]["images"]]
     made = cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=cases.faces(*PHOTOS))
-    save(nodes, made["result"][0], "Shown")
-    assert shown(made) == shown(cases.call(nodes, "InstantIDLoadPerson", person="Shown.safetensors")) == [True, True]
+    assert shown(made) == [True, True]
+
+
+@pytest.mark.newest
+def test_the_preview_of_a_saved_person_shows_the_crops_and_nothing_else(nodes, world, folder):
+    person = person_of(nodes, world)
+    save(nodes, person, "Shown")
+    save(nodes, person, "Private", keep_crops=False)
+    picture = cv2.imdecode(np.frombuffer(preview_of("Shown.safetensors"), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
+    assert np.array_equal(picture, torch.cat(list(person.crops), dim=1).numpy())
+    (folder[0] / "damaged.safetensors").write_bytes((folder[0] / "Shown.safetensors").read_bytes()[:-1000])
+    safetensors.torch.save_file({"crops": torch.zeros(1, 112, 112, 3)}, folder[0] / "floats.safetensors")
+    (folder[0] / "text.safetensors").write_text("nothing")
+    shutil.copy(folder[0] / "Shown.safetensors", folder[0].parent / "outside.safetensors")
+    for name in ("Private.safetensors", "damaged.safetensors", "floats.safetensors", "text.safetensors", "nobody.safetensors",
+                 None, "", ".", "..", "../outside.safetensors", str(folder[0].parent / "outside.safetensors"),
+                 "../people/Shown.safetensors", "Shown"):
+        assert preview_of(name) is None, name
+    assert len(files.read_crops(folder[0] / "Shown.safetensors", 1)) == 1
 
 
 @pytest.mark.newest
@@ -190,3 +214,15 @@ def test_names_are_checked_when_the_prompt_is_queued(nodes):
     check = nodes["InstantIDSavePerson"].VALIDATE_INPUTS
     assert check("Anna") is True and check(None) is True
     assert check("../Anna").startswith("A person cannot be saved under the name '../Anna'. Choose a name")
+
+
+@pytest.mark.newest
+def test_a_person_says_which_photos_will_cost_likeness(nodes, world, caplog):
+    """The numbers go through all photos of a list; nothing is said of a photo without a face, or of a good one."""
+    small, large = fx.portrait("c"), read_image(fx.portrait("c")[0], (640, 640))
+    photos = [large, torch.zeros_like(large), small, 0.05 * large]
+    cases.call(nodes, "InstantIDPerson", insightface=world.analysis, image=photos)
+    said = [message for message in caplog.messages if "cost likeness" in message]
+    assert len(said) == 2 and said[1].startswith("InstantID: The face in the photo at index 3 is too dark")
+    assert re.sub(r"\d+ pixels", "n pixels", said[0]) == (
+        "InstantID: The face in the photo at index 2 is only n pixels wide, which will cost likeness.")
