@@ -27,6 +27,7 @@ STAGES = {
     "sampling": "a step of sampling with and without an identity",
     "rerun": "runs of one workflow on a real server, beside the sampling",
     "claims": "clones, re-runs, keys of caches, sizes of the detector",
+    "people": "people who do not exist: points, turns and likeness beside the truth",
     "transfers": "copies between host and device, and host reads",
     "photos": "what faults of photos cost in likeness",
 }

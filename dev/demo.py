@@ -18,6 +18,7 @@ import environment  # noqa: E402
 import pins  # noqa: E402
 
 OUTPUT = environment.CHECKOUT / "demo-output"
+PHOTO = environment.CHECKOUT / "tests" / "people" / "group.jpg"     # people who do not exist
 INSIDE = "INSTANTID_DEMO_INSIDE"        # set in the second process, which runs in the right environment
 
 
@@ -28,7 +29,7 @@ class DemoError(Exception):
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Runs an InstantID workflow three times in a real ComfyUI and writes what it shows to demo-output/.")
-    parser.add_argument("--photo", type=Path, help="a picture with at least one face (default: insightface's t1.jpg)")
+    parser.add_argument("--photo", type=Path, help="a picture with at least one face (default: six people who do not exist)")
     parser.add_argument("--steps", type=int, help="sampling steps (default: 8, with a real model 20)")
     own = parser.add_argument_group("your own ComfyUI and models, instead of the miniature")
     own.add_argument("--comfyui", type=Path, metavar="PATH", help="the folder with ComfyUI's main.py")
@@ -80,16 +81,6 @@ def start_again(python: Path) -> int:
 
 # ---- in the environment -----------------------------------------------------------------------------------------
 
-def default_photo() -> Path:
-    """insightface's group photo, which is part of its package."""
-    found = importlib.util.find_spec("insightface")
-    photo = Path(found.origin).parent / "data" / "images" / "t1.jpg" if found else None
-    if photo is None or not photo.is_file():
-        raise DemoError("The example photo comes with the package insightface, which this ComfyUI does not have "
-                        "(the pack needs it, too: see requirements.txt). Install it, or give a picture with --photo.")
-    return photo
-
-
 def pick(client, given: str | None, option: str, node: str, widget: str, default: str = "") -> str:
     """A file that the server offers: the given one, else the default or the only one."""
     offered = client.choices(node, widget)
@@ -119,7 +110,7 @@ def run_workflow(options: argparse.Namespace) -> None:
     """Start ComfyUI, queue the workflow three times, write the pictures, print the table."""
     from serving import demo_workflow as wf
     from serving import miniature
-    photo = options.photo or default_photo()
+    photo = options.photo or PHOTO
     what = str(options.comfyui) if options.comfyui else f"{pins.NEWEST_COMFYUI} with a miniature SDXL (random weights)"
     print(f"Starting ComfyUI: {what} ...", flush=True)
     with serve(options) as server:

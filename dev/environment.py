@@ -6,7 +6,7 @@
     .dev/frontend-1.58.1/   a newer graph editor than the one of those
     .dev/insightface-0.7.3/ the oldest supported insightface, for tests in a process of their own
     .dev/face_models/       trained face networks and photos with faces
-    .dev/people/            photos of one person, and of another one
+    .dev/heads/             shapes of human heads, from which dev/people draws
     .dev/models/            what ComfyUI gets as models/: insightface/models/antelopev2, instantid
 
 Each part carries a stamp with a hash of what it was made from, written last: an interrupted part is made again, and so
@@ -36,7 +36,7 @@ PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 OLD_INSIGHTFACE = ROOT / "insightface-0.7.3"
 NEWEST_FRONTEND = ROOT / f"frontend-{pins.NEWEST_FRONTEND.version}"
 FACE_MODELS = ROOT / "face_models"
-PEOPLE = ROOT / "people"
+HEADS = ROOT / "heads"
 MODELS = ROOT / "models"
 STAMP = ".complete"
 LOG = ROOT / "setup.log"
@@ -95,8 +95,8 @@ def parts() -> list[Part]:
                     lambda folder: unpack(pins.NEWEST_FRONTEND, folder))
     return [Part("Python packages", VENV, python, make_venv), *trees, old, frontend,
             Part("face models and photos", FACE_MODELS, faces, make_face_models),
-            Part("photos of people", PEOPLE, repr(pins.PEOPLE), lambda folder: unpack(pins.PEOPLE, folder)),
-            Part("model folders", MODELS, faces + repr(pins.ANTELOPEV2), make_model_folders)]
+            Part("model folders", MODELS, faces + repr(pins.ANTELOPEV2), make_model_folders),
+            Part("shapes of heads", HEADS, repr(pins.HEADS), make_heads)]
 
 
 def ensure() -> None:
@@ -156,6 +156,12 @@ def make_venv(folder: Path) -> None:
 def make_face_models(folder: Path) -> None:
     for archive in pins.FACE_MODELS:
         unpack(archive, folder)
+
+
+def make_heads(folder: Path) -> None:
+    unpack(pins.HEADS, folder)
+    for name in pins.HEADS_UNUSED:
+        shutil.rmtree(folder / name)
 
 
 def make_model_folders(folder: Path) -> None:

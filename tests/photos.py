@@ -4,7 +4,7 @@ import cv2
 import insightface
 import numpy as np
 import torch
-from conftest import DEV
+from conftest import CHECKOUT
 from oracle import fixtures as fx
 
 
@@ -54,14 +54,9 @@ def mixed():
                       enlarged(fx.portrait("b"))])
 
 
-def people_photo(name, side=512):
-    """IMAGE [1, side, side, 3] with one face: obama, obama2, obama3 (one person) or biden. Shrunk, with grey margins."""
-    photo = cv2.cvtColor(cv2.imread(str(DEV / "people" / f"{name}.jpg")), cv2.COLOR_BGR2RGB)
-    scale = side / max(photo.shape[:2])
-    photo = cv2.resize(photo, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)[:side, :side]
-    padded = np.full((side, side, 3), 127, np.uint8)
-    padded[:photo.shape[0], :photo.shape[1]] = photo
-    return torch.from_numpy(padded).float()[None] / 255
+def person_photo(name):
+    """IMAGE [1, h, w, 3] of people who do not exist, such as "07_left" (256 pixels) or "group": tests/people/README.md."""
+    return read_image(CHECKOUT / "tests" / "people" / f"{name}.jpg")
 
 
 def same_face(a, b):
