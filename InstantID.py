@@ -16,6 +16,7 @@ from .CrossAttentionPatch import patch_model
 from .faces import PROVIDERS
 from .host import server, twins
 from .identity import attention_dtype, load_adapter, usable_adapter
+from .keypoints import drawn
 from .keypoints import nodes as keypoint_nodes
 from .likeness import nodes as likeness_nodes
 from .options import inputs
@@ -46,9 +47,9 @@ _register_folders()
 APPLY_LINKS = {"instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
                "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE}
 APPLY_OPTIONAL = {
-    "image_kps": ("IMAGE", {"tooltip": (
-        "Where the face is and how it looks: a photo with another pose, or a drawing from Face Keypoints Preprocessor. Without "
-        "it, the pose of the first photo is used.")}),
+    "image_kps": (inputs.DRAWING, {"tooltip": (
+        "Where the face is and how it looks: a photo with another pose, a drawing from Face Keypoints Preprocessor, or "
+        "keypoints. Without it, the pose of the first photo is used.")}),
     "mask": inputs.MASK_OF_PROMPT, "options": inputs.OPTIONS}
 SAMPLING_PART = {"start_at": inputs.START, "end_at": inputs.END}
 
@@ -60,17 +61,18 @@ def _keypoint_hint(photos, insightface, image_kps, options):
     face is looked for in it.
     """
     if image_kps is None:
-        drawn = photos.drawing(first_only=True)
-        return torch.zeros_like(photos.images) if drawn is None else drawn
+        found = photos.drawing(first_only=True)
+        return torch.zeros_like(photos.images) if found is None else found
+    image_kps = drawn(image_kps)
     check_photos(image_kps)
     if is_keypoint_drawing(image_kps):
         return image_kps
     pose = faces.Photos(insightface, image_kps, **options.search)
-    drawn = pose.drawing()
-    if drawn is None:
+    found = pose.drawing()
+    if found is None:
         return image_kps
     inputs.report_missing_faces(pose)
-    return drawn
+    return found
 
 
 class InstantIDModelLoader:
@@ -145,14 +147,14 @@ class FaceKeypointsPreprocessor:
             return (image,)
         photos = faces.Photos(faceanalysis, image, **options.photo_arguments)
         try:
-            drawn = photos.drawing()
+            found = photos.drawing()
         except faces.NoFaceError as error:
             inputs.bypass(options, error)
             return (image,)
-        if drawn is None:
+        if found is None:
             return (torch.zeros_like(image),)
         inputs.report_missing_faces(photos)
-        return (drawn,)
+        return (found,)
 
 
 class ApplyInstantID:
@@ -277,7 +279,7 @@ class ApplyInstantIDControlNet:
             "required": {
                 "face_embeds": ("FACE_EMBEDS", {"tooltip": "The face. Connect InstantID Patch Attention."}),
                 "control_net": inputs.CONTROL_NET,
-                "image_kps": ("IMAGE", {"tooltip": "Drawn keypoints. Connect Face Keypoints Preprocessor."}),
+                "image_kps": (inputs.DRAWING, {"tooltip": "Keypoints, or their drawing. Connect Face Keypoints Preprocessor."}),
                 "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE,
                 "strength": inputs.number(1.0, 0.0, 10.0, 0.01, (
                     "The strength of IdentityNet: how closely place and pose of the face are followed.")),
@@ -291,7 +293,7 @@ class ApplyInstantIDControlNet:
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed, or is switched off
             return positive, negative
         inputs.report_no_effect(start_at, end_at, mask, limits_prompt=True)
-        return apply_identity_net(positive, negative, control_net, image_kps, face_embeds["cond"], face_embeds["uncond"],
+        return apply_identity_net(positive, negative, control_net, drawn(image_kps), face_embeds["cond"], face_embeds["uncond"],
                                   strength, start_at, end_at, mask, each_latent=face_embeds.get("each_latent", False))
 
 

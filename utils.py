@@ -31,7 +31,7 @@ def check_photos(images):
     if isinstance(images, list | tuple):
         raise InstantIDError(f"An image must be a batch of pictures, this one is a Python list of {len(images)}. Join the "
                              "pictures with Batch Images and connect the batch. Photos of different sizes can be connected to "
-                             "InstantID Person, which takes a list.")
+                             "InstantID Person from Photos, which takes a list.")
     if images.ndim != 4 or images.shape[3] not in (1, 3, 4) or not images.numel():
         raise InstantIDError("An image must be [pictures, height, width, 1, 3 or 4 channels] and hold one picture at least, "
                              f"this one is {list(images.shape)}.")

@@ -58,8 +58,8 @@ class RegionalPeople:
         InstantIDError in a context window, which has some of the latents only.
         """
         if frames_of(model_options.get("transformer_options", {})) is not None:
-            raise InstantIDError("The masks of InstantID People differ among the latents of the batch, which does not work "
-                                 "with context windows. Use one mask for each person, or remove the node that makes the "
+            raise InstantIDError("The masks of InstantID Place Person differ among the latents of the batch, which does not "
+                                 "work with context windows. Use one mask for each person, or remove the node that makes the "
                                  "windows.")
         self.latents = len(x)
         return executor(model, conds, x, timestep, model_options)
@@ -70,9 +70,9 @@ class RegionalPeople:
         InstantIDError if the number of latents is not known.
         """
         if self.latents is None or rows % self.latents:
-            raise InstantIDError("The masks of InstantID People differ among the latents of the batch, and IdentityNet is not "
-                                 "told which latents it is given. Connect the model of Apply InstantID People to the sampler, "
-                                 "or use one mask for each person.")
+            raise InstantIDError("The masks of InstantID Place Person differ among the latents of the batch, and IdentityNet "
+                                 "is not told which latents it is given. Connect the model of Apply InstantID (Several People) "
+                                 "to the sampler, or use one mask for each person.")
         return [min(row % self.latents, self.frames - 1) for row in range(rows)]
 
     def scaled(self, residuals, shares, timesteps):

@@ -136,7 +136,7 @@ class InstantIDStepReuse:
                    "after the last Apply InstantID. The first two steps always run. It has no effect with samplers such as "
                    "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at "
                    "one noise level. Once a sampler goes back to a higher noise level, every step runs.")
-    CATEGORY = "InstantID/speed"
+    CATEGORY = "InstantID/advanced"
     SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")

@@ -2,6 +2,6 @@
 drawing as IdentityNet reads it. Imports without ComfyUI.
 """
 
-from .keypoints import MOST_SIDE, KeypointFace, Keypoints, draw, drawing, usable_keypoints
+from .keypoints import MOST_SIDE, KeypointFace, Keypoints, draw, drawing, drawn, usable_keypoints
 
-__all__ = ["MOST_SIDE", "KeypointFace", "Keypoints", "draw", "drawing", "usable_keypoints"]
+__all__ = ["MOST_SIDE", "KeypointFace", "Keypoints", "draw", "drawing", "drawn", "usable_keypoints"]

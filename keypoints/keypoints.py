@@ -64,6 +64,11 @@ def drawing(keypoints, opacity=1.0, most_side=MOST_SIDE):
     return pictures_to_image([draw(faded)])
 
 
+def drawn(image_kps):
+    """Returns what is given as image_kps, an IMAGE, or the drawing of `Keypoints`."""
+    return drawing(usable_keypoints(image_kps)) if isinstance(image_kps, Keypoints) else image_kps
+
+
 def to_json(keypoints):
     """Returns the text of some `Keypoints`: an object for one face, else a list. Coordinates keep three decimals."""
     faces = [{"width": keypoints.width, "height": keypoints.height,
@@ -97,8 +102,8 @@ def usable_keypoints(keypoints):
     """Returns the given keypoints. InstantIDError if they are not `Keypoints`, hold no face or too many, or if a point is not a
     number or far outside of the picture."""
     if not isinstance(keypoints, Keypoints):
-        raise InstantIDError(f"Keypoints were expected, and this is {keypoints!r:.{QUOTED}}. Connect InstantID Keypoints, or "
-                             "another node that gives keypoints.")
+        raise InstantIDError(f"Keypoints were expected, and this is {keypoints!r:.{QUOTED}}. Connect InstantID Find Keypoints, "
+                             "or another node that gives keypoints.")
     if not 0 < len(keypoints.faces) <= MOST_FACES:
         raise InstantIDError(f"The keypoints hold {len(keypoints.faces)} faces; they must hold 1 to {MOST_FACES}.")
     size = np.array([keypoints.width, keypoints.height])

@@ -13,7 +13,7 @@ from .pose import keypoints_of_pose
 
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
-MADE = "The keypoints, for the other keypoint nodes and for InstantID People."
+MADE = "The keypoints, for the other keypoint nodes and for InstantID Place Person."
 ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose"]
 
 
@@ -161,7 +161,7 @@ class InstantIDTurnHead:
 
 class InstantIDJoinKeypoints:
     DESCRIPTION = ("Puts the faces of several keypoints into one picture, as large as that of the first ones. Their order is "
-                   "the order of the people in InstantID People.")
+                   "the order of the people in InstantID Place Person.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = [*ALIASES, "combine keypoints", "several faces", "two people"]
     RETURN_TYPES = ("KEYPOINTS",)
@@ -202,7 +202,7 @@ class InstantIDDrawKeypoints:
 class InstantIDRandomPose:
     DESCRIPTION = ("Places a head at random within the ranges given: another pose for every seed, and always the same pose for "
                    "the same seed.")
-    CATEGORY = CATEGORY
+    CATEGORY = "InstantID/advanced"
     SEARCH_ALIASES = [*ALIASES, "random pose", "vary pose", "pose variation"]
     RETURN_TYPES = ("KEYPOINTS",)
     RETURN_NAMES = ("keypoints",)
@@ -313,8 +313,8 @@ def add_route():
 
 
 NODES = {
-    InstantIDKeypoints: "InstantID Keypoints",
-    InstantIDKeypointsFromPose: "InstantID Keypoints From Pose",
+    InstantIDKeypoints: "InstantID Find Keypoints",
+    InstantIDKeypointsFromPose: "InstantID Find Keypoints From Pose",
     InstantIDPlaceKeypoints: "InstantID Place Keypoints",
     InstantIDTurnHead: "InstantID Turn Head",
     InstantIDJoinKeypoints: "InstantID Join Keypoints",

@@ -90,7 +90,7 @@ class InstantIDLikeness:
                 "insightface": inputs.FACE_ANALYSIS, "image": PICTURES,
                 "reference": ("IMAGE,PERSON", {"tooltip": (
                     "Whom the pictures should be like: one or more photos of the person, or a person. In photos with several "
-                    "faces the largest one counts; connect InstantID Person to choose another one.")}),
+                    "faces the largest one counts; connect InstantID Person from Photos to choose another one.")}),
                 "keep_best": ("INT", {"default": 0, "min": 0, "max": 4096, "tooltip": (
                     "How many pictures go on, best first. 0: all that have a number.")}),
                 "minimum": inputs.number(-1.0, -1.0, 1.0, 0.01, "Pictures with a smaller likeness are left out."),
@@ -169,7 +169,7 @@ class InstantIDSweep:
                 **widgets,
             },
             "optional": {
-                "image_kps": ("IMAGE", {"tooltip": "Where the face is and how it looks, as in Apply InstantID Advanced."}),
+                "image_kps": (inputs.DRAWING, {"tooltip": "Where the face is and how it looks, as in Apply InstantID."}),
                 "mask": ("MASK", {"tooltip": (
                     "The part of the picture in which the person appears. As in Apply InstantID Advanced, it limits the whole "
                     "positive prompt, too.")}),
@@ -235,6 +235,7 @@ class InstantIDSweepResult:
     OUTPUT_TOOLTIPS = InstantIDSweep.OUTPUT_TOOLTIPS
     FUNCTION = "collect"
     OUTPUT_NODE = True
+    DEV_ONLY = True
 
     @classmethod
     def INPUT_TYPES(cls):

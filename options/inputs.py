@@ -13,6 +13,7 @@ CONTROL_NET = ("CONTROL_NET", {"tooltip": (
 PHOTOS = ("IMAGE", {"tooltip": (
     "One or more photos of the person. If a photo shows several faces, the largest one is used; InstantID Options can choose "
     "another one.")})
+DRAWING = "IMAGE,KEYPOINTS"  # the type of image_kps: a drawing, or what is drawn
 MODEL = ("MODEL", {"tooltip": "An SDXL model."})
 POSITIVE = ("CONDITIONING", {"tooltip": "The prompt. Connect CLIP Text Encode."})
 NEGATIVE = ("CONDITIONING", {"tooltip": "The negative prompt. Connect CLIP Text Encode."})
@@ -22,7 +23,7 @@ MASK = ("MASK", {"tooltip": "The part of the picture in which the person appears
 MASK_OF_PROMPT = ("MASK", {"tooltip": (
     "The part of the picture in which the person appears. As in the original, it limits the whole positive prompt, too: "
     "outside of it nothing says what to paint. Join the output positive with the plain prompt in Conditioning (Combine), or "
-    "use Apply InstantID People, in which a mask limits the person alone. Without a mask: the whole picture.")})
+    "use Apply InstantID (Several People), in which a mask limits the person alone. Without a mask: the whole picture.")})
 OPTIONS = ("INSTANTID_OPTIONS", {"tooltip": (
     "Further settings from InstantID Options: which face of a photo, what to do without a face, which blocks of the model. "
     "Without it, the node works as the original does.")})

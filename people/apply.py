@@ -43,7 +43,7 @@ def apply_identity(target, identity, hint, settings, options, limits_prompt=True
 
 def apply_people(target, people, noise, image_kps, options, width, height):
     """Returns (model, positive, negative) of a `Target` with several people, by one IdentityNet; for one person without a
-    mask, the result of Apply InstantID Person.
+    mask, the result of Apply InstantID (Person).
 
     With `options.each_latent` the n-th person belongs to the n-th latent of a batch, alone. people: PersonInPicture objects.
     image_kps: IMAGE of drawn keypoints, or None for the people's own. width, height: of the drawing of all faces, where
@@ -84,11 +84,12 @@ def _check_alike(people, keypoints_count):
     if keypoints_count and any(first is None or not torch.equal(drawing(first), drawing(each)) for each in given):
         raise InstantIDError("With each_latent all pictures of the batch show the face in the pose of the first person's "
                              "keypoints, and another person has keypoints of its own. Connect the drawings of all, as one "
-                             "batch, to image_kps of Apply InstantID People, or take the other person's keypoints off.")
+                             "batch, to image_kps of Apply InstantID (Several People), or take the other person's keypoints "
+                             "off.")
     if any(one.settings.mask is not None for one in people) or len({one.settings for one in people}) > 1:
         raise InstantIDError("With each_latent each picture of the batch shows one person, so all people need the same "
-                             "weights, start and end, and no masks. Change that in InstantID People, or turn off each_latent "
-                             "in InstantID Options.")
+                             "weights, start and end, and no masks. Change that in InstantID Place Person, or turn off "
+                             "each_latent in InstantID Options.")
 
 
 def _regional_people(settings, masks, tokens, model):

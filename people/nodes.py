@@ -10,7 +10,7 @@ from .. import performance
 from ..faces import Photos
 from ..host import server
 from ..identity import usable_adapter
-from ..keypoints import usable_keypoints
+from ..keypoints import drawn, usable_keypoints
 from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..utils import InstantIDError
@@ -23,7 +23,7 @@ from .places import PersonInPicture, Settings, hint_of_person
 
 CATEGORY = "InstantID/people"
 FOLDER = "instantid_people"  # ComfyUI's kind of the folders that hold saved people
-PERSON = ("PERSON", {"tooltip": "A person. Connect InstantID Person or InstantID Load Person."})
+PERSON = ("PERSON", {"tooltip": "A person. Connect InstantID Person from Photos or InstantID Load Person."})
 WEIGHT_TOOLTIP = "How much of this person is in the blend. Only the ratio of the weights counts."
 
 
@@ -42,7 +42,7 @@ class InstantIDPerson:
     SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face", "photo quality"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
-    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID Save Person or InstantID Blend People.",)
+    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID (Person), InstantID Save Person or InstantID Blend People.",)
     FUNCTION = "make"
 
     @classmethod
@@ -107,7 +107,7 @@ class InstantIDLoadPerson:
     SEARCH_ALIASES = ["load face", "saved face", "face model", "character library", "person preview"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
-    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID Person, InstantID People or InstantID Blend People.",)
+    OUTPUT_TOOLTIPS = ("The person, for Apply InstantID (Person), InstantID Place Person or InstantID Blend People.",)
     FUNCTION = "load"
 
     @classmethod
@@ -183,9 +183,9 @@ class ApplyInstantIDPerson:
                 "combine_embeds": inputs.COMBINE_EMBEDS,
             },
             "optional": {
-                "image_kps": ("IMAGE", {"tooltip": (
-                    "Where the face is and how it looks: a drawing from Face Keypoints Preprocessor, which is used as it is. "
-                    "Without it, the pose of the person's first photo is used.")}),
+                "image_kps": (inputs.DRAWING, {"tooltip": (
+                    "Where the face is and how it looks: keypoints, or a drawing of keypoints, which is used as it is. Without "
+                    "it, the pose of the person's first photo is used.")}),
                 "mask": inputs.MASK_OF_PROMPT, "options": inputs.OPTIONS,
             },
         }
@@ -199,18 +199,18 @@ class ApplyInstantIDPerson:
         one = PersonInPicture(person, Settings(ip_weight, cn_strength, start_at, end_at, mask))
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
         identity = target.identity_of_photos(person.references, noise, combine_embeds, options.each_latent)
-        return apply_identity(target, identity, hint_of_person(one, image_kps), one.settings, options)
+        return apply_identity(target, identity, hint_of_person(one, drawn(image_kps)), one.settings, options)
 
 
 class InstantIDPeople:
-    DESCRIPTION = ("Adds a person to a list of people for one picture. Connect one InstantID People for each person, each to "
-                   "the input people of the next, and the last one to Apply InstantID People.")
+    DESCRIPTION = ("Adds a person to a list of people for one picture. Connect one InstantID Place Person for each person, "
+                   "each to the input people of the next, and the last one to Apply InstantID (Several People).")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional",
                       "prompt for each person"]
     RETURN_TYPES = ("INSTANTID_PEOPLE",)
     RETURN_NAMES = ("people",)
-    OUTPUT_TOOLTIPS = ("The list, for the next InstantID People or for Apply InstantID People.",)
+    OUTPUT_TOOLTIPS = ("The list, for the next InstantID Place Person or for Apply InstantID (Several People).",)
     FUNCTION = "add"
 
     @classmethod
@@ -225,7 +225,7 @@ class InstantIDPeople:
                 "keypoints": ("KEYPOINTS", {"tooltip": (
                     "Where this person's face is and how it looks: the first face of these keypoints. Without them, the pose "
                     "of the person's first photo is placed in the person's part of the picture.")}),
-                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people so far: InstantID People of the person before."}),
+                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people so far: InstantID Place Person of the person before."}),
             },
         }
 
@@ -253,7 +253,7 @@ class ApplyInstantIDPeople:
         return {
             "required": {
                 **inputs.PASSED_ON, "instantid": inputs.INSTANTID, "control_net": inputs.CONTROL_NET,
-                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people. Connect the last InstantID People."}),
+                "people": ("INSTANTID_PEOPLE", {"tooltip": "The people. Connect the last InstantID Place Person."}),
                 "noise": inputs.NOISE,
                 "width": ("INT", {**side, "tooltip": (
                     "The width of the picture to be made. It only counts if there are neither masks nor keypoints.")}),
@@ -261,9 +261,9 @@ class ApplyInstantIDPeople:
                     "The height of the picture to be made. It only counts if there are neither masks nor keypoints.")}),
             },
             "optional": {
-                "image_kps": ("IMAGE", {"tooltip": (
-                    "A drawing of everybody's keypoints, which is used as it is. Without it, the faces are drawn where the "
-                    "keypoints and masks of InstantID People say.")}),
+                "image_kps": (inputs.DRAWING, {"tooltip": (
+                    "Everybody's keypoints, or a drawing of them, which is used as it is. Without it, the faces are drawn "
+                    "where the keypoints and masks of InstantID Place Person say.")}),
                 "options": inputs.OPTIONS,
             },
         }
@@ -275,12 +275,12 @@ class ApplyInstantIDPeople:
             return model, positive, negative
         if len(people) > 1 and not options.each_latent and all(one.settings.mask is None for one in people):
             server.tell(f"No masks are given, so each of the {len(people)} people gets a part of the picture, from left to "
-                        "right by the places of the faces. Connect a mask to InstantID People to choose the parts.")
+                        "right by the places of the faces. Connect a mask to InstantID Place Person to choose the parts.")
         if any("area" in limits or limits.get("set_area_to_bounds") for _, limits in (*positive, *negative)):
             server.tell("A prompt is limited to an area, in which all faces would be painted once more, smaller. Limit it with "
                         "Conditioning (Set Mask) and set_cond_area at default.")
         target = Target(usable_adapter(instantid), control_net, model, positive, negative)
-        return apply_people(target, people, noise, image_kps, options, width, height)
+        return apply_people(target, people, noise, drawn(image_kps), options, width, height)
 
 
 PATH = "/instantid_swift/person"
@@ -315,11 +315,11 @@ def add_route():
 
 
 NODES = {
-    InstantIDPerson: "InstantID Person",
+    InstantIDPerson: "InstantID Person from Photos",
     InstantIDSavePerson: "InstantID Save Person",
     InstantIDLoadPerson: "InstantID Load Person",
     InstantIDBlendPeople: "InstantID Blend People",
-    ApplyInstantIDPerson: "Apply InstantID Person",
-    InstantIDPeople: "InstantID People",
-    ApplyInstantIDPeople: "Apply InstantID People",
+    ApplyInstantIDPerson: "Apply InstantID (Person)",
+    InstantIDPeople: "InstantID Place Person",
+    ApplyInstantIDPeople: "Apply InstantID (Several People)",
 }

@@ -133,5 +133,5 @@ def strips(centres, width, height):
         masks[number][:, :, left:right] = 1
         if right <= left:
             raise InstantIDError("The faces of two people are at the same place, so the picture cannot be divided between "
-                                 "them. Move the keypoints apart, or connect a mask to each InstantID People.")
+                                 "them. Move the keypoints apart, or connect a mask to each InstantID Place Person.")
     return masks

@@ -75,10 +75,10 @@ class InstantIDRefineFaces:
                     "do.")),
             },
             "optional": {
-                "person": (PERSON[0], {"tooltip": "The person, if there is one only. Connect InstantID Person."}),
+                "person": (PERSON[0], {"tooltip": "The person, if there is one only. Connect InstantID Person from Photos."}),
                 "people": ("INSTANTID_PEOPLE", {"tooltip": (
-                    "The people, if there are several. Connect the last InstantID People. Only who they are counts here, not "
-                    "their weights, masks and keypoints.")}),
+                    "The people, if there are several. Connect the last InstantID Place Person. Only who they are counts here, "
+                    "not their weights, masks and keypoints.")}),
                 "options": ("INSTANTID_OPTIONS", {"tooltip": (
                     "From InstantID Options: whether small faces are looked for, what to do if a picture shows no face, which "
                     "blocks of the model see the people.")}),

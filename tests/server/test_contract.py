@@ -19,12 +19,12 @@ NODES = {
     "FaceKeypointsPreprocessor": ("Face Keypoints Preprocessor", [("faceanalysis", "FACEANALYSIS"), ("image", "IMAGE")],
                                   [OPTIONS], ["IMAGE"], ["IMAGE"]),
     "ApplyInstantID": ("Apply InstantID", [*APPLY, ("weight", slider(0.8, 5.0)), *WINDOW],
-                       [("image_kps", "IMAGE"), ("mask", "MASK"), OPTIONS],
+                       [("image_kps", "IMAGE,KEYPOINTS"), ("mask", "MASK"), OPTIONS],
                        ["MODEL", "CONDITIONING", "CONDITIONING"], ["MODEL", "positive", "negative"]),
     "ApplyInstantIDAdvanced": (
         "Apply InstantID Advanced",
         [*APPLY, ("ip_weight", slider(0.8, 3.0)), ("cn_strength", slider(0.8, 10.0)), *WINDOW, NOISE, ("combine_embeds", list)],
-        [("image_kps", "IMAGE"), ("mask", "MASK"), OPTIONS],
+        [("image_kps", "IMAGE,KEYPOINTS"), ("mask", "MASK"), OPTIONS],
         ["MODEL", "CONDITIONING", "CONDITIONING"], ["MODEL", "positive", "negative"]),
     "InstantIDAttentionPatch": (
         "InstantID Patch Attention",
@@ -33,9 +33,9 @@ NODES = {
         ["MODEL", "FACE_EMBEDS"], ["MODEL", "FACE_EMBEDS"]),
     "ApplyInstantIDControlNet": (
         "InstantID Apply ControlNet",
-        [("face_embeds", "FACE_EMBEDS"), ("control_net", "CONTROL_NET"), ("image_kps", "IMAGE"), ("positive", "CONDITIONING"),
-         ("negative", "CONDITIONING"), ("strength", slider(1.0, 10.0)), *WINDOW], [("mask", "MASK")],
-        ["CONDITIONING", "CONDITIONING"], ["positive", "negative"]),
+        [("face_embeds", "FACE_EMBEDS"), ("control_net", "CONTROL_NET"), ("image_kps", "IMAGE,KEYPOINTS"),
+         ("positive", "CONDITIONING"), ("negative", "CONDITIONING"), ("strength", slider(1.0, 10.0)), *WINDOW],
+        [("mask", "MASK")], ["CONDITIONING", "CONDITIONING"], ["positive", "negative"]),
 }
 # how drop-downs begin
 CHOICES = {"InstantIDFaceAnalysis": {"provider": ["CPU", "CUDA", "ROCM", "CoreML"]},

@@ -12,12 +12,12 @@ def people_of(nodes, *people):
 
 
 def apply_people(nodes, world, people, **over):
-    """(model, positive, negative) of Apply InstantID People."""
+    """(model, positive, negative) of Apply InstantID (Several People)."""
     return cases.call(nodes, "ApplyInstantIDPeople", **{**_given(world), "people": people, **over})
 
 
 def apply_person(nodes, world, person, **over):
-    """(model, positive, negative) of Apply InstantID Person."""
+    """(model, positive, negative) of Apply InstantID (Person)."""
     settings = dict(ip_weight=0.8, cn_strength=0.8, start_at=0.0, end_at=1.0, combine_embeds="average")
     return cases.call(nodes, "ApplyInstantIDPerson", **{**_given(world), **settings, "person": person, **over})
 

@@ -56,6 +56,23 @@ def test_a_drawing_is_not_searched_for_faces(counted, call, world):
     assert detector.runs > before
 
 
+def test_keypoints_are_drawn_wherever_a_drawing_is_taken(call, world):
+    keypoints, = call("InstantIDTurnHead", yaw=20.0, pitch=0.0, roll=0.0, width=128, height=96)
+    drawing, = call("InstantIDDrawKeypoints", keypoints=keypoints)
+    photo = {"instantid": world.instantid, "insightface": world.analysis, "image": fx.portrait("a"), "model": world.model}
+    prompts = {"positive": world.positive, "negative": world.negative, "control_net": world.net}
+    person = call("InstantIDPerson", insightface=world.analysis, image=photo["image"])["result"][0]
+    part = {"start_at": 0.0, "end_at": 1.0}
+    _, embeds = call("InstantIDAttentionPatch", **photo, weight=0.8, **part)
+    applied = {"instantid": world.instantid, "model": world.model}
+    for name, inputs in {"ApplyInstantID": {**photo, **part}, "ApplyInstantIDAdvanced": {**photo, **part},
+                         "ApplyInstantIDControlNet": {"face_embeds": embeds, "strength": 0.8, **part},
+                         "ApplyInstantIDPerson": {**applied, "person": person},
+                         "ApplyInstantIDPeople": {**applied, "people": call("InstantIDPeople", person=person)[0]}}.items():
+        *_, positive, _ = call(name, **inputs, **prompts, image_kps=keypoints)
+        assert torch.equal(positive[0][1]["control"].cond_hint_original.movedim(1, -1), drawing), name
+
+
 def test_what_counts_as_a_drawing(call):
     head, = call("InstantIDTurnHead", yaw=65.0, pitch=10.0, roll=5.0, width=300, height=200)
     drawing, = call("InstantIDDrawKeypoints", keypoints=head, opacity=0.6)

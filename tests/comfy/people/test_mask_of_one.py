@@ -22,7 +22,7 @@ def person(world):
 
 
 def masked(nodes, world, person, mask=LEFT, **over):
-    """(model, positive, negative) of Apply InstantID People with one person."""
+    """(model, positive, negative) of Apply InstantID (Several People) with one person."""
     return apply_people(nodes, world, people_of(nodes, {"person": person, "mask": mask}), **over)
 
 
@@ -62,7 +62,7 @@ def test_a_mask_that_hides_more_than_the_person_is_said(nodes, world, person, sa
     assert said == []
     apply(nodes, world, person, LEFT)
     assert len(said) == limits_the_prompt
-    assert all("limits the whole positive prompt" in text and "Apply InstantID People" in text for text in said)
+    assert all("limits the whole positive prompt" in text and "Apply InstantID (Several People)" in text for text in said)
     said.clear()
     apply(nodes, world, person, 0 * LEFT)
     hidden = "the person and the positive prompt have" if limits_the_prompt else "the person has"

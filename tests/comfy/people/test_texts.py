@@ -1,4 +1,4 @@
-"""Each person with a text of their own: ComfyUI's masked prompts, joined, under Apply InstantID People."""
+"""Each person with a text of their own: ComfyUI's masked prompts, joined, under Apply InstantID (Several People)."""
 
 import pytest
 import torch

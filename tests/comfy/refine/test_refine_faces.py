@@ -22,7 +22,7 @@ GREY = torch.full((1, 320, 320, 3), 0.5)
 
 
 def by_hand(nodes, world, image, person, vae, padding=1.8, feather=0.1):
-    """Crop, Apply InstantID Person, KSampler with a noise mask, paste: with the pack's nodes and ComfyUI's."""
+    """Crop, Apply InstantID (Person), KSampler with a noise mask, paste: with the pack's nodes and ComfyUI's."""
     (face,), = place_faces(faces.Photos(world.analysis, image))
     crop = crop_of(face, (image.shape[2], image.shape[1]), padding)
     points = (face.keypoints.points - [crop.left, crop.top]) * (SIDE / crop.side)
