@@ -82,7 +82,7 @@ def report_no_effect(start_at, end_at, mask=None, limits_prompt=False):
     elif limits_prompt and not covered.all():
         server.say_on_node("The mask limits the whole positive prompt. If nothing else covers the rest of the picture, join "
                            "the output positive with the plain prompt in Conditioning (Combine), or use Apply InstantID "
-                           "People, in which a mask limits the person alone.")
+                           "(Several People), in which a mask limits the person alone.")
 
 
 def report_missing_faces(photos):

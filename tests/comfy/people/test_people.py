@@ -144,7 +144,7 @@ def test_a_control_net_behind_reads_nothing_but_the_people(nodes, world, persons
 @pytest.mark.newest
 def test_masks_of_each_latent_without_the_model_are_refused(nodes, world, persons):
     people = people_of(nodes, {"person": persons["a"], "mask": torch.cat([LEFT, RIGHT])}, {"person": persons["b"]})
-    with pytest.raises(ValueError, match="Connect the model of Apply InstantID (Several People) to the sampler"):
+    with pytest.raises(ValueError, match=r"Connect the model of Apply InstantID \(Several People\) to the sampler"):
         fx.sample(world.model, *apply(nodes, world, people)[1:], batch=2, **STEPS)
 
 
