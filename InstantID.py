@@ -4,6 +4,7 @@ photo -> faces/ (embedding, keypoints) -> identity/ (tokens, K and V) -> CrossAt
                                                                      -> controlnet/ (CONDITIONING)
 """
 
+import contextlib
 import os
 
 import folder_paths
@@ -35,6 +36,9 @@ CATEGORY = "InstantID"
 def _register_folders():
     for kind in ("instantid", "insightface", people_nodes.FOLDER):
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
+    for parts in (("instantid",), ("insightface", "models", "antelopev2")):
+        with contextlib.suppress(OSError):  # the models may lie on a disk that cannot be written to
+            os.makedirs(os.path.join(folder_paths.models_dir, *parts), exist_ok=True)
     people = folder_paths.get_folder_paths(people_nodes.FOLDER)
     folder_paths.folder_names_and_paths[people_nodes.FOLDER] = (people, {EXTENSION})
     paths, extensions = folder_paths.folder_names_and_paths["instantid"]

@@ -1,6 +1,9 @@
-"""Pictures: ComfyUI's IMAGE tensors, OpenCV's arrays, the drawing of keypoints that IdentityNet was trained on."""
+"""Pictures: ComfyUI's IMAGE tensors, OpenCV's arrays, the drawing of keypoints that IdentityNet was trained on. And what the
+pack says of inputs and files that cannot be used.
+"""
 
 import math
+import os
 
 import einops
 import numpy as np
@@ -19,6 +22,17 @@ MOST_HDR = 100  # largest value of an HDR picture; a picture with greater ones g
 class InstantIDError(ValueError):
     """An input that cannot be used; the message says what was found and what to do."""
     __module__ = "InstantID"  # what the editor shows before the name
+
+
+def what_is_wrong(path):
+    """Returns a sentence about a model's file that cannot be opened: what it is, and what to do."""
+    with open(path, "rb") as file:
+        beginning = file.read(64).lstrip().lower()
+    if beginning.startswith((b"<!doctype", b"<html")):
+        return "It is a web page that was saved in place of the model: use the page's download button."
+    if beginning.startswith(b"version https://git-lfs"):
+        return "It is a Git LFS pointer, a note about the model and not the model itself: download that from its page."
+    return f"It is damaged or was not downloaded completely ({os.path.getsize(path):,} bytes): download it again."
 
 
 def as_floating_point(tensor):

@@ -5,15 +5,18 @@ another pack asks for them.
 """
 
 import functools
+import logging
 import os
 
 import numpy as np
 
 from .. import caches
-from ..utils import InstantIDError
+from ..utils import InstantIDError, what_is_wrong
 from .detector import OVERLAP, THRESHOLD, Detector
-from .model_files import DETECTION, PACKAGE, RECOGNITION, find_networks
+from .model_files import DETECTION, RECOGNITION, SOURCE, find_networks
 from .providers import describe_fallback, import_packages, open_session
+
+log = logging.getLogger(__name__)
 
 
 def open_face_analysis(roots, provider):
@@ -56,9 +59,9 @@ class FaceAnalysis:
         try:
             return open_session(path, self._provider)
         except Exception as error:  # onnxruntime's errors have no common class
-            raise InstantIDError(f"The face network {os.path.basename(path)} cannot be opened ({type(error).__name__}: "
-                                 f"{str(error)[:200]}). It is damaged, was not downloaded completely or is of another kind: "
-                                 f"unpack InsightFace's {PACKAGE}.zip again.") from error
+            log.warning("%s cannot be opened: %s", path, error)
+            raise InstantIDError(f"The face network {os.path.basename(path)} cannot be opened. {what_is_wrong(path)} {SOURCE}"
+                                 ) from error
 
     @functools.cached_property
     def models(self):

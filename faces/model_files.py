@@ -1,12 +1,16 @@
 """The face networks as files: where antelopev2 is, and what each of its .onnx files does."""
 
 import glob
+import logging
 import os
 
 from ..caches import file_key
-from ..utils import InstantIDError
+from ..utils import InstantIDError, what_is_wrong
+
+log = logging.getLogger(__name__)
 
 PACKAGE = "antelopev2"
+SOURCE = f"The five .onnx files of {PACKAGE} are at https://huggingface.co/DIAMONIK7777/{PACKAGE}."
 DETECTION, RECOGNITION = "detection", "recognition"  # insightface's names of the two tasks that InstantID needs
 TASKS = {"scrfd_10g_bnkps.onnx": DETECTION, "glintr100.onnx": RECOGNITION, "1k3d68.onnx": "landmark_3d_68",
          "2d106det.onnx": "landmark_2d_106", "genderage.onnx": "genderage"}  # of antelopev2's files
@@ -36,18 +40,15 @@ def find_networks(roots):
             return found
         if paths:
             names = ", ".join(map(os.path.basename, paths))
-            incomplete.append(f"{folder} holds {names} but lacks {' and '.join(missing)}" +
-                              (f" ({', '.join(damaged)}: damaged or not downloaded completely)" if damaged else ""))
-    advice = (f"Unpack InsightFace's {PACKAGE}.zip so that its .onnx files lie in {folders[0] if folders else PACKAGE}. "
-              "Nothing is downloaded by itself.")
-    searched = f"Searched: {', '.join(folders)}."
-    if incomplete:
-        raise InstantIDError(f"The face networks are not complete: {'; '.join(incomplete)}. {advice} {searched}")
-    raise InstantIDError(f"The face networks of {PACKAGE} were not found. {advice} {searched}")
+            incomplete.append(f"{folder} holds {names} but lacks {' and '.join(missing)}." + "".join(
+                f" {os.path.basename(path)} cannot be opened. {what_is_wrong(path)}" for path in damaged))
+    log.info("Searched for face networks: %s", ", ".join(folders))
+    found = f"are not complete: {' '.join(incomplete)}" if incomplete else "were not found."
+    raise InstantIDError(f"The face networks of {PACKAGE} {found} {SOURCE} Put them into {folders[0] if folders else PACKAGE}.")
 
 
 def _tasks_of(paths):
-    """Returns ({task: path}, names of files that cannot be opened).
+    """Returns ({task: path}, paths of files that cannot be opened).
 
     Files of antelopev2's names are not opened. Others are, as long as detector or embedder is missing.
     """
@@ -58,7 +59,7 @@ def _tasks_of(paths):
             try:
                 found.setdefault(network_task(path), path)
             except Exception:  # onnxruntime's errors have no common class
-                damaged.append(os.path.basename(path))
+                damaged.append(path)
     found.pop(None, None)
     return found, damaged
 

@@ -10,13 +10,13 @@ import torch
 from .. import caches
 from ..host.server import pack_of
 from ..resampler import CONTEXT_WIDTH, EMBEDDING_WIDTH, Resampler
-from ..utils import InstantIDError
+from ..utils import InstantIDError, what_is_wrong
 from .bank import EachLatent, Identity, merge_embeddings, unconditional_embedding
 from .blocks import SDXL_BLOCKS
 
 PAIRS = len(SDXL_BLOCKS)
 EXPECTED = ("InstantID's adapter is the file ip-adapter.bin (1.7 GB) of InstantX/InstantID; "
-            "it belongs into ComfyUI/models/instantid.")
+            "put it into ComfyUI/models/instantid.")
 OTHER_KINDS = {  # {what a file is: parts of its tensors' names}
     "a ControlNet: put it into ComfyUI/models/controlnet and load it with Load ControlNet Model": (
         "controlnet_cond_embedding", "input_hint_block", "zero_convs", "controlnet_down_blocks"),
@@ -103,8 +103,7 @@ def read_tensors(path):
                 return {name: file.get_tensor(name) for name in file.keys()}
         loaded = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except Exception as error:  # of safetensors, pickles, zip files and the system, which have no common class
-        raise InstantIDError(f"It is damaged or was not downloaded completely ({os.path.getsize(path):,} bytes can't be read "
-                             f"as tensors: {type(error).__name__}): download it again.") from error
+        raise InstantIDError(what_is_wrong(path)) from error
     tensors = {}
     for name, value in loaded.items() if isinstance(loaded, dict) else ():
         tensors |= {f"{name}.{inner}": tensor for inner, tensor in value.items()} if isinstance(value, dict) else {

@@ -43,10 +43,11 @@ def test_networks_of_other_names_are_told_apart_by_content(tmp_path, face_files)
 
 
 @pytest.mark.parametrize("kept, words", [
-    (None, "Unpack InsightFace's antelopev2.zip so that its .onnx files lie in {}/models/antelopev2"),
+    (None, "The face networks of antelopev2 were not found. The five .onnx files of antelopev2 are at https://huggingface.co"),
     ("scrfd_500m_bnkps.onnx", "holds scrfd_500m_bnkps.onnx but lacks the embedder (glintr100.onnx)"),
     ("w600k_mbf.onnx", "holds w600k_mbf.onnx but lacks the detector (scrfd_10g_bnkps.onnx)")])
-def test_networks_that_are_missing(tmp_path, package, kept, words):
+def test_networks_that_are_missing(tmp_path, package, kept, words, caplog):
+    caplog.set_level("INFO")
     if kept:
         (tmp_path / "models" / "antelopev2").mkdir(parents=True)
         shutil.copy(package / kept, tmp_path / "models" / "antelopev2")
@@ -54,7 +55,22 @@ def test_networks_that_are_missing(tmp_path, package, kept, words):
         analysis.open_face_analysis([str(tmp_path)], "CPU")
     text = one_sentence_of_advice(error)
     assert words.format(tmp_path) in text
-    assert "Searched:" in text and f"{tmp_path}/models/antelopev2/antelopev2" in text and "Nothing is downloaded" in text
+    assert text.endswith(f"Put them into {tmp_path}/models/antelopev2.")
+    assert f"{tmp_path}/models/antelopev2/antelopev2" not in text and f"{tmp_path}/models/antelopev2/antelopev2" in caplog.text
+
+
+@pytest.mark.parametrize("content, words", [
+    (b"\n<!DOCTYPE html><html>", "It is a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "It is a Git LFS pointer")])
+def test_what_was_saved_in_place_of_a_network(tmp_path, package, content, words):
+    shutil.copytree(package, tmp_path / "antelopev2")
+    (tmp_path / "antelopev2" / "glintr100.onnx").write_bytes(content)
+    with pytest.raises(model_files.InstantIDError, match=f"glintr100.onnx cannot be opened. {words}"):
+        analysis.open_face_analysis([str(tmp_path)], "CPU")
+    (tmp_path / "antelopev2" / "glintr100.onnx").rename(tmp_path / "antelopev2" / "other.onnx")
+    (tmp_path / "antelopev2" / "w600k_mbf.onnx").unlink()
+    with pytest.raises(model_files.InstantIDError, match=f"lacks the embedder .* other.onnx cannot be opened. {words}"):
+        analysis.open_face_analysis([str(tmp_path)], "CPU")
 
 
 @pytest.mark.parametrize("name, length", [("glintr100.onnx", 1_000_000), ("genderage.onnx", 0)])

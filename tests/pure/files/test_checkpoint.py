@@ -38,5 +38,13 @@ def test_a_pickle_that_runs_code_is_refused(tmp_path):
                          ids=["no tensors", "cut off"])
 def test_a_damaged_file_is_refused(tmp_path, content):
     (tmp_path / "file").write_bytes(content)
-    with pytest.raises(InstantIDError, match=f"not downloaded completely \\({len(content)} bytes can't be read as tensors"):
+    with pytest.raises(InstantIDError, match=f"not downloaded completely \\({len(content)} bytes\\)"):
+        read_tensors(tmp_path / "file")
+
+
+@pytest.mark.parametrize("content, words", [
+    (b"<html><head>", "a web page"), (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "a Git LFS pointer")])
+def test_what_was_saved_in_place_of_an_adapter(tmp_path, content, words):
+    (tmp_path / "file").write_bytes(content)
+    with pytest.raises(InstantIDError, match=f"It is {words}"):
         read_tensors(tmp_path / "file")
