@@ -33,7 +33,7 @@ from .utils import check_photos, is_keypoint_drawing
 CATEGORY = "InstantID"
 
 
-def _register_folders():
+def register_folders():
     for kind in ("instantid", "insightface", people_nodes.FOLDER):
         folder_paths.add_model_folder_path(kind, os.path.join(folder_paths.models_dir, kind))
     for parts in (("instantid",), ("insightface", "models", "antelopev2")):
@@ -46,7 +46,7 @@ def _register_folders():
         folder_paths.folder_names_and_paths["instantid"] = (paths, folder_paths.supported_pt_extensions)
 
 
-_register_folders()
+register_folders()
 
 APPLY_LINKS = {"instantid": inputs.INSTANTID, "insightface": inputs.FACE_ANALYSIS, "control_net": inputs.CONTROL_NET,
                "image": inputs.PHOTOS, "model": inputs.MODEL, "positive": inputs.POSITIVE, "negative": inputs.NEGATIVE}

@@ -1,6 +1,7 @@
 """How the pack arrives in ComfyUI: quickly, under its ids, with a word where another pack has the same ids."""
 
 import asyncio
+import copy
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 import torch
 from conftest import CHECKOUT, COMFYUI
 from instantid_swift.host.twins import folder_of, warning_of_twins
+from instantid_swift.InstantID import register_folders
 from oracle import cases
 from oracle import fixtures as fx
 from runtime import import_pack
@@ -44,6 +46,14 @@ def test_the_pack_imports_nothing_heavy():
     new = set(done.stdout.splitlines()[-1].split())
     assert not new & set(HEAVY)
     assert "pack" in new <= {"pack", "cachetools", "xxhash", "_xxhash"}
+
+
+@pytest.mark.newest
+def test_the_folders_of_the_models_are_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_paths, "models_dir", str(tmp_path))
+    monkeypatch.setattr(folder_paths, "folder_names_and_paths", copy.deepcopy(folder_paths.folder_names_and_paths))
+    register_folders()
+    assert (tmp_path / "instantid").is_dir() and (tmp_path / "insightface" / "models" / "antelopev2").is_dir()
 
 
 NOT_PUBLISHED = shutil.ignore_patterns(".*", "__pycache__", "tests", "dev", "benchmarks", "bulk", "docs")
