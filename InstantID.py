@@ -82,7 +82,7 @@ def _keypoint_hint(photos, insightface, image_kps, options):
 class InstantIDModelLoader:
     DESCRIPTION = "Loads InstantID's adapter, the file ip-adapter.bin, from the folder models/instantid."
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["ip-adapter face", "instantid loader", "face id model", "likeness", "consistent character"]
+    SEARCH_ALIASES = ["ip-adapter face", "instantid loader", "face id model", "likeness", "consistent character", "人脸"]
     RETURN_TYPES = ("INSTANTID",)
     OUTPUT_TOOLTIPS = ("The adapter, for Apply InstantID.",)
     FUNCTION = "load_model"
@@ -105,7 +105,7 @@ class InstantIDFaceAnalysis:
     DESCRIPTION = ("Opens the networks that find and recognise faces: InsightFace's antelopev2, from the folder "
                    "models/insightface/models/antelopev2.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["insightface", "antelopev2", "face detection", "face recognition", "face loader"]
+    SEARCH_ALIASES = ["insightface", "antelopev2", "face detection", "face recognition", "face loader", "人脸识别", "人脸"]
     RETURN_TYPES = ("FACEANALYSIS",)
     OUTPUT_TOOLTIPS = ("The face networks, for the inputs `insightface` and `faceanalysis`.",)
     FUNCTION = "load_insight_face"
@@ -133,7 +133,8 @@ class FaceKeypointsPreprocessor:
     DESCRIPTION = ("Draws the eyes, the nose and the mouth of the largest face as the coloured points that IdentityNet reads. "
                    "Connect the result to `image_kps` to take the pose from this photo.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["kps", "face keypoints", "face landmarks", "face pose", "five points", "head pose"]
+    SEARCH_ALIASES = ["kps", "face keypoints", "face landmarks", "face pose", "five points", "head pose",
+                      "关键点", "姿势"]
     RETURN_TYPES = ("IMAGE",)
     OUTPUT_TOOLTIPS = ("The drawn points on black, as large as the photo. Photos without a face are left out; without any face "
                        "the picture is black.",)
@@ -166,7 +167,7 @@ class ApplyInstantID:
                    "IdentityNet, InstantID's ControlNet, the place and the pose of the face. A cfg of 4 to 5 works best.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["likeness", "face swap", "portrait", "consistent character", "face id", "faceid", "same person",
-                      "identity", "reference face", "avatar"]
+                      "identity", "reference face", "avatar", "换脸", "肖像", "人脸", "一致性"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
     OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS
@@ -228,7 +229,7 @@ class InstantIDAttentionPatch:
     DESCRIPTION = ("Gives the model the likeness of the person, without IdentityNet: the prompt decides where the face is and "
                    "how it looks. Add InstantID Apply ControlNet if the pose should be followed, too.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["likeness without pose", "face id", "free pose", "same person", "patch attention"]
+    SEARCH_ALIASES = ["likeness without pose", "face id", "free pose", "same person", "patch attention", "人脸", "一致性"]
     RETURN_TYPES = ("MODEL", "FACE_EMBEDS")
     OUTPUT_TOOLTIPS = ("The model with the person. Connect it to the sampler.",
                        "The face as IdentityNet reads it, for InstantID Apply ControlNet.")
@@ -271,7 +272,7 @@ class ApplyInstantIDControlNet:
     DESCRIPTION = ("Adds IdentityNet alone, for the face of InstantID Patch Attention: the place and the pose of the face come "
                    "from the drawn keypoints.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["identitynet", "face controlnet", "kps", "face pose"]
+    SEARCH_ALIASES = ["identitynet", "face controlnet", "kps", "face pose", "姿势"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS[1:]

@@ -137,7 +137,7 @@ class InstantIDStepReuse:
                    "Heun, with context windows and with tiles that share one hint, which ask for IdentityNet several times at "
                    "one noise level. Once a sampler goes back to a higher noise level, every step runs.")
     CATEGORY = "InstantID/advanced"
-    SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up"]
+    SEARCH_ALIASES = ["faster instantid", "skip steps", "controlnet cache", "speed up", "加速"]
     RETURN_TYPES = ("CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("positive", "negative")
     OUTPUT_TOOLTIPS = ("The prompt. Connect it to the sampler.", "The negative prompt. Connect it to the sampler.")

@@ -14,7 +14,7 @@ from .pose import keypoints_of_pose
 CATEGORY = "InstantID/keypoints"
 GIVEN = ("KEYPOINTS", {"tooltip": "Keypoints of one or more faces."})
 MADE = "The keypoints, for the other keypoint nodes and for InstantID Place Person."
-ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose"]
+ALIASES = ["kps", "face keypoints", "face landmarks", "head pose", "free pose", "关键点", "姿势"]
 
 
 def _integer(default, low, high, tooltip):

@@ -31,7 +31,7 @@ class InstantIDFaces:
                    "A table tells its size in pixels and how certain the detector is. The face that is used is green.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["detect faces", "face index", "which face", "face bounding box", "face mask", "number faces",
-                      "select face", "photo quality"]
+                      "select face", "photo quality", "人脸检测", "人脸"]
     RETURN_TYPES = ("IMAGE", "INT", "BOUNDING_BOX", "MASK")
     RETURN_NAMES = ("preview", "count", "box", "mask")
     OUTPUT_TOOLTIPS = ("The pictures with the numbered faces.", "How many faces all pictures show together.",
@@ -74,7 +74,7 @@ class InstantIDLikeness:
                    "gets no number.")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["face similarity", "face distance", "identity score", "arcface cosine", "keep best picture",
-                      "select best", "compare faces"]
+                      "select best", "compare faces", "相似度", "人脸比对"]
     RETURN_TYPES = ("IMAGE", "FLOAT", "STRING")
     RETURN_NAMES = ("pictures", "likeness", "report")
     OUTPUT_TOOLTIPS = ("The pictures, best first. Nothing that follows runs if none is left.",
@@ -134,7 +134,7 @@ class InstantIDSweep:
                    "likeness. It does what Apply InstantID Advanced, KSampler and VAE Decode do, once for each value and seed. "
                    "ComfyUI keeps the pictures: a value more costs its own pictures only.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["xy plot", "find the weight", "best weight", "compare settings", "parameter sweep", "grid"]
+    SEARCH_ALIASES = ["xy plot", "find the weight", "best weight", "compare settings", "parameter sweep", "grid", "参数对比"]
     RETURN_TYPES = ("IMAGE", "IMAGE", "FLOAT", "IMAGE", "STRING")
     RETURN_NAMES = ("sheet", "chart", "best", "pictures", "report")
     OUTPUT_TOOLTIPS = ("All pictures with their values, seeds and numbers: a column for each value, a row for each seed.",

@@ -49,7 +49,7 @@ class InstantIDOptions:
                    "Unchanged, it changes nothing.")
     CATEGORY = "InstantID/advanced"
     SEARCH_ALIASES = ["instantid settings", "face index", "select face", "which face", "no face", "small face", "rotated photo",
-                      "block weights", "person on the left", "layer weights"]
+                      "block weights", "person on the left", "layer weights", "人脸选项"]
     RETURN_TYPES = ("INSTANTID_OPTIONS",)
     RETURN_NAMES = ("options",)
     OUTPUT_TOOLTIPS = ("The settings, for the input `options` of any node of InstantID.",)

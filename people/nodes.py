@@ -39,7 +39,8 @@ class InstantIDPerson:
     DESCRIPTION = ("Makes a person of one or more photos. The person can be saved, blended with others, and put into pictures, "
                    "alone or with others. Several photos of the same person give a better likeness.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face", "photo quality"]
+    SEARCH_ALIASES = ["face embedding", "photos to person", "faceid", "character", "reference face", "photo quality",
+                      "人物", "人脸"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID (Person), InstantID Save Person or InstantID Blend People.",)
@@ -66,7 +67,7 @@ class InstantIDSavePerson:
     DESCRIPTION = ("Saves a person as a file in the folder models/instantid_people. InstantID Load Person loads it later, "
                    "without the photos and without InsightFace.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["save face", "save embedding", "face model", "character library"]
+    SEARCH_ALIASES = ["save face", "save embedding", "face model", "character library", "保存人物"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The same person.",)
@@ -104,7 +105,7 @@ class InstantIDLoadPerson:
                    "the photos nor InsightFace are needed. New files appear in the list after a refresh of the browser's node "
                    "definitions (key R).")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library", "person preview"]
+    SEARCH_ALIASES = ["load face", "saved face", "face model", "character library", "person preview", "加载人物"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The person, for Apply InstantID (Person), InstantID Place Person or InstantID Blend People.",)
@@ -128,7 +129,7 @@ class InstantIDBlendPeople:
     DESCRIPTION = ("Blends two, three or four people into one, or finds the photos of one person that do not fit the others. "
                    "The keypoints are those of the first person.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["mix faces", "blend faces", "merge faces", "average face", "face ratio"]
+    SEARCH_ALIASES = ["mix faces", "blend faces", "merge faces", "average face", "face ratio", "混合人脸"]
     RETURN_TYPES = ("PERSON",)
     RETURN_NAMES = ("person",)
     OUTPUT_TOOLTIPS = ("The blended person.",)
@@ -167,7 +168,7 @@ class ApplyInstantIDPerson:
     DESCRIPTION = ("Puts a person into the pictures of an SDXL model. It is Apply InstantID Advanced with a person in place of "
                    "photos, and gives the same pictures.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["likeness", "saved face", "consistent character", "face id", "same person"]
+    SEARCH_ALIASES = ["likeness", "saved face", "consistent character", "face id", "same person", "肖像", "人脸", "一致性"]
     RETURN_TYPES = ("MODEL", "CONDITIONING", "CONDITIONING")
     RETURN_NAMES = ("MODEL", "positive", "negative")
     OUTPUT_TOOLTIPS = inputs.APPLY_OUTPUTS
@@ -207,7 +208,7 @@ class InstantIDPeople:
                    "each to the input people of the next, and the last one to Apply InstantID (Several People).")
     CATEGORY = CATEGORY
     SEARCH_ALIASES = ["several people", "two people", "multiple faces", "couple", "group picture", "regional",
-                      "prompt for each person"]
+                      "prompt for each person", "多人", "合影"]
     RETURN_TYPES = ("INSTANTID_PEOPLE",)
     RETURN_NAMES = ("people",)
     OUTPUT_TOOLTIPS = ("The list, for the next InstantID Place Person or for Apply InstantID (Several People).",)

@@ -13,7 +13,7 @@ class InstantIDCache:
     DESCRIPTION = ("Shows what InstantID keeps between runs to save time: how much memory it takes and how often it helped. "
                    "Here you can also clear it.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["clear cache", "free memory", "unload", "instantid memory"]
+    SEARCH_ALIASES = ["clear cache", "free memory", "unload", "instantid memory", "清除缓存"]
     RETURN_TYPES = (IO.ANY, "STRING")
     RETURN_NAMES = ("anything", "report")
     OUTPUT_TOOLTIPS = ("The input, unchanged.", "A table with a line for each cache.")
@@ -45,7 +45,7 @@ class InstantIDPerformanceReport:
     DESCRIPTION = ("Shows how long each step of InstantID took in this run, how much memory was in use, and what came from its "
                    "caches. Nothing is measured in workflows without this node.")
     CATEGORY = CATEGORY
-    SEARCH_ALIASES = ["profiler", "benchmark", "timing", "speed", "why slow"]
+    SEARCH_ALIASES = ["profiler", "benchmark", "timing", "speed", "why slow", "耗时"]
     RETURN_TYPES = (IO.ANY, "STRING")
     RETURN_NAMES = ("anything", "table")
     OUTPUT_TOOLTIPS = ("The input, unchanged.", "The steps in the order in which they began.")

@@ -32,7 +32,8 @@ class InstantIDRefineFaces:
                    "one run and pastes them back. The rest of the picture stays as it is.")
     CATEGORY = "InstantID"
     SEARCH_ALIASES = ["face detailer", "facedetailer", "adetailer", "face swap", "swap faces", "refine", "small faces",
-                      "fix faces", "face restore", "second pass", "inpaint faces", "group picture", "enhance faces"]
+                      "fix faces", "face restore", "second pass", "inpaint faces", "group picture", "enhance faces",
+                      "换脸", "修脸", "人脸修复"]
     RETURN_TYPES = ("IMAGE", "MASK", "FLOAT", "STRING")
     RETURN_NAMES = ("IMAGE", "MASK", "likeness", "report")
     OUTPUT_TOOLTIPS = ("The pictures with the new faces.", "What was painted anew, one mask for each picture.",

@@ -1,5 +1,6 @@
 """Our nodes in ComfyUI's graph editor: old workflows, sizes, names and help pages, and the toast about twins."""
 
+import functools
 import json
 
 import pytest
@@ -95,9 +96,21 @@ def test_nothing_of_ours_covers_what_was_free(canvas):
         assert covered == [], name
 
 
+def search(page, words, names):
+    """Searches for nodes, until those of the names are found."""
+    page.evaluate("() => app.graph.clear()")
+    page.mouse.dblclick(800, 500)
+    page.locator("[role=combobox][aria-controls=results-list]").fill(words)
+    for name in names:
+        page.locator("[role=option]").filter(has_text=name).first.wait_for()
+    page.keyboard.press("Escape")
+
+
 def test_chinese_names_and_help_page(client, editor):
     with editor.second_page(client, locale="zh"):
         titles = editor.evaluate("(ids) => ids.map((id) => LiteGraph.createNode(id).title)", list(SEVEN))
+        for words in ("换脸", "face swap"):
+            editor.drive(functools.partial(search, words=words, names=["应用 InstantID", "InstantID 重绘人脸"]))
         editor.evaluate(SHOW_HELP, "ApplyInstantID")
         assert editor.wait_for("() => document.body.innerText.includes('1016 x 1016 像素')")
     chinese = json.loads((CHECKOUT / "locales" / "zh" / "nodeDefs.json").read_text(encoding="utf-8"))
