@@ -98,12 +98,12 @@ def test_nothing_of_ours_covers_what_was_free(canvas):
 
 def search(page, words, names):
     """Searches for nodes, until those of the names are found."""
-    page.evaluate("() => app.graph.clear()")
-    page.mouse.dblclick(800, 500)
+    page.evaluate("() => app.extensionManager.command.execute('Workspace.SearchBox.Toggle')")
     page.locator("[role=combobox][aria-controls=results-list]").fill(words)
     for name in names:
-        page.locator("[role=option]").filter(has_text=name).first.wait_for()
+        page.locator("#results-list").get_by_text(name, exact=True).first.wait_for()
     page.keyboard.press("Escape")
+    page.locator("#results-list").wait_for(state="hidden")
 
 
 def test_chinese_names_and_help_page(client, editor):
