@@ -5,11 +5,13 @@ With --comfyui PATH --checkpoint NAME --controlnet NAME it runs the same workflo
 without changing anything there. The results go to demo-output/.
 """
 import argparse
+import html
 import importlib.util
 import os
 import signal
 import subprocess
 import sys
+import webbrowser
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))        # an embedded Python does not add it
@@ -19,6 +21,10 @@ import pins  # noqa: E402
 
 OUTPUT = environment.CHECKOUT / "demo-output"
 PHOTO = environment.CHECKOUT / "tests" / "people" / "group.jpg"     # people who do not exist
+PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>InstantID Swift at work</title>
+<style>body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto }} pre {{ white-space: pre-wrap }} img {{ max-width: 100% }}</style>
+<h1>InstantID Swift at work</h1><pre>{text}</pre>{pictures}
+"""
 INSIDE = "INSTANTID_DEMO_INSIDE"        # set in the second process, which runs in the right environment
 
 
@@ -30,7 +36,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Runs an InstantID workflow three times in a real ComfyUI and writes what it shows to demo-output/.")
     parser.add_argument("--photo", type=Path, help="a picture with at least one face (default: six people who do not exist)")
-    parser.add_argument("--steps", type=int, help="sampling steps (default: 8, with a real model 20)")
+    parser.add_argument("--steps", type=int, help="sampling steps (default: 2, with a real model 20)")
     own = parser.add_argument_group("your own ComfyUI and models, instead of the miniature")
     own.add_argument("--comfyui", type=Path, metavar="PATH", help="the folder with ComfyUI's main.py")
     own.add_argument("--checkpoint", metavar="NAME", help="an SDXL checkpoint in models/checkpoints")
@@ -125,7 +131,7 @@ def run_workflow(options: argparse.Namespace) -> None:
             workflow = wf.build(client.upload_image(photo), *names, size=1024, steps=options.steps or 20)
         else:
             workflow = wf.build(client.upload_image(photo), miniature.ADAPTER, None, None, size=512,
-                                steps=options.steps or 8)
+                                steps=options.steps or 2)
         titles, runs, changes = [], [], []
         looks = -client.get("/instantid_swift/caches")["pictures"]["misses"]
         for number, (title, variant) in enumerate(wf.variants(workflow), 1):
@@ -143,17 +149,22 @@ def run_workflow(options: argparse.Namespace) -> None:
         for node, name in wf.results(real=bool(options.comfyui)).items():
             (OUTPUT / name).write_bytes(client.file(runs[0].outputs[node]["images"][0]))
     count = runs[0].outputs["numbered"]["faces"][0]
-    print(f"\n{wf.table(workflow, titles, runs, changes)}\n")
-    print("`cached`: ComfyUI still had the node's result. `hit`: InstantID Swift had it, though the node ran again.\n")
-    print(f"In {OUTPUT}:\n"
-          f"    faces.png      {photo.name} with its {count} detected faces; InstantID takes face 0, the largest\n"
-          "    keypoints.png  the five points that IdentityNet follows")
+    point, table = wf.point(runs, looks), wf.table(workflow, titles, runs, changes)
+    words = "`cached`: ComfyUI still had the node's result. `hit`: InstantID Swift had it, though the node ran again."
+    pictures = {"faces.png": f"{photo.name} with its {count} detected faces; InstantID takes face 0, the largest",
+                "keypoints.png": "the five points that IdentityNet follows"}
     if options.comfyui:
-        print("    picture.png    what the first run sampled")
+        pictures["picture.png"] = "what the first run sampled"
     else:
-        print("There is no picture of a person: the miniature SDXL has random weights and makes noise. Faces, keypoints and "
-              "times are real.\nFor real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
-    print(f"\n{wf.point(runs, looks)}")
+        words += ("\nThere is no picture of a person: the miniature SDXL has random weights and makes noise. Faces, keypoints "
+                  "and times are real.\nFor real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
+    print(f"\n{point}\n\n{table}\n\n{words}\n")
+    page = OUTPUT / "index.html"
+    page.write_text(PAGE.format(text=html.escape(f"{point}\n\n{table}\n\n{words}"), pictures="".join(
+        f'<figure><img src="{name}"><figcaption>{html.escape(what)}</figcaption></figure>' for name, what in pictures.items())))
+    print(f"All of it is in {page}.")
+    if os.name == "nt" or sys.platform == "darwin" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ:
+        webbrowser.open(page.as_uri())
 
 
 def main() -> int:
