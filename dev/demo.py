@@ -22,7 +22,8 @@ import pins  # noqa: E402
 OUTPUT = environment.CHECKOUT / "demo-output"
 PHOTO = environment.CHECKOUT / "tests" / "people" / "group.jpg"     # people who do not exist
 PAGE = """<!DOCTYPE html><meta charset="utf-8"><title>InstantID Swift at work</title>
-<style>body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto }} pre {{ white-space: pre-wrap }} img {{ max-width: 100% }}</style>
+<style>body {{ font-family: sans-serif; max-width: 1000px; margin: 2em auto }} pre {{ white-space: pre-wrap }}
+img {{ max-width: 100% }}</style>
 <h1>InstantID Swift at work</h1><pre>{text}</pre>{pictures}
 """
 INSIDE = "INSTANTID_DEMO_INSIDE"        # set in the second process, which runs in the right environment
@@ -157,7 +158,8 @@ def run_workflow(options: argparse.Namespace) -> None:
         pictures["picture.png"] = "what the first run sampled"
     else:
         words += ("\nThere is no picture of a person: the miniature SDXL has random weights and makes noise. Faces, keypoints "
-                  "and times are real.\nFor real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
+                  "and times are real.\n"
+                  "For real pictures: python dev/demo.py --comfyui PATH --checkpoint NAME --controlnet NAME")
     print(f"\n{point}\n\n{table}\n\n{words}\n")
     page = OUTPUT / "index.html"
     page.write_text(PAGE.format(text=html.escape(f"{point}\n\n{table}\n\n{words}"), pictures="".join(
