@@ -109,7 +109,8 @@ class InstantIDPlaceKeypoints:
                 "flip": ("BOOLEAN", {"default": False, "tooltip": "Mirrors the faces from left to right in the picture."}),
             },
             "optional": {
-                "box": ("BOUNDING_BOX", {"tooltip": "A box that the faces fill, as other nodes of ComfyUI make them."}),
+                "box": ("BOUNDING_BOX", {"forceInput": True, "tooltip": (
+                    "A box that the faces fill, as other nodes of ComfyUI make them.")}),
                 "mask": ("MASK", {"tooltip": "A mask whose white part the faces fill. A connected box is used in its place."}),
             },
         }

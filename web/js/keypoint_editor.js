@@ -172,12 +172,25 @@ class Editor {
         if (!head) return
         const first = JSON.parse(head)
         const faces = this.faces()
-        const shift = faces.length ? this.size().width / 4 : 0
-        faces.push({ points: first.array.map(([x, y]) => [x + shift, y]), opacities: first.opacities })
+        faces.push({ points: this.beside(faces, first.array), opacities: first.opacities })
         this.remember()
         this.face = faces.length - 1
         this.point = null
         this.put(faces)
+    }
+
+    // The points of a new face in the middle of the wider free strip to the left or the right of the faces.
+    beside(faces, points) {
+        if (!faces.length) return points
+        const xs = faces.flatMap((face) => face.points.map(([x]) => x))
+        const [left, right] = [Math.max(Math.min(...xs), 0), Math.min(Math.max(...xs), this.size().width)]
+        const free = Math.max(left, this.size().width - right)
+        const [, y] = this.middle({ points: faces.flatMap((face) => face.points) })
+        const middle = [left > this.size().width - right ? left / 2 : (right + this.size().width) / 2, y]
+        const own = points.map(([x]) => x)
+        const factor = Math.min(1, free / 3 / (Math.max(...own) - Math.min(...own)))
+        const from = this.middle({ points })
+        return points.map((point) => point.map((value, axis) => middle[axis] + (value - from[axis]) * factor))
     }
 
     removeFace() {
@@ -376,7 +389,7 @@ class Editor {
         paint.font = `${14 / scale}px sans-serif`
         paint.textAlign = "center"
         paint.textBaseline = "middle"
-        for (const [name, sign] of [["scale", "⤡"], ["roll", "↻"], ["turn", "✥"]]) {
+        for (const [name, sign] of [["scale", "⤡"], ["roll", "↻"], ["turn", "⇄"]]) {
             paint.fillStyle = "#222"
             paint.beginPath()
             paint.arc(...handles[name], GRAB / scale, 0, 2 * Math.PI)
@@ -413,10 +426,11 @@ app.registerExtension({
             onNodeCreated?.apply(this, arguments)
             const state = this.widgets.find((widget) => widget.name === "state")
             state.hidden = true
-            state.options = { ...state.options, hidden: true }
+            state.options.hidden = true         // in place: Nodes 2.0 has taken these options already
             const editor = this.instantidEditor = new Editor(this, state)
             this.addDOMWidget("editor", "instantid_keypoints", editor.element,
-                { serialize: false, getMinHeight: () => 340, getHeight: () => "100%", hideOnZoom: false })
+                { serialize: false, getMinHeight: () => 340, getHeight: () => "100%", hideOnZoom: false,
+                    hideInPanel: true })        // the panel would take the editor off the node
             for (const widget of this.widgets.filter(({ name }) => name === "width" || name === "height")) {
                 const { callback } = widget
                 widget.callback = function () {

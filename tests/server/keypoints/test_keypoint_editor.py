@@ -28,6 +28,8 @@ PLACES = """() => {
 }"""
 STATE = "() => app.graph.nodes[0].widgets.find((widget) => widget.name === 'state').value"
 FACES = "() => app.graph.nodes[0].instantidEditor.faces()"
+# Whether Nodes 2.0 has a field for the text.
+STATE_SHOWN = "() => document.querySelector('[data-node-id]')?.innerText.split('\\n').includes('state')"
 RELOAD = """async () => {
     const saved = JSON.parse(JSON.stringify(app.graph.serialize()))
     app.graph.clear()
@@ -74,6 +76,7 @@ def test_editing(canvas):
     canvas.evaluate(ADD_NODE)
     editor, places = canvas, settled(canvas)
     assert editor.evaluate(STATE) == ""
+    assert not editor.evaluate(STATE_SHOWN)
     begun = editor.evaluate(FACES)
 
     drag(editor, places["points"][NOSE], (24, 12))
@@ -106,6 +109,8 @@ def test_editing(canvas):
 
     editor.drive(lambda page: page.keyboard.press("f"))
     editor.wait_for("() => app.graph.nodes[0].instantidEditor.faces().length === 2")
+    old, new = [[x for x, _ in face["points"]] for face in editor.evaluate(FACES)]
+    assert max(old) < min(new) or max(new) < min(old)   # beside the old face
     places = settled(editor)
     size = [places["points"][1][0] - places["points"][0][0]]
     drag(editor, places["scale"], (40, 40))
