@@ -40,11 +40,11 @@ PLACES = """() => {
 
 def film(page):
     """Yields the editor's pictures while the mouse turns the head, moves it, and turns it back."""
-    for start, across, down in (("turn", 80, 0), ("face", -70, 30), ("turn", -120, -20)):
+    for start, across, down in (("turn", 50, 0), ("face", -35, 0), ("turn", -70, 0)):
         places = page.evaluate(PLACES)
         x, y, width, height = places["box"]
-        for step in range(13):
-            hand = [places[start][0] + across * step / 12, places[start][1] + down * step / 12]
+        for step in range(9):
+            hand = [places[start][0] + across * step / 8, places[start][1] + down * step / 8]
             page.mouse.move(*hand)
             page.mouse.down() if not step else page.wait_for_timeout(250)      # the server turns heads
             frame = Image.open(io.BytesIO(page.screenshot(clip={"x": x, "y": y, "width": width, "height": height})))
@@ -67,7 +67,7 @@ def main():
         Image.open(io.BytesIO(shot)).convert("RGB").save(environment.CHECKOUT / "docs" / "path.jpg", quality=82)
         x, y = editor.evaluate(FACE, {"width": 768, "height": 768, "array": truth, "opacities": [1] * 5})
         editor.evaluate(SHOW, [None, x - 100, y - 100, 1])
-        frames = [frame.quantize(64, dither=Image.Dither.NONE) for frame in editor.drive(lambda page: list(film(page)))]
+        frames = [frame.quantize(96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in editor.drive(lambda page: list(film(page)))]
         frames[0].save(environment.CHECKOUT / "docs" / "editor.gif", save_all=True, append_images=frames[1:], duration=120, loop=0)
         editor.close()
 
