@@ -1,4 +1,4 @@
-"""Takes the README's pictures in Chromium: python dev/pictures.py, in the Python of .dev/venv, writes docs/path.jpg and docs/editor.gif."""
+"""Takes the README's pictures docs/path.jpg and docs/editor.gif in Chromium: .dev/venv/bin/python dev/pictures.py."""
 
 import io
 import json
@@ -15,62 +15,58 @@ sys.path.insert(0, str(environment.CHECKOUT / "tests"))
 import chromium  # noqa: E402 - from the folder above
 
 PHOTO = environment.CHECKOUT / "tests" / "people" / "portrait_22.jpg"
-SHOWN = {"x": -20, "y": -80, "width": 1570, "height": 1080}      # of template 04: all but the sampler and its picture
-SHOW = """async ([workflow, x, y, scale]) => {
+DOCS = environment.CHECKOUT / "docs"
+MODELS = ("checkpoints/sd_xl_base_1.0.safetensors", "controlnet/instantid_controlnet.safetensors", "instantid/ip-adapter.bin")
+SHOWN = {"x": 120, "y": 120, "width": 1565, "height": 1060}      # of the page: the template but for sampler and result
+SHOW = """async ([workflow, face]) => {
     if (workflow) await app.loadGraphData(workflow)
-    const box = app.canvas.canvas.getBoundingClientRect()
-    Object.assign(app.canvas.ds, { scale, offset: [-x - box.x / scale, -y - box.y / scale] })
+    globalThis.node = app.graph._nodes.find(({ type }) => type === "InstantIDEditKeypoints")
+    if (face) app.graph._nodes.find(({ type }) => type === "LoadImage").connect(0, node, "background")
+    if (face) node.instantidEditor.set(JSON.stringify(face))
+    Object.assign(app.canvas.ds, { scale: 1, offset: [140, 180] })
     app.canvas.setDirty(true, true)
     await new Promise((done) => setTimeout(done, 2000))
 }"""
-FACE = """(face) => {
-    const find = (type) => app.graph._nodes.find((node) => node.type === type)
-    globalThis.edited = find("InstantIDEditKeypoints")
-    find("LoadImage").connect(0, edited, "background")
-    edited.instantidEditor.set(JSON.stringify(face))
-    return [...edited.pos]
-}"""
 PLACES = """() => {
-    const { scale, zoom, left, top, box } = edited.instantidEditor.layout()
-    const { turn, box: [x, y, right, bottom] } = edited.instantidEditor.handles(edited.instantidEditor.faces()[0])
-    const shown = ([x, y]) => [box.x + (left + x * scale) * zoom, box.y + (top + y * scale) * zoom]
-    return { turn: shown(turn), face: shown([(x + right) / 2, y + (bottom - y) / 8]), box: [box.x, box.y, box.width, box.height] }
+    const { scale, left, top, box } = node.instantidEditor.layout()
+    const { turn, box: [x, y, right] } = node.instantidEditor.handles(node.instantidEditor.faces()[0])
+    const shown = (x, y) => [box.x + left + x * scale, box.y + top + y * scale]
+    return { turn: shown(...turn), face: shown((x + right) / 2, y + 20), x: box.x, y: box.y, width: box.width, height: box.height }
 }"""
 
 
 def film(page):
     """Yields the editor's pictures while the mouse turns the head, moves it, and turns it back."""
-    for start, across, down in (("turn", 50, 0), ("face", -35, 0), ("turn", -70, 0)):
-        places = page.evaluate(PLACES)
-        x, y, width, height = places["box"]
+    for start, way in (("turn", 50), ("face", -35), ("turn", -70)):
+        clip = page.evaluate(PLACES)
+        turn, face = clip.pop("turn"), clip.pop("face")
         for step in range(9):
-            hand = [places[start][0] + across * step / 8, places[start][1] + down * step / 8]
-            page.mouse.move(*hand)
-            page.mouse.down() if not step else page.wait_for_timeout(250)      # the server turns heads
-            frame = Image.open(io.BytesIO(page.screenshot(clip={"x": x, "y": y, "width": width, "height": height})))
-            arrow = [(hand[0] - x + right, hand[1] - y + below) for right, below in ((0, 0), (0, 24), (6, 18), (16, 17))]
+            x, y = turn if start == "turn" else face
+            page.mouse.move(x + way * step / 8, y)
+            page.wait_for_timeout(250) if step else page.mouse.down()      # the server turns heads
+            frame = Image.open(io.BytesIO(page.screenshot(clip=clip))).convert("RGB")
+            tip = x + way * step / 8 - clip["x"], y - clip["y"]
+            arrow = [(tip[0] + right, tip[1] + down) for right, down in ((0, 0), (0, 24), (6, 18), (16, 17))]
             ImageDraw.Draw(frame).polygon(arrow, fill="white", outline="black")
-            yield frame.convert("RGB")
+            yield frame.quantize(96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
         page.mouse.up()
 
 
-def main():
+with tempfile.TemporaryDirectory() as scratch:
+    for name in MODELS:
+        Path(scratch, name).parent.mkdir()
+        Path(scratch, name).touch()
     workflow = json.loads((environment.CHECKOUT / "example_workflows" / "04 Turn the head.json").read_text(encoding="utf-8"))
-    truth = json.loads((PHOTO.parent / "truth.json").read_text(encoding="utf-8"))[PHOTO.name][0]["points"]
-    with Server(environment.comfyui(), cpu=True) as server, tempfile.TemporaryDirectory() as scratch:
+    points = json.loads(PHOTO.with_name("truth.json").read_text(encoding="utf-8"))[PHOTO.name][0]["points"]
+    with Server(environment.comfyui(), cpu=True, models=Path(scratch)) as server:
         server.client.upload_image(shutil.copy(PHOTO, Path(scratch, "person.png")))
         editor = chromium.Editor(chromium.find_browser(), Path(scratch, "profile"))
         editor.open(server.client)
-        editor.drive(lambda page: page.set_viewport_size({"width": 1800, "height": 1200}))
-        editor.evaluate(SHOW, [workflow, SHOWN["x"] - 100, SHOWN["y"] - 60, 1])
-        shot = editor.drive(lambda page: page.screenshot(clip={**SHOWN, "x": 100, "y": 60}))
-        Image.open(io.BytesIO(shot)).convert("RGB").save(environment.CHECKOUT / "docs" / "path.jpg", quality=82)
-        x, y = editor.evaluate(FACE, {"width": 768, "height": 768, "array": truth, "opacities": [1] * 5})
-        editor.evaluate(SHOW, [None, x - 100, y - 100, 1])
-        frames = [frame.quantize(96, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE) for frame in editor.drive(lambda page: list(film(page)))]
-        frames[0].save(environment.CHECKOUT / "docs" / "editor.gif", save_all=True, append_images=frames[1:], duration=120, loop=0)
+        editor.drive(lambda page: page.set_viewport_size({"width": 2100, "height": 1500}))
+        editor.evaluate(SHOW, [workflow, None])
+        shot = editor.drive(lambda page: page.screenshot(clip=SHOWN))
+        Image.open(io.BytesIO(shot)).convert("RGB").save(DOCS / "path.jpg", quality=82)
+        editor.evaluate(SHOW, [None, {"width": 768, "height": 768, "array": points}])
+        first, *others = editor.drive(lambda page: list(film(page)))
+        first.save(DOCS / "editor.gif", save_all=True, append_images=others, duration=120, loop=0)
         editor.close()
-
-
-if __name__ == "__main__":
-    main()
