@@ -16,8 +16,9 @@ import chromium  # noqa: E402 - from the folder above
 
 PHOTO = environment.CHECKOUT / "tests" / "people" / "portrait_22.jpg"
 DOCS = environment.CHECKOUT / "docs"
-MODELS = ("checkpoints/sd_xl_base_1.0.safetensors", "controlnet/instantid_controlnet.safetensors", "instantid/ip-adapter.bin")
-SHOWN = {"x": 120, "y": 120, "width": 1565, "height": 1060}      # of the page: the template but for sampler and result
+MODELS = {"checkpoints": "sd_xl_base_1.0.safetensors", "controlnet": "instantid_controlnet.safetensors",
+          "instantid": "ip-adapter.bin"}        # empty files: the editor marks a loader whose file is missing
+SHOWN = {"x": 120, "y": 135, "width": 1565, "height": 1075}      # of the page: the template but for sampler and result
 SHOW = """async ([workflow, face]) => {
     if (workflow) await app.loadGraphData(workflow)
     globalThis.node = app.graph._nodes.find(({ type }) => type === "InstantIDEditKeypoints")
@@ -28,10 +29,10 @@ SHOW = """async ([workflow, face]) => {
     await new Promise((done) => setTimeout(done, 2000))
 }"""
 PLACES = """() => {
-    const { scale, left, top, box } = node.instantidEditor.layout()
+    const { scale, left, top, box: { x: across, y: down, width, height } } = node.instantidEditor.layout()
     const { turn, box: [x, y, right] } = node.instantidEditor.handles(node.instantidEditor.faces()[0])
-    const shown = (x, y) => [box.x + left + x * scale, box.y + top + y * scale]
-    return { turn: shown(...turn), face: shown((x + right) / 2, y + 20), x: box.x, y: box.y, width: box.width, height: box.height }
+    const shown = (x, y) => [across + left + x * scale, down + top + y * scale]
+    return { turn: shown(...turn), face: shown((x + right) / 2, y + 20), x: across, y: down, width, height }
 }"""
 
 
@@ -53,12 +54,14 @@ def film(page):
 
 
 with tempfile.TemporaryDirectory() as scratch:
-    for name in MODELS:
-        Path(scratch, name).parent.mkdir()
-        Path(scratch, name).touch()
+    for kind, name in MODELS.items():
+        Path(scratch, kind).mkdir()
+        Path(scratch, kind, name).touch()
     workflow = json.loads((environment.CHECKOUT / "example_workflows" / "04 Turn the head.json").read_text(encoding="utf-8"))
     points = json.loads(PHOTO.with_name("truth.json").read_text(encoding="utf-8"))[PHOTO.name][0]["points"]
-    with Server(environment.comfyui(), cpu=True, models=Path(scratch)) as server:
+    paths = Path(scratch, "paths.yaml")
+    paths.write_text(f"empty:\n  base_path: '{scratch}'\n" + "".join(f"  {kind}: {kind}\n" for kind in MODELS))
+    with Server(environment.comfyui(), cpu=True, arguments=("--extra-model-paths-config", str(paths))) as server:
         server.client.upload_image(shutil.copy(PHOTO, Path(scratch, "person.png")))
         editor = chromium.Editor(chromium.find_browser(), Path(scratch, "profile"))
         editor.open(server.client)
