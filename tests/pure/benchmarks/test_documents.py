@@ -49,7 +49,8 @@ def test_a_figure_that_a_template_states_is_found(figure):
 
 
 def test_the_readme_states_no_time_outside_of_its_block():
-    assert TIMING.findall(documents.BLOCK.sub("", (CHECKOUT / "README.md").read_text(encoding="utf-8"))) == []
+    text = documents.BLOCK.sub("", (CHECKOUT / "README.md").read_text(encoding="utf-8"))
+    assert TIMING.findall(re.sub(r"\]\([^)]*\)", "]", text)) == []      # %20 in an address is no figure
 
 
 @pytest.mark.parametrize("name", sorted({*NAMES, *ISSUES}))
