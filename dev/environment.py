@@ -110,6 +110,8 @@ def ensure() -> None:
         for number, part in enumerate(wanted, 1):
             if part.complete():
                 continue
+            if part.folder == VENV and Path(sys.prefix).resolve() == VENV.resolve():
+                raise SetupError(f"{VENV} is to be made anew and cannot be removed by its own Python: use another one.")
             print(f"[{number}/{len(wanted)}] {part.title} ...", flush=True)
             start = time.monotonic()
             try:

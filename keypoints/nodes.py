@@ -315,7 +315,7 @@ def add_route():
 
 NODES = {
     InstantIDKeypoints: "InstantID Find Keypoints",
-    InstantIDKeypointsFromPose: "InstantID Find Keypoints From Pose",
+    InstantIDKeypointsFromPose: "InstantID Keypoints from Pose",
     InstantIDPlaceKeypoints: "InstantID Place Keypoints",
     InstantIDTurnHead: "InstantID Turn Head",
     InstantIDJoinKeypoints: "InstantID Join Keypoints",

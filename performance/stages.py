@@ -19,7 +19,8 @@ MIB = 1 << 20
 MEANING = ("own: the step alone. total: with the steps inside of it.\n"
            "MiB: memory of {} after the step.\n"
            "What ComfyUI took from its own cache did not run, and is not shown.")
-NOTHING = "No stage of InstantID has run: everything came from ComfyUI's cache, or no node of InstantID is in the workflow."
+NOTHING = ("No stage of InstantID has run: everything came from ComfyUI's\n"
+           "cache, or no node of InstantID is in the workflow.")
 _NOT_RECORDED = contextlib.nullcontext()
 
 

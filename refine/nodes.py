@@ -10,7 +10,7 @@ from ..host import server
 from ..identity import usable_adapter
 from ..keypoints import usable_keypoints
 from ..likeness.measure import ANOTHER, cosine
-from ..likeness.report import aligned
+from ..likeness.report import aligned, with_prose
 from ..options import inputs
 from ..options.nodes import DEFAULTS
 from ..people.apply import Target
@@ -112,7 +112,7 @@ class InstantIDRefineFaces:
         if not crops:
             text = f"{_describe_nothing(photos, every)} The pictures go on unchanged."
             server.tell(text)
-            return _unchanged(image, f"{text}\n\n{_report(every, len(people))}" if every else text)
+            return _unchanged(image, text, _report(every, len(people)) if every else "")
         _tell_of_inputs(model, max(crop.side for crop in crops), face_size)
         used = [crop.face.person for crop in crops]
         identities = {index: target.identity_of_photos(people[index].references) for index in set(used)}
@@ -155,8 +155,9 @@ def _tell_of_inputs(model, largest, face_size):
                     "Set face_size higher, or leave_above lower.")
 
 
-def _unchanged(image, text):
-    """Returns the node's result with the given pictures as they are. text: the report."""
+def _unchanged(image, text, table=""):
+    """Returns the node's result with the given pictures as they are. text, table: the report."""
+    text = "\n\n".join(filter(None, (with_prose([], text), table)))
     return {"ui": {"text": [text]}, "result": (image, torch.zeros(image.shape[:3]), [], text)}
 
 
@@ -180,4 +181,4 @@ def _report(faces, people, after=()):
                      "painted" if painted else "left as it is"))
     missing = sorted(set(range(people)) - {face.person for face in faces})
     notes = [f"Without a face: person {', '.join(map(str, missing))}."] if missing else []
-    return "\n".join([*aligned(rows), "", COUNTED, *notes])
+    return with_prose(aligned(rows), COUNTED, *notes)

@@ -4,7 +4,6 @@
     .dev/venv/bin/python -m dev.people.studio --sheet FILE      writes a contact sheet of those that are there
 """
 import argparse
-import importlib.util
 import json
 import os
 from functools import cache
@@ -132,69 +131,6 @@ def sheet(width=8, side=128):
     tiles = [cv2.resize(cv2.imread(str(SHIPPED / f"{number:02}_front.jpg")), (side, side), interpolation=cv2.INTER_AREA)
              for number in range(person.COUNT)]
     return np.vstack([np.hstack(tiles[start:start + width]) for start in range(0, len(tiles), width)])[..., ::-1]
-
-
-# ---- thumbnails --------------------------------------------------------------------------------------------------
-
-GREEN, BLUE, ORANGE, GAP = (80, 220, 80), (60, 150, 230), (240, 160, 60), 8
-
-
-def shown(name, side=None):
-    """Returns a picture of tests/people, or a square of `side` pixels around its middle, and its truth in the same pixels."""
-    image = cv2.imread(str(SHIPPED / name))[..., ::-1]
-    people = json.loads((SHIPPED / "truth.json").read_text())[name]
-    if side:
-        height, width = image.shape[:2]
-        least = min(height, width)
-        left, top, scale = (width - least) // 2, (height - least) // 2, side / least
-        image = cv2.resize(image[top:top + least, left:left + least], (side, side),
-                           interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
-        people = [{**each, "points": ((np.array(each["points"]) - [left, top]) * scale).tolist()} for each in people]
-    return np.ascontiguousarray(image), people
-
-
-def drawing(size, people):
-    """Returns the pack's drawing [height, width, 3] of people's points on black. size: (width, height)."""
-    spec = importlib.util.spec_from_file_location("utils_of_the_pack", CHECKOUT / "utils.py")
-    utils = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(utils)
-    canvas = np.zeros((size[1], size[0], 3), np.uint8)
-    for each in people:
-        utils.paint_keypoints(canvas, each["points"])
-    return canvas
-
-
-def with_points(image, people):
-    """Returns a picture with the pack's drawing over it."""
-    drawn = drawing(image.shape[1::-1], people)
-    return np.where(drawn.any(axis=-1, keepdims=True), drawn, image)
-
-
-def numbered(image, people):
-    """Returns a picture with a box and a number around every face, from left to right."""
-    image = image.copy()
-    for number, points in enumerate(sorted((np.array(each["points"]) for each in people), key=lambda points: points[2, 0])):
-        centre, half = points.mean(axis=0), 1.45 * np.linalg.norm(points[3:].mean(axis=0) - points[:2].mean(axis=0))
-        (left, top), (right, bottom) = (centre - [half, 1.2 * half]).astype(int), (centre + [half, 1.05 * half]).astype(int)
-        cv2.rectangle(image, (left, top), (right, bottom), GREEN, 3, cv2.LINE_AA)
-        cv2.rectangle(image, (left, top), (left + 34, top + 36), GREEN, -1)
-        cv2.putText(image, str(number), (left + 7, top + 28), cv2.FONT_HERSHEY_SIMPLEX, 1, (0, 0, 0), 2, cv2.LINE_AA)
-    return image
-
-
-def under_masks(left, right, amount=0.45):
-    """Returns two pictures of one size as halves of one, each tinted as under a mask."""
-    width = left.shape[1] // 2
-    cut = slice(width // 2, width // 2 + width)
-    halves = [half[:, cut] * (1 - amount) + np.array(colour) * amount * 0.9
-              for half, colour in ((left, BLUE), (right, ORANGE))]
-    return np.hstack(halves).round().astype(np.uint8)
-
-
-def beside(*images):
-    """Returns pictures of one height side by side, with white gaps."""
-    gap = np.full((images[0].shape[0], GAP, 3), 255, np.uint8)
-    return np.hstack([part for image in images for part in (gap, image)][1:])
 
 
 def main():

@@ -7,6 +7,7 @@ const SAID = "InstantID: "                      // how host/server.py begins the
 const EDITORS_TEXT = "$$node-text-preview"      // the editor's widget for them
 const TEXT = "instantid_text", REPORT = "report_text"   // ours
 const LETTER = 7.3                              // pixels, of 12 px monospace
+const MOST_LETTERS = 120                        // a longer line is broken
 const plain = new WeakMap()                     // nodes that have run: their sizes without a text
 const REPORTS = ["InstantIDCache", "InstantIDPerformanceReport", "InstantIDFaces", "InstantIDLikeness",
     "InstantIDSweep", "InstantIDRefineFaces"]
@@ -85,7 +86,7 @@ function forgetText(node) {
 // Shows the text of a node's result on the node, in letters of one width, so that columns stand below each other.
 function showReport(node, text) {
     textWidget(node, REPORT, { fontFamily: "monospace" }).element.textContent = text
-    const widest = Math.max(...text.split("\n").map((line) => line.length))
+    const widest = Math.min(MOST_LETTERS, Math.max(...text.split("\n").map((line) => line.length)))
     const [width, height] = node.computeSize()
     node.setSize([Math.max(width, node.size[0], LETTER * widest + 70), Math.max(height, node.size[1])])
 }
