@@ -188,7 +188,7 @@ class Editor {
         const [, y] = this.middle({ points: faces.flatMap((face) => face.points) })
         const middle = [left > this.size().width - right ? left / 2 : (right + this.size().width) / 2, y]
         const own = points.map(([x]) => x)
-        const factor = Math.min(1, free / 3 / (Math.max(...own) - Math.min(...own)))
+        const factor = Math.min(1, Math.max(free / 3, this.size().width / 20) / (Math.max(...own) - Math.min(...own)))
         const from = this.middle({ points })
         return points.map((point) => point.map((value, axis) => middle[axis] + (value - from[axis]) * factor))
     }
