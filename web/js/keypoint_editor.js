@@ -5,13 +5,35 @@ import { api } from "../../../scripts/api.js"
 
 const NODE = "InstantIDEditKeypoints"
 const COLOURS = ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff"]   // as utils.py draws them
-const NAMES = ["left eye", "right eye", "nose", "left corner of the mouth", "right corner of the mouth"]
 const NOSE = 2
-const GRAB = 9                  // screen pixels around a point or handle
+const GRAB = 11, FRAME = 22     // screen pixels around a point or handle, and from the points to their frame
 const MOST_UNDO = 100
 const DEGREES_PER_PIXEL = 0.5
-const HELP = "Keypoint editor. Keys: N next face, 1 to 5 choose a point, 0 the whole face, arrows move, plus and minus scale, " +
-    "Q and E tilt, A and D turn, W and S lift, F adds a face, Delete removes it, Ctrl+Z undo, Ctrl+Y redo."
+const LEAST_HEIGHT = 200, MOST_HEIGHT = 800     // pixels of the editor, hint and buttons included
+const BELOW_PICTURE = 74        // pixels of the hint, the buttons and the margins
+const SIGNS = {                 // paths in a box of 24 around 0
+    turn: "M0-9a4.5 4.5 0 1 1 0 9 4.5 4.5 0 1 1 0-9M-9 0c1 4 5 6 9 6s8-2 9-6M-10.5 4L-9-.5-5 2M10.5 4L9-.5 5 2",
+    roll: "M8 0a8 8 0 1 1-2.5-5.8M8-10v6H2",
+    scale: "M-7-7L7 7M-7 0v-7h7M7 0v7h-7",
+}
+// Texts are [English, Chinese, keys that do the same].
+const NAMES = [["left eye", "左眼", "1"], ["right eye", "右眼", "2"], ["nose", "鼻子", "3"],
+    ["left corner of the mouth", "左嘴角", "4"], ["right corner of the mouth", "右嘴角", "5"]]
+const HINTS = {
+    turn: ["Turn the head left, right, up or down", "向左、右、上、下转头", "A D W S"],
+    roll: ["Tilt the head", "倾斜头部", "Q E"],
+    scale: ["Scale the face", "缩放脸", "+ -"],
+    face: ["Move the face", "移动脸", "← ↑ → ↓"],
+}
+const IDLE = ["Drag a point, the frame or a handle.", "拖动点、边框或手柄。"]
+const FACE = ["face", "脸"]
+const EDITOR = ["Keypoint editor. Next face (N), whole face (0)", "关键点编辑器。下一张脸 (N)，整张脸 (0)"]
+const BUTTON = "padding: 2px 8px; border: 1px solid var(--border-color); border-radius: 4px; cursor: pointer; " +
+    "color: var(--input-text); background: var(--comfy-input-bg); font-family: inherit; font-size: 12px"
+
+const say = (text) => text[app.extensionManager.setting.get("Comfy.Locale") === "zh" ? 1 : 0]
+const sayWithKeys = (text) => text[2] ? `${say(text)} (${text[2]})` : say(text)
+const clamp = (value, least, most) => Math.max(least, Math.min(value, most))
 
 class Editor {
     constructor(node, state) {
@@ -27,31 +49,39 @@ class Editor {
         this.image = null
         this.asking = Promise.resolve()
         this.element = document.createElement("div")
+        this.element.className = "instantid-keypoints"
         Object.assign(this.element.style, { display: "flex", flexDirection: "column", gap: "4px", width: "100%" })
         this.canvas = document.createElement("canvas")
         this.canvas.tabIndex = 0
         this.canvas.type = "textarea"       // ComfyUI leaves Ctrl+Z and Ctrl+Y to what has a history of its own,
         this.canvas.contentEditable = "true"        // which later versions know by this
         this.canvas.setAttribute("role", "application")
-        this.canvas.setAttribute("aria-label", HELP)
-        this.canvas.title = HELP
-        Object.assign(this.canvas.style, { width: "100%", minHeight: "0", flex: "1", touchAction: "none", cursor: "crosshair" })
+        this.canvas.setAttribute("aria-label", [say(EDITOR), ...[...Object.values(HINTS), ...NAMES].map(sayWithKeys)].join(", "))
+        Object.assign(this.canvas.style, { width: "100%", minHeight: "100px", touchAction: "none", cursor: "crosshair",
+            flex: "1 1 0px" })              // "1" would hold Nodes 2.0 at the height of the last drawing
         this.bar = document.createElement("div")
         Object.assign(this.bar.style, { display: "flex", gap: "4px", flexWrap: "wrap" })
-        for (const [name, act] of [["Add face", () => this.addFace()], ["Remove face", () => this.removeFace()],
-            ["Undo", () => this.undo()], ["Redo", () => this.redo()], ["Reset", () => this.reset()]]) {
+        for (const [text, act] of [[["Add face", "添加脸", "F"], () => this.addFace()],
+            [["Remove face", "删除脸", "Delete"], () => this.removeFace()], [["Undo", "撤销", "Ctrl+Z"], () => this.undo()],
+            [["Redo", "重做", "Ctrl+Y"], () => this.redo()], [["Reset", "重置"], () => this.reset()]]) {
             const button = document.createElement("button")
             button.type = "button"
-            button.textContent = name
-            button.dataset.act = name
+            button.textContent = say(text)
+            button.title = sayWithKeys(text)
+            button.style.cssText = BUTTON
+            button.dataset.act = text[0]
             button.addEventListener("click", act)
             this.bar.append(button)
         }
-        this.element.append(this.canvas, this.bar)
+        this.hint = document.createElement("div")
+        this.hint.style.cssText = "font-size: 12px; line-height: 16px; color: var(--input-text)"
+        this.tell(null)
+        this.element.append(this.canvas, this.hint, this.bar)
         this.canvas.addEventListener("pointerdown", (event) => this.press(event))
         this.canvas.addEventListener("pointermove", (event) => this.move(event))
         this.canvas.addEventListener("pointerup", () => this.release())
         this.canvas.addEventListener("pointercancel", () => this.release())
+        this.canvas.addEventListener("pointerleave", () => this.tell(null))
         this.canvas.addEventListener("keydown", (event) => this.key(event))
         new ResizeObserver(() => this.draw()).observe(this.canvas)
         this.begin()
@@ -62,6 +92,19 @@ class Editor {
     size() {
         const of = (name) => Number(this.node.widgets.find((widget) => widget.name === name)?.value) || 1024
         return { width: of("width"), height: of("height") }
+    }
+
+    // Height of the node at which a picture of such a shape fills the editor.
+    fittingHeight({ width, height }) {
+        const editor = clamp((this.node.size[0] - 20) * height / width + BELOW_PICTURE, LEAST_HEIGHT, MOST_HEIGHT)
+        return Math.round(this.node.computeSize()[1] - LEAST_HEIGHT + editor)
+    }
+
+    // Fits the node's height to a new shape, if it was fitted to the last one. A height that the user has dragged stays.
+    follow() {
+        if (this.node.size[1] !== this.fittingHeight(this.shape)) return
+        this.node.setSize([this.node.size[0], this.fittingHeight(this.size())])
+        app.graph.setDirtyCanvas(true, true)
     }
 
     // The faces as {points: [[x, y], ...], opacities} in the picture of the widgets' size; none of a text that the server refuses
@@ -133,6 +176,7 @@ class Editor {
     }
 
     async begin() {
+        this.shape = this.size()
         if (!this.begun) this.begun = await this.ask(this.size()) ?? ""
         this.draw()
     }
@@ -159,7 +203,7 @@ class Editor {
     // ---- faces ----
 
     chosen(faces) {
-        this.face = Math.max(Math.min(this.face, faces.length - 1), 0)
+        this.face = clamp(this.face, 0, faces.length - 1)
         return faces[this.face]
     }
 
@@ -179,17 +223,24 @@ class Editor {
         this.put(faces)
     }
 
-    // The points of a new face in the middle of the wider free strip to the left or the right of the faces.
+    // The points of a new face in the middle of the widest free strip between the faces and the picture's sides.
     beside(faces, points) {
         if (!faces.length) return points
-        const xs = faces.flatMap((face) => face.points.map(([x]) => x))
-        const [left, right] = [Math.max(Math.min(...xs), 0), Math.min(Math.max(...xs), this.size().width)]
-        const free = Math.max(left, this.size().width - right)
-        const [, y] = this.middle({ points: faces.flatMap((face) => face.points) })
-        const middle = [left > this.size().width - right ? left / 2 : (right + this.size().width) / 2, y]
+        const { width, height } = this.size()
+        const spans = faces.map((face) => face.points.map(([x]) => x)).map((xs) => [Math.min(...xs), Math.max(...xs)])
+        let [free, end] = [[0, 0], 0]
+        for (const [from, to] of [...spans.sort(([one], [two]) => one - two), [width, width]]) {
+            if (Math.min(from, width) - end >= free[1] - free[0]) free = [end, Math.min(from, width)]
+            end = Math.max(end, to)
+        }
         const own = points.map(([x]) => x)
-        const factor = Math.min(1, Math.max(free / 3, this.size().width / 20) / (Math.max(...own) - Math.min(...own)))
+        const factor = Math.min(1, Math.max((free[1] - free[0]) / 3, width / 20) / (Math.max(...own) - Math.min(...own)))
         const from = this.middle({ points })
+        const [, y] = this.middle({ points: faces.flatMap((face) => face.points) })
+        const middle = [(free[0] + free[1]) / 2, y].map((value, axis) => {
+            const reach = factor * Math.max(...points.map((point) => Math.abs(point[axis] - from[axis])))
+            return clamp(value, reach, [width, height][axis] - reach)
+        })
         return points.map((point) => point.map((value, axis) => middle[axis] + (value - from[axis]) * factor))
     }
 
@@ -228,46 +279,58 @@ class Editor {
         return [((event.clientX - box.left) / zoom - left) / scale, ((event.clientY - box.top) / zoom - top) / scale]
     }
 
+    // The frame of a face and the places of the handles, all within the picture.
     handles(face) {
-        const { scale } = this.layout()
-        const xs = face.points.map((point) => point[0])
-        const ys = face.points.map((point) => point[1])
-        const pad = 26 / scale
-        const [left, top, right, bottom] = [Math.min(...xs) - pad, Math.min(...ys) - pad, Math.max(...xs) + pad, Math.max(...ys) + pad]
+        const { scale, width, height } = this.layout()
+        const within = (value, length) => clamp(value, GRAB / scale, length - GRAB / scale)
+        const [xs, ys] = [0, 1].map((axis) => face.points.map((point) => point[axis]))
+        const [left, right] = [Math.min(...xs) - FRAME / scale, Math.max(...xs) + FRAME / scale].map((x) => within(x, width))
+        const [top, bottom] = [Math.min(...ys) - FRAME / scale, Math.max(...ys) + FRAME / scale].map((y) => within(y, height))
         return { box: [left, top, right, bottom], scale: [right, bottom], roll: [right, top], turn: [left, top] }
+    }
+
+    // What lies at a place of the picture, as {kind, face, point}; kind is one of SIGNS, "point" or "face".
+    find(faces, at) {
+        if (!faces.length) return null
+        const reach = GRAB / this.layout().scale
+        const near = (place) => Math.hypot(place[0] - at[0], place[1] - at[1]) <= reach
+        const handles = this.handles(this.chosen(faces))
+        const kind = Object.keys(SIGNS).find((name) => near(handles[name]))
+        if (kind) return { kind, face: this.face, point: null }
+        const order = [this.face, ...faces.keys()]
+        for (const face of order) {
+            const point = faces[face].points.findIndex(near)
+            if (point >= 0) return { kind: "point", face, point }
+        }
+        const face = order.find((face) => {
+            const [left, top, right, bottom] = this.handles(faces[face]).box
+            return at[0] >= left && at[0] <= right && at[1] >= top && at[1] <= bottom
+        })
+        return face === undefined ? null : { kind: "face", face, point: null }
+    }
+
+    // Says below the picture what dragging from here does.
+    tell(found) {
+        this.hint.textContent = found ? sayWithKeys(HINTS[found.kind] ?? NAMES[found.point]) : say(IDLE)
     }
 
     press(event) {
         this.canvas.focus()
         event.preventDefault()
         event.stopPropagation()
-        const faces = this.faces()
-        if (!faces.length) return
-        this.canvas.setPointerCapture(event.pointerId)
-        const at = this.at(event)
-        const reach = GRAB / this.layout().scale
-        const near = (place) => Math.hypot(place[0] - at[0], place[1] - at[1]) <= reach
-        const handles = this.handles(this.chosen(faces))
-        const handle = ["scale", "roll", "turn"].find((name) => near(handles[name]))
-        let kind = handle
-        if (!kind) {
-            const hit = [this.face, ...faces.keys()].flatMap((face) => faces[face].points.map((point, number) => ({ face, number, point })))
-                .find(({ point }) => near(point))
-            const inside = [this.face, ...faces.keys()].find((face) => {
-                const [left, top, right, bottom] = this.handles(faces[face]).box
-                return at[0] >= left && at[0] <= right && at[1] >= top && at[1] <= bottom
-            })
-            if (hit) [this.face, this.point, kind] = [hit.face, hit.number, "point"]
-            else if (inside !== undefined) [this.face, this.point, kind] = [inside, null, "face"]
-        } else {
-            this.point = null
+        const [faces, at] = [this.faces(), this.at(event)]
+        const found = this.find(faces, at)
+        if (found) {
+            this.canvas.setPointerCapture(event.pointerId)
+            this.face = found.face
+            this.point = found.point
+            this.drag = { kind: found.kind, from: at, before: this.text(faces), faces, moved: false }
         }
-        if (kind) this.drag = { kind, from: at, before: this.text(faces), faces, kept: this.state.value, moved: false }
         this.draw()
     }
 
     move(event) {
-        if (!this.drag) return
+        if (!this.drag) return this.tell(this.find(this.faces(), this.at(event)))
         event.preventDefault()
         const { kind, from, faces, before } = this.drag
         const at = this.at(event)
@@ -355,20 +418,20 @@ class Editor {
             paint.drawImage(picture, 0, 0, width, height)
         }
         const faces = this.faces()
-        faces.forEach((face, number) => this.drawFace(paint, face, scale, faces.length > 1 || number === this.face ? number : null))
-        const face = this.chosen(faces)
-        if (face) this.drawHandles(paint, face, scale)
+        const chosen = this.chosen(faces)
+        for (const face of faces) this.drawFace(paint, face, scale, face === chosen)
+        if (chosen) this.drawHandles(paint, chosen, scale)
         paint.globalAlpha = 1
     }
 
-    drawFace(paint, face, scale, number) {
+    drawFace(paint, face, scale, chosen) {
         for (const layer of ["stick", "point"]) {
             face.points.forEach((point, index) => {
                 paint.globalAlpha = Math.max(face.opacities[index] ?? 1, 0.15) * (layer === "stick" ? 0.6 : 1)
                 paint.strokeStyle = paint.fillStyle = COLOURS[index]
                 paint.beginPath()
                 if (layer === "point") {
-                    paint.arc(...point, (number === this.face && index === this.point ? 8 : 5) / scale, 0, 2 * Math.PI)
+                    paint.arc(...point, (chosen && index === this.point ? 8 : 5) / scale, 0, 2 * Math.PI)
                     paint.fill()
                 } else if (index !== NOSE) {
                     paint.lineWidth = 3 / scale
@@ -386,21 +449,25 @@ class Editor {
         paint.strokeStyle = paint.fillStyle = "#fff"
         paint.lineWidth = 1 / scale
         paint.strokeRect(left, top, right - left, bottom - top)
-        paint.font = `${14 / scale}px sans-serif`
-        paint.textAlign = "center"
-        paint.textBaseline = "middle"
-        for (const [name, sign] of [["scale", "⤡"], ["roll", "↻"], ["turn", "⇄"]]) {
+        paint.lineCap = paint.lineJoin = "round"
+        for (const [name, path] of Object.entries(SIGNS)) {
             paint.fillStyle = "#222"
             paint.beginPath()
             paint.arc(...handles[name], GRAB / scale, 0, 2 * Math.PI)
             paint.fill()
             paint.stroke()
-            paint.fillStyle = "#fff"
-            paint.fillText(sign, ...handles[name])
+            paint.save()
+            paint.translate(...handles[name])
+            paint.scale(0.7 / scale, 0.7 / scale)
+            paint.lineWidth = 2.2
+            paint.stroke(new Path2D(path))
+            paint.restore()
         }
-        paint.textAlign = "left"
-        const chosen = this.point === null ? "" : `, ${NAMES[this.point]}`
-        paint.fillText(`face ${this.face}${chosen}`, left, bottom + 12 / scale)
+        paint.fillStyle = "#fff"
+        paint.font = `${14 / scale}px sans-serif`
+        paint.textBaseline = "middle"
+        const chosen = this.point === null ? "" : `, ${say(NAMES[this.point])}`
+        paint.fillText(`${say(FACE)} ${this.face}${chosen}`, left, bottom + 20 / scale)
     }
 
     // What the node has said when it ran.
@@ -429,21 +496,29 @@ app.registerExtension({
             state.options.hidden = true         // in place: Nodes 2.0 has taken these options already
             const editor = this.instantidEditor = new Editor(this, state)
             this.addDOMWidget("editor", "instantid_keypoints", editor.element,
-                { serialize: false, getMinHeight: () => 340, getHeight: () => "100%", hideOnZoom: false,
+                { serialize: false, getMinHeight: () => LEAST_HEIGHT, getHeight: () => "100%", hideOnZoom: false,
                     hideInPanel: true })        // the panel would take the editor off the node
             for (const widget of this.widgets.filter(({ name }) => name === "width" || name === "height")) {
                 const { callback } = widget
                 widget.callback = function () {
                     callback?.apply(this, arguments)
                     if (!state.value) editor.begun = ""
+                    editor.follow()
                     editor.begin()
                 }
             }
-            this.setSize([Math.max(this.size[0], 380), Math.max(this.size[1], 560)])
+            this.size[0] = Math.max(this.size[0], 380)
+            this.setSize([this.size[0], editor.fittingHeight(editor.size())])
         }
         nodeType.prototype.onConfigure = function () {
             onConfigure?.apply(this, arguments)
-            this.instantidEditor?.begin()
+            const editor = this.instantidEditor
+            if (!editor) return
+            editor.begin()
+            requestAnimationFrame(() => {       // after an undo, Nodes 2.0 still shows the editor of the node before
+                const shown = document.querySelector(`[data-node-id="${this.id}"] .instantid-keypoints`)
+                if (this.graph === app.canvas.graph) shown?.replaceWith(editor.element)
+            })
         }
         nodeType.prototype.onConnectionsChange = function () {
             onConnectionsChange?.apply(this, arguments)

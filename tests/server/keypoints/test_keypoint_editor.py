@@ -1,14 +1,16 @@
-"""The keypoint editor in ComfyUI's graph editor: dragging, keys, undo, reload, queueing; on both canvases."""
+"""The keypoint editor in ComfyUI's graph editor: dragging, keys, undo, reload, queueing, hints, size; on both canvases."""
 
 import json
 
 import pytest
+from chromium import CANVASES, CLASSIC, describe
 
 pytestmark = pytest.mark.newest
 
-ADD_NODE = """async () => {
+ADD_NODE = """() => {
     app.graph.clear()
     const node = LiteGraph.createNode("InstantIDEditKeypoints")
+    node.id = globalThis.lastId = (globalThis.lastId ?? 100) + 1    // ComfyUI knows values of removed nodes by their ids
     node.pos = [60, 60]
     app.graph.add(node)
     app.canvas.ds.scale = 1
@@ -35,6 +37,15 @@ RELOAD = """async () => {
     app.graph.clear()
     await app.loadGraphData(saved)
 }"""
+UNDO_IN_COMFYUI = """async () => {
+    const history = app.extensionManager.workflow.activeWorkflow.changeTracker
+    const keep = () => history.captureCanvasState ? history.captureCanvasState() : history.checkState()
+    keep()
+    app.graph.nodes[0].title = "Another title"
+    keep()
+    await history.undo()
+    return app.graph.nodes[0].title
+}"""
 # Queues the workflow and returns the prompt that ComfyUI ran. (Playwright waits for no condition that is asynchronous.)
 QUEUE = """async () => {
     const { prompt_id } = await app.api.queuePrompt(0, await app.graphToPrompt())
@@ -48,6 +59,55 @@ QUEUE = """async () => {
 PRESS_D_TWICE = """() => [1, 2].forEach(() => document.activeElement.dispatchEvent(
     new KeyboardEvent("keydown", { key: "d", bubbles: true, cancelable: true })))"""
 NOSE = 2
+HINT = "() => app.graph.nodes[0].instantidEditor.hint.innerText"
+TITLES = "() => [...app.graph.nodes[0].instantidEditor.bar.children].map((button) => [button.innerText, button.title])"
+# The ratio of the brightness of the buttons' letters and faces, as WCAG 2 has it.
+CONTRAST = """() => {
+    const style = getComputedStyle(app.graph.nodes[0].instantidEditor.bar.children[0])
+    const brightness = (colour) => colour.match(/[\\d.]+/g).slice(0, 3)
+        .map((value) => value / 255).map((value) => value <= 0.04045 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, value, channel) => sum + value * [0.2126, 0.7152, 0.0722][channel], 0.05)
+    const [dark, bright] = [style.color, style.backgroundColor].map(brightness).sort((one, two) => one - two)
+    return bright / dark
+}"""
+SET_SIZE = """([width, height]) => {
+    for (const [name, value] of Object.entries({ width, height })) {
+        const widget = app.graph.nodes[0].widgets.find((widget) => widget.name === name)
+        widget.value = value
+        widget.callback(value)
+    }
+    return [...app.graph.nodes[0].size]
+}"""
+# Whether the picture fills the editor but for a margin.
+FILLED = """() => {
+    const editor = app.graph.nodes[0].instantidEditor
+    const { width, height } = editor.size()
+    const spare = editor.canvas.clientHeight - editor.canvas.clientWidth * height / width
+    return editor.canvas.clientHeight && Math.abs(spare) < 30
+}"""
+SHOW_PANEL = """async (open) => {
+    app.canvas.selectNode(app.graph.nodes[0])
+    await app.extensionManager.setting.set("Comfy.RightSidePanel.IsOpen", open)
+}"""
+PANEL_SHOWN = """(open) => open === Boolean(
+    document.querySelector("[data-testid=properties-panel]")?.innerText.includes("InstantID Edit Keypoints"))"""
+LOOK = """() => {
+    const { canvas, element } = app.graph.nodes[0].instantidEditor
+    return [document.querySelector("[data-testid=properties-panel]")?.contains(element) ?? false,
+        canvas.clientWidth, canvas.clientHeight, [...app.graph.nodes[0].size], canvas.toDataURL()]
+}"""
+# The frame and the points of each face, after a new one has come to faces from left to right as given.
+ADD_FACE_TO = """async (spans) => {
+    const editor = app.graph.nodes[0].instantidEditor
+    editor.put(spans.map(([left, right]) => ({ opacities: [1, 1, 1, 1, 1],
+        points: [[left, 10], [right, 10], [(left + right) / 2, 20], [left, 30], [right, 30]] })))
+    await editor.addFace()
+    return editor.faces().map((face) => [face.points, editor.handles(face).box])
+}"""
+PLACE_KEYPOINTS = """() => {
+    const { inputs, widgets } = LiteGraph.createNode("InstantIDPlaceKeypoints")
+    return [inputs, widgets].map((all) => all.some(({ name }) => name === "box"))
+}"""
 
 
 def settled(editor):
@@ -134,3 +194,82 @@ def test_the_handle_turns_the_head(canvas):
     drag(editor, settled(editor)["roll"], (0, 60))
     editor.wait_for("() => { const [one, two] = app.graph.nodes[0].instantidEditor.faces()[0].points;"
                     " return two[1] > one[1] + 10 }")
+
+
+def test_the_editor_works_after_an_undo_in_comfyui(canvas):
+    canvas.evaluate(ADD_NODE)
+    settled(canvas)
+    assert canvas.evaluate(UNDO_IN_COMFYUI) != "Another title"
+    drag(canvas, settled(canvas)["points"][NOSE], (24, 12))
+    assert canvas.evaluate(STATE) != ""
+
+
+def test_a_hint_names_what_lies_under_the_pointer(canvas):
+    canvas.evaluate(ADD_NODE)
+    places = settled(canvas)
+    nose_at, mouth = places["points"][NOSE], places["points"][3]
+
+    def hints(page):
+        for place in (places["turn"], places["roll"], places["scale"], nose_at, (nose_at[0], mouth[1]), (5, 5)):
+            page.mouse.move(*place)
+            yield page.evaluate(HINT)
+    assert canvas.drive(lambda page: list(hints(page))) == [
+        "Turn the head left, right, up or down (A D W S)", "Tilt the head (Q E)", "Scale the face (+ -)", "nose (3)",
+        "Move the face (← ↑ → ↓)", "Drag a point, the frame or a handle."]
+    assert canvas.evaluate(TITLES) == [
+        ["Add face", "Add face (F)"], ["Remove face", "Remove face (Delete)"], ["Undo", "Undo (Ctrl+Z)"],
+        ["Redo", "Redo (Ctrl+Y)"], ["Reset", "Reset"]]
+    assert canvas.evaluate(CONTRAST) > 7
+
+
+def test_the_editor_is_chinese_in_a_chinese_comfyui(client, editor):
+    with editor.second_page(client, locale="zh"):
+        editor.evaluate(ADD_NODE)
+        places = settled(editor)
+        editor.drive(lambda page: page.mouse.move(*places["roll"]))
+        assert editor.evaluate(HINT) == "倾斜头部 (Q E)"
+        assert [text for text, _ in editor.evaluate(TITLES)] == ["添加脸", "删除脸", "撤销", "重做", "重置"]
+
+
+def test_the_editor_is_as_high_as_its_picture(canvas):
+    canvas.evaluate(ADD_NODE)
+    canvas.wait_for(FILLED)
+    for shape in ((1024, 1536), (1536, 768)):           # higher, and lower again
+        size = canvas.evaluate(SET_SIZE, shape)
+        canvas.wait_for(FILLED)
+    canvas.evaluate(RELOAD)
+    assert canvas.evaluate("() => [...app.graph.nodes[0].size]") == size
+    canvas.evaluate(SET_SIZE, (1024, 1024))
+    canvas.wait_for(FILLED)
+    canvas.evaluate("() => app.graph.nodes[0].setSize([500, 700])")     # as by dragging
+    assert canvas.evaluate(SET_SIZE, (1024, 512)) == [500, 700]
+
+
+def test_the_right_panel_leaves_the_editor_alone(canvas):
+    canvas.evaluate(ADD_NODE)
+    settled(canvas)
+    looks = [canvas.evaluate(LOOK)]
+    for shown in (True, False):
+        canvas.evaluate(SHOW_PANEL, shown)
+        canvas.wait_for(PANEL_SHOWN, shown)
+        settled(canvas)
+        looks.append(canvas.evaluate(LOOK))
+    assert not looks[0][0]
+    assert looks[1:] == looks[:1] * 2
+
+
+@pytest.mark.parametrize("canvas", CANVASES[:1], indirect=True, ids=describe)
+@pytest.mark.parametrize("spans, least, most", [([(430, 594)], 594, 1024), ([(20, 120), (900, 1000)], 120, 900),
+                                                ([(0, 1024)], 0, 1024), ([(-50, 1000), (990, 1200)], 0, 1024)])
+def test_a_new_face_lies_in_the_widest_free_strip(canvas, spans, least, most):
+    canvas.evaluate(ADD_NODE)
+    settled(canvas)
+    *others, (points, box) = canvas.evaluate(ADD_FACE_TO, spans)
+    assert all(least - 0.01 <= x <= most + 0.01 and -0.01 <= y <= 1024.01 for x, y in points)
+    if most - least < 1024:
+        assert all(box[2] < other[0] or other[2] < box[0] for _, other in others)
+
+
+@pytest.mark.parametrize("canvas", CLASSIC, indirect=True, ids=describe)
+def test_the_box_of_place_keypoints_is_no_widget(canvas):
+    assert canvas.evaluate(PLACE_KEYPOINTS) == [True, False]
