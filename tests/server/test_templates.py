@@ -156,6 +156,13 @@ def test_a_template_tells_what_to_choose_and_where_its_files_are(name):
             assert file["name"] == entry["widgets_values"][0] and file["url"].startswith("https://huggingface.co/")
 
 
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_notes_stand_in_the_left_column(name):
+    nodes = template(name)["nodes"]
+    left = min(entry["pos"][0] for entry in nodes)
+    assert {entry["pos"][0] for entry in nodes if entry["type"] == "MarkdownNote"} == {left}
+
+
 @in_the_editor
 @pytest.mark.parametrize("name", TEMPLATES)
 def test_a_template_runs(client, loaded, name):
