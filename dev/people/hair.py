@@ -51,7 +51,7 @@ def hairs(person, body, count, random):
 
     def combed(x, y, z):
         side = np.where(x < person["part"], -1, 1)
-        top = smoothstep(y, 7.75, 8.15) if style in ("crop", "parted", "bob", "long") else 1
+        top = smoothstep(y, *{"back": (6.9, 7.5), "afro": (0, 1), "shaved": (0, 1)}.get(style, (7.75, 8.15)))
         over = (0.12 * side, 0.1, -1) if style == "back" else (side, -0.05, 0.30 - 0.55 * abs(x))
         return [above * top + below * (1 - top) for above, below in zip(over, (0.1 * side, -1, -0.3), strict=True)]
     strands, roots = grow(body.mesh, neutral, scalp, count * (1 + (style == "shaved")), style, combed, random)

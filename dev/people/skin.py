@@ -44,7 +44,7 @@ def places():
     line = np.interp(np.arctan2(x, z - 0.25), *HAIRLINE) + 0.025 * np.sin(x * 31 + z * 17) + 0.02 * np.sin(x * 67 - y * 41)
     arch = 7.505 + 0.05 * np.sin(np.clip((x - 0.12) / 0.42, 0, 1) * 2.5)
     brows = np.exp(-((y - arch) / (0.026 - 0.015 * smoothstep(x, 0.22, 0.56))) ** 2) * smoothstep(x, 0.08, 0.19) * (z > 0.6)
-    return (neutral, lips, np.maximum(cheek, lip) * (1 - lips), 1 - smoothstep(y + 0.42 * z, 5.918, 5.942),
+    return (neutral, lips, np.maximum(cheek, lip) * (1 - lips) * (1 - ears), 1 - smoothstep(y + 0.42 * z, 5.918, 5.942),
             smoothstep(y - line, -0.05, 0.07) * (1 - ears), brows * (1 - smoothstep(x, 0.48, 0.58)))
 
 

@@ -87,8 +87,8 @@ function forgetText(node) {
 function showReport(node, text) {
     textWidget(node, REPORT, { fontFamily: "monospace" }).element.textContent = text
     const widest = Math.min(MOST_LETTERS, Math.max(...text.split("\n").map((line) => line.length)))
-    const [width, height] = node.computeSize()
-    node.setSize([Math.max(width, node.size[0], LETTER * widest + 70), Math.max(height, node.size[1])])
+    node.size[0] = Math.max(node.computeSize()[0], node.size[0], LETTER * widest + 70)    // the text's height depends on it
+    node.setSize([node.size[0], Math.max(node.computeSize()[1], node.size[1])])
 }
 
 app.registerExtension({

@@ -62,7 +62,7 @@ def test_the_mean_head_turned_by_the_true_angles_is_nearer_to_the_true_points(nu
 
 def test_a_photos_points_turned_by_the_true_angles_are_mostly_nearer_to_the_true_points(seen):
     errors = np.array(list(truth.turned_photo_errors(seen).values()))
-    assert (errors[:, 0] < errors[:, 1]).mean() > 0.9 and errors[:, 0].mean() < 0.09
+    assert (errors[:, 0] < errors[:, 1]).mean() > 0.8 and errors[:, 0].mean() < 0.09
 
 
 def test_a_person_is_more_like_themselves_than_like_anybody_else(seen):
