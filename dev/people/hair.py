@@ -66,7 +66,7 @@ def hairs(person, body, count, random):
     for kind, mesh, rest, density, number, shade, comb in (
             ("brows", body.mesh, neutral, brows, 900 * person["brow"], colour * 0.8,
              lambda x, y, z: (np.sign(x), 0.5 - 1.4 * smoothstep(abs(x), 0.12, 0.5), 0)),
-            ("lashes", body.lids, coarse, (coarse[:, 2] < 1.40) * 1.0, 240, colour * 0.1,
+            ("lashes", body.lids, coarse, np.ones(len(coarse)), 300, colour * 0.1,
              lambda x, y, z: (0.5 * np.sign(x) * smoothstep(abs(x), 0.2, 0.45), 0.6, 0.9)),
             ("beard", body.mesh, neutral, beard, 7000 * person["beard"], colour, lambda x, y, z: (0.3 * x, -1, 0.3))):
         if number:

@@ -33,10 +33,11 @@ def places():
     """Returns the neutral body's vertices [N, 3], and where lips, beard, shirt, scalp and brows are on it: [N] each, 0 to 1."""
     neutral = np.array(head.Head({}).mesh.vertices)
 
-    def moved(*names):
+    def moved(least, *names):
         amount = np.linalg.norm(head.Head(dict.fromkeys(names, 1)).mesh.vertices - neutral, axis=1)
-        return smoothstep(amount / amount.max(), 0.1, 0.4)
-    lips, ears = moved("mouth-lowerlip-volume-incr", "mouth-upperlip-volume-incr"), moved("l-ear-trans-up", "r-ear-trans-up")
+        return smoothstep(amount / amount.max(), least, least + 0.3)
+    lips = moved(0.1, "mouth-lowerlip-volume-incr", "mouth-upperlip-volume-incr")
+    ears = moved(0.6, "l-ear-trans-up", "r-ear-trans-up")
     x, y, z = abs(neutral[:, 0]), *neutral[:, 1:].T
     line = np.interp(x, [0, 0.12, 0.3, 0.42, 0.6, 0.75], [6.48, 6.5, 6.58, 6.72, 6.92, 7.15])
     cheek = (1 - smoothstep(y, line - 0.06, line + 0.05)) * smoothstep(z, -0.05, 0.15) * smoothstep(y + 0.3 * z, 6.38, 6.6)

@@ -1,4 +1,4 @@
-"""Composes the templates' thumbnails from the people of tests/people: .dev/venv/bin/python dev/thumbnails.py."""
+"""Composes the templates' thumbnails from the people of tests/people: .dev/venv/bin/python dev/pictures/thumbnails.py."""
 
 import json
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+CHECKOUT = Path(__file__).resolve().parents[2]
 PEOPLE = CHECKOUT / "tests" / "people"
 SIDE, GAP = 512, 6
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (60, 200, 120)
@@ -84,6 +84,23 @@ def numbered():
     return cv2.copyMakeBorder(image, above, SIDE - height - above, 0, 0, cv2.BORDER_CONSTANT, value=(30, 30, 30))
 
 
+def placed():
+    """Returns two drawn faces on one canvas, each in its frame, above the two people."""
+    faces = [points("22_front")[0] * 0.9 + [25, 10], points("05_front")[0] * 0.9 + [265, 40]]
+    canvas = drawing(faces)[:SIDE // 2]
+    for face in faces:
+        (left, top), (right, bottom) = (face.min(axis=0) - 22).astype(int), (face.max(axis=0) + 22).astype(int)
+        cv2.rectangle(canvas, (left, top), (right, bottom), (255, 255, 255), 2, cv2.LINE_AA)
+    return np.vstack([canvas, np.hstack([photo("22_front", SIDE // 2), photo("05_front", SIDE // 2)])])
+
+
+def denoised():
+    """Returns a portrait in eight strips, the first of noise and the last without."""
+    noise = np.random.default_rng(0).normal(128, 90, (SIDE, SIDE, 3)).clip(0, 255)
+    share = ((np.arange(SIDE) * 8 // SIDE) / 7)[:, None] ** 0.6
+    return noise * (1 - share) + photo("portrait_14") * share
+
+
 def sharpened():
     """Returns a face of the group, coarse on the left and clear on the right."""
     x, y = (points("group")[0].mean(axis=0)).astype(int)
@@ -130,14 +147,14 @@ def swept():
 front, left, right = (photo(f"22_{pose}") for pose in ("front", "left", "right"))
 THUMBNAILS = {
     "01 Portrait": photo("portrait_22"),
-    "02 Several photos of one person": grid((front, left), (right, photo("portrait_22"))),
+    "02 Several photos of one person": grid((front, left, right), (photo("portrait_22"),)),
     "03 Pose from another photo": grid((front, over(photo("08_left"), drawn("08_left"))), (drawn("08_left"), left)),
     "04 Turn the head": grid((photo("18_left"), drawn("18_left")), (photo("18_right"), drawn("18_right"))),
-    "05 Likeness without pose": grid((photo("07_left"), photo("07_front")),
-                                     (photo("07_right"), photo("07_left")[64:448, 64:448])),
-    "06 Lightning in eight steps": photo("portrait_14"),
+    "05 Likeness without pose": grid((photo("07_front"),),
+                                     (photo("07_left"), photo("07_right")[64:448, 64:448], photo("07_right"))),
+    "06 Lightning in eight steps": denoised(),
     "07 Two people": under_masks(photo("portrait_22"), photo("portrait_05")),
-    "08 Two people placed by hand": grid((drawn("22_front"), drawn("05_front")), (front, photo("05_front"))),
+    "08 Two people placed by hand": placed(),
     "09 Two people, each with a text": under_masks(photo("portrait_18"), photo("portrait_14")),
     "10 Group picture with everybody": numbered(),
     "11 Small face in a second pass": sharpened(),

@@ -1,4 +1,4 @@
-"""Takes the README's pictures docs/path.jpg and docs/editor.gif in Chromium: .dev/venv/bin/python dev/pictures.py."""
+"""Takes the README's pictures docs/path.jpg and docs/editor.gif in Chromium: .dev/venv/bin/python dev/pictures/readme.py."""
 
 import io
 import json
@@ -7,15 +7,16 @@ import sys
 import tempfile
 from pathlib import Path
 
-import environment
 from PIL import Image, ImageDraw
-from serving.server import Server
 
-sys.path.insert(0, str(environment.CHECKOUT / "tests"))
-import chromium  # noqa: E402 - from the folder above
+CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(CHECKOUT / "dev"), str(CHECKOUT / "tests")]
+import chromium  # noqa: E402 - from the folders above
+import environment  # noqa: E402
+from serving.server import Server  # noqa: E402
 
-PHOTO = environment.CHECKOUT / "tests" / "people" / "portrait_22.jpg"
-DOCS = environment.CHECKOUT / "docs"
+PHOTO = CHECKOUT / "tests" / "people" / "portrait_22.jpg"
+DOCS = CHECKOUT / "docs"
 MODELS = {"checkpoints": "sd_xl_base_1.0.safetensors", "controlnet": "instantid_controlnet.safetensors",
           "instantid": "ip-adapter.bin"}        # empty files: the editor marks a loader whose file is missing
 SHOWN = {"x": 120, "y": 135, "width": 1565, "height": 1075}      # of the page: the template but for sampler and result
@@ -57,7 +58,7 @@ with tempfile.TemporaryDirectory() as scratch:
     for kind, name in MODELS.items():
         Path(scratch, kind).mkdir()
         Path(scratch, kind, name).touch()
-    workflow = json.loads((environment.CHECKOUT / "example_workflows" / "04 Turn the head.json").read_text(encoding="utf-8"))
+    workflow = json.loads((CHECKOUT / "example_workflows" / "04 Turn the head.json").read_text(encoding="utf-8"))
     points = json.loads(PHOTO.with_name("truth.json").read_text(encoding="utf-8"))[PHOTO.name][0]["points"]
     paths = Path(scratch, "paths.yaml")
     paths.write_text(f"empty:\n  base_path: '{scratch}'\n" + "".join(f"  {kind}: {kind}\n" for kind in MODELS))
