@@ -105,17 +105,17 @@ def measure_steps(root, arguments):
     analysis = open_ours(root, arguments.provider)
     from instantid_swift import faces
     from instantid_swift.caches import tensor_key
-    from instantid_swift.faces.photos import LARGEST
+    from instantid_swift.faces.photos import detect_faces
     from instantid_swift.utils import draw_keypoints, image_to_bgr
     figures = {}
     for name, images in photos(arguments.quick).items():
         look = faces.Photos(analysis, images)
-        chosen = look.chosen(LARGEST)
+        chosen = look.chosen
         steps = {"key of the content": lambda images=images: tensor_key(images),
                  "to pixels": lambda images=images: [image_to_bgr(image) for image in images],
-                 "detection": lambda look=look: faces.detect_faces(look.pictures, look.detector, look.passes)}
+                 "detection": lambda look=look: detect_faces(look.pictures, look.detector, look.passes)}
         if any(chosen):
-            steps["alignment, embedding"] = lambda look=look, chosen=chosen: look.embed(chosen)
+            steps["alignment, embedding"] = lambda look=look: [look.embed(*pair) for pair in enumerate(look.chosen) if pair[1]]
             steps["drawing"] = lambda images=images, chosen=chosen: draw_keypoints(*images.shape[1:3], chosen[0].points)
         figures[name] = milliseconds(steps, arguments.iterations)
     print("\nMilliseconds of our steps: median")
