@@ -63,7 +63,7 @@ def curves(strands, radius, colour):
     """Returns curves of Mitsuba along strands [S, P, 3] that get thinner towards their tips."""
     radii = np.broadcast_to(np.linspace(radius, 0.4 * radius, strands.shape[1])[:, None], (*strands.shape[:2], 1))
     points = np.concatenate([strands, radii], -1)
-    with tempfile.TemporaryDirectory() as folder:       # bsplinecurve of Mitsuba 3.9 reads past its end (mitsuba3 #1928)
+    with tempfile.TemporaryDirectory() as folder:       # Mitsuba 3.9 crashes on some as a bsplinecurve
         np.savetxt(f"{folder}/strands", points.reshape(len(points), -1), ("%.5f " * 4 + "\n") * points.shape[1])
         return mi.load_dict({"type": "linearcurve", "filename": f"{folder}/strands", "bsdf": {
             "type": "principled", "base_color": {"type": "rgb", "value": list(colour)}, "roughness": 0.35}})
