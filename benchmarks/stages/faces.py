@@ -115,7 +115,8 @@ def measure_steps(root, arguments):
                  "to pixels": lambda images=images: [image_to_bgr(image) for image in images],
                  "detection": lambda look=look: detect_faces(look.pictures, look.detector, look.passes)}
         if any(chosen):
-            steps["alignment, embedding"] = lambda look=look: [look.embed(*pair) for pair in enumerate(look.chosen) if pair[1]]
+            steps["alignment, embedding"] = lambda look=look: [look.embed(index, face) for index, face in enumerate(look.chosen)
+                                                               if face]
             steps["drawing"] = lambda images=images, chosen=chosen: draw_keypoints(*images.shape[1:3], chosen[0].points)
         figures[name] = milliseconds(steps, arguments.iterations)
     print("\nMilliseconds of our steps: median")

@@ -10,6 +10,7 @@ from trimesh.remesh import subdivide_loop
 
 DATA = Path(os.environ.get("INSTANTID_DEV", Path(__file__).resolve().parents[2] / ".dev")) / "heads"
 LOWEST = 3.0        # what is drawn; the top of the head is at about 8.4, the neck begins at 5.9
+# sliders are pairs of targets with one of these endings; those of the face but UNUSED tell people apart
 ENDS = (("decr", "incr"), ("down", "up"), ("in", "out"), ("backward", "forward"), ("concave", "convex"))
 UNUSED = ("r-", "unit", "asym", "measure", "neck", "l-eye-push", "l-ear-trans", "head-age", "head-trans", "head-scale")
 FACE = ("forehead", "eyebrows", "l-eye", "l-ear", "nose", "mouth", "l-cheek", "chin", "head")

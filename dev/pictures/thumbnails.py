@@ -8,6 +8,9 @@ import cv2
 import numpy as np
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(CHECKOUT))
+from utils import paint_keypoints  # noqa: E402 - the pack's, which imports without ComfyUI
+
 PEOPLE = CHECKOUT / "tests" / "people"
 SIDE, GAP = 512, 6
 BLUE, ORANGE, GREEN = (0, 114, 178), (230, 159, 0), (60, 200, 120)
@@ -32,8 +35,6 @@ def points(name):
 
 def drawing(faces, side=SIDE):
     """Returns the pack's drawing [side, side, 3] of faces' points [5, 2]."""
-    sys.path.insert(0, str(CHECKOUT))
-    from utils import paint_keypoints
     canvas = np.zeros((side, side, 3), np.uint8)
     for face in faces:
         paint_keypoints(canvas, face)

@@ -34,7 +34,7 @@ def test_a_picture_made_again_is_the_one_that_is_shipped():
     from people import studio
     picture, people = studio.picture(*studio.shipped()["07_left.jpg"], samples=16)
     shipped = cv2.imread(str(FOLDER / "07_left.jpg"))[..., ::-1].astype(float)
-    assert abs(shipped - picture).mean() < 5, "levels of 255; the noise of few samples alone is 3"
+    assert abs(shipped - picture).mean() < 5, "levels of 255; few samples are noisy"
     assert np.abs(np.array(people[0]["points"]) - truth.true_points(7, "left")).max() < 0.1
     assert people[0]["yaw"] == truth.true_angles(7, "left")[0]
 
