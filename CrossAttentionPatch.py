@@ -129,7 +129,7 @@ def prepare_call(executor, x, sigma, c_concat=None, c_crossattn=None, control=No
     options[KEY] = {key: patch.steps(call) for key, patch in patches.items() if isinstance(patch, AttentionPatch)}
     if compiled:
         kwargs[KEY] = structure_hash(options[KEY], patches)
-    with performance.stage("UNet call", gpu=True):
+    with performance.stage("run the model", gpu=True):
         return executor(x, sigma, c_concat, c_crossattn, control, options, **kwargs)
 
 

@@ -133,7 +133,7 @@ class Photos:
     def analysed(self):
         """An AnalysedPicture of each photo. Those not seen before go through the detector together, equal ones once."""
         keys = [(caches.tensor_key(image), *self._settings) for image in self.images]
-        with performance.stage("detect", caches.pictures.name):
+        with performance.stage("find faces", caches.pictures.name):
             known = {key: caches.pictures.look_up(key) for key in keys}
             new = [index for index, key in enumerate(keys) if known[key] is None and keys.index(key) == index]
             found = detect_faces([self.pictures[index] for index in new], self.detector, self.passes, self.thresholds,
@@ -214,8 +214,8 @@ class Photos:
     def embedding(self, index, face):
         """Returns the embedding of the chosen face of one photo: float32 [512], kept with the photo."""
         kept = self.analysed[index].embeddings
-        with performance.stage("embed"):
-            performance.count_lookup("embed", self.choice in kept)
+        with performance.stage("recognise faces"):
+            performance.count_lookup("recognise faces", self.choice in kept)
             if self.choice not in kept:
                 kept[self.choice] = self.embed(index, face)
         return kept[self.choice]

@@ -104,7 +104,7 @@ class InstantIDLikeness:
             },
         }
 
-    @performance.staged("likeness")
+    @performance.staged("measure likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
         photos = faces.Photos(insightface, image, **options.photo_arguments)
         measured = measure.likeness(photos, _reference(insightface, reference, **options.search), second_opinion)
@@ -115,7 +115,7 @@ class InstantIDLikeness:
                         f"{minimum:g}. Lower minimum, or look at the report.")
         pictures = image[kept] if kept else ExecutionBlocker(None)
         values = [measured.values[index] for index in kept]
-        return {"ui": shown(text, report.bar_chart(measured)), "result": (pictures, values, text)}
+        return {"ui": {"text": [text]}, "result": (pictures, values, text)}
 
 
 def _reference(insightface, reference, **reading):

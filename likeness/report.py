@@ -9,34 +9,37 @@ from ..utils import image_to_bgr
 from .measure import ANOTHER, SAME, SMALL_FACE, band
 from .sweep import label
 
-WIDTH, BAR, LINE, MARGIN = 960, 26, 26, 12  # pixels
+LINE, MARGIN = 26, 12  # pixels
 MOST_WIDTH, MOST_HEIGHT = 4096, 8192  # of a contact sheet: pictures are shrunk to fit
 LEAST_SIDE = 32
 CHART = (960, 480)
 BLUE, GREY, ORANGE, GREEN, SKY = "#0072B2", "#B0B0B0", "#E69F00", "#50DC50", "#3CAAFF"
 TRAINED_WITH = "antelopev2"
 LETTERS = 70  # a line of prose
-BANDS = (f"For photographs: below {ANOTHER} is another person, {ANOTHER} to {SAME} is similar, above {SAME} is the same "
-         "person. Paintings, drawings and other stylised pictures score lower.")
+BAR = 18      # letters of a likeness of 1
+BANDS = (f"Photographs of the same person score above {SAME}, of another person below {ANOTHER}. Paintings, drawings and other "
+         "stylised pictures score lower.")
 
 
 def report_text(measured, kept=None):
-    """Returns the Likeness of a batch as text. kept: indices of the pictures that go on; None for all with a number."""
+    """Returns the Likeness of a batch as text, a bar for each picture. kept: indices of the pictures that go on; None for all
+    with a number."""
     kept = measured.order if kept is None else kept
     if not measured.values:
         return "There are no pictures."
-    head = ["place", "picture", "likeness", "face", *(["second opinion"] if measured.second else []), "as a photograph"]
-    rows = [[str(place), str(index), f"{measured.values[index]:.3f}", f"{measured.sides[index]} px",
+    head = ["picture", "likeness", "face", *(["second opinion"] if measured.second else []), "", ""]
+    rows = [[str(index), f"{measured.values[index]:.3f}", f"{measured.sides[index]} px",
              *([f"{measured.second[index]:.3f}"] if measured.second else []),
+             ("▄" * round(BAR * max(0, measured.values[index]))).ljust(BAR),
              band(measured.values[index]) + ("" if index in kept else ", left out")]
-            for place, index in enumerate(measured.order, 1)]
+            for index in measured.order]
     missing = [str(index) for index, value in enumerate(measured.values) if value is None]
     notes = []
     if missing:
         notes.append(f"Without a number, because no face was found: picture{'s' * (len(missing) > 1)} {', '.join(missing)} "
                      f"({len(missing)} of {len(measured.values)}).")
     if any(side is not None and side < SMALL_FACE for side in measured.sides):
-        notes.append(f"A face of less than {SMALL_FACE} px is small: its number is less certain.")
+        notes.append(f"The number of a face of less than {SMALL_FACE} px is less certain.")
     return with_prose(aligned([head, *rows]) if rows else [], *notes, *meaning(measured))
 
 
@@ -46,26 +49,20 @@ def with_prose(lines, *notes):
 
 
 def meaning(measured):
-    """Returns sentences about the reference, the network and the bands of a Likeness."""
-    return [_reference_note(measured.reference), _network_note(measured), BANDS]
-
-
-def _reference_note(reference):
-    if not (cosines := reference.photo_cosines):
-        return "Reference: one photo. With several photos the report also says how like they are to each other."
-    each = ", ".join(f"{value:.3f}" for value in cosines)
-    return (f"Reference: the mean of {reference.photos} photos. Each of them against the others: {each}. So the person's own "
-            f"photos reach {sum(cosines) / len(cosines):.3f} on average; more cannot be expected of a picture.")
-
-
-def _network_note(measured):
-    known = ", which InstantID was trained with, so its numbers are a little high" * (TRAINED_WITH in measured.embedder)
-    text = f"The faces are measured by {measured.embedder}{known}."
+    """Returns sentences about the reference, the networks and the numbers of a Likeness."""
+    notes = []
+    if cosines := measured.reference.photo_cosines:
+        each = ", ".join(f"{value:.3f}" for value in cosines)
+        notes.append(f"The {len(cosines)} photos of the reference reach {fmean(cosines):.3f} among each other ({each}). Expect no "
+                     "more of a picture.")
+    if TRAINED_WITH in measured.embedder:
+        notes.append("InstantID was trained with the network that measures here, so the numbers are a little high.")
+    else:
+        notes.append(f"The faces are measured by {measured.embedder}.")
     if measured.second:
-        text += f" Second opinion: {measured.second_embedder}."
-        if cosines := measured.second_photo_cosines:
-            text += f" With it, the reference's photos reach {fmean(cosines):.3f} against each other."
-    return text
+        again = f", with which the photos reach {fmean(measured.second_photo_cosines):.3f}" * bool(measured.second_photo_cosines)
+        notes.append(f"The second opinion is that of {measured.second_embedder}{again}.")
+    return [*notes, BANDS]
 
 
 def faces_text(pictures, chosen, order, *notes):
@@ -77,9 +74,9 @@ def faces_text(pictures, chosen, order, *notes):
              "used" if number == chosen else ""]
             for index, found in enumerate(pictures) for number, face in enumerate(found)]
     missing = [str(index) for index, found in enumerate(pictures) if chosen >= len(found)]
-    used = f"Face {chosen} in the order '{order}' is used."
+    used = f"Face {chosen} is used. The order is: {order}."
     if missing:
-        used += f" It is not in picture{'s' * (len(missing) > 1)} {', '.join(missing)}."
+        used += f" There is no such face in picture{'s' * (len(missing) > 1)} {', '.join(missing)}."
     return with_prose(aligned([["picture", "face", "size", "certainty", ""], *rows]) if rows else [], used, *notes)
 
 
@@ -102,28 +99,6 @@ def as_image(picture):
     return torch.from_numpy(np.asarray(picture.convert("RGB"), dtype=np.float32) / 255)[None]
 
 
-def bar_chart(measured):
-    """Returns the likeness of each picture as bars, best first: IMAGE, float32 [1, h, w, 3]. Lines mark the bands."""
-    order = measured.order
-    top = 2 * MARGIN + BAR
-    picture, pen, font = canvas(WIDTH, top + max(1, len(order)) * (BAR + 4) + 2 * MARGIN)
-    pen.text((MARGIN, MARGIN), "Likeness", "black", font)
-    left, room = 150, WIDTH - 150 - 90
-    for value in (ANOTHER, SAME):
-        x = left + round(room * value)
-        pen.line((x, top - 4, x, picture.height - MARGIN), GREY, 2)
-        pen.text((x + 4, MARGIN), f"{value:g}", "gray", font)
-    for row, index in enumerate(order):
-        y, value = top + row * (BAR + 4), measured.values[index]
-        pen.text((MARGIN, y), f"picture {index}", "black", font)
-        end = left + max(1, round(room * max(value, 0)))
-        pen.rectangle((left, y + 2, end, y + BAR - 3), BLUE)
-        pen.text((end + 8, y), f"{value:.3f}", "black", font)
-    if not order:
-        pen.text((MARGIN, top), "No face was found.", "black", font)
-    return as_image(picture)
-
-
 def number_faces(image, listed, chosen):
     """Returns a picture with a box around each face and its number: IMAGE [1, h, w, 3].
 
@@ -132,15 +107,15 @@ def number_faces(image, listed, chosen):
     from PIL import Image, ImageDraw, ImageFont
     picture = Image.fromarray(image_to_bgr(image)[:, :, ::-1].copy())
     pen, unit = ImageDraw.Draw(picture), max(1, round(max(picture.size) / 600))
-    font = ImageFont.load_default(32 * unit)
+    font = ImageFont.load_default(24 * unit)
     for number, face in reversed(list(enumerate(listed))):  # the first ones lie above the others
         left, top, right, bottom = map(float, face.box)
         colour = GREEN if number == chosen else SKY
         pen.rectangle((left, top, right, bottom), outline=colour, width=(3 if number == chosen else 2) * unit)
-        place = left, top  # inside of the box, where nothing is cut off at the picture's border
-        box = pen.textbbox(place, str(number), font)
-        pen.rectangle((left, top, box[2] + 4 * unit, box[3] + 4 * unit), fill=colour)
-        pen.text(place, str(number), "black", font)
+        place = left + 4 * unit, max(top, font.size)  # above the box; at the picture's border inside of it, where it is not cut
+        tag = pen.textbbox(place, str(number), font, anchor="ls")
+        pen.rectangle((left, tag[1] - 6 * unit, tag[2] + 4 * unit, tag[3] + 2 * unit), fill=colour)
+        pen.text(place, str(number), "black", font, anchor="ls")
     return as_image(picture)
 
 

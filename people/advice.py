@@ -18,6 +18,7 @@ LEAST_BRIGHTNESS = 10.5
 MOST_BURNT = 0.38
 LEAST_SIZE = 448         # pixels of the detector's frame
 BURNT_OUT = 250          # grey level from which a pixel has lost its shades
+REMEDY = f"A better photo shows the whole face sharply, from the front, in good light and at least {LEAST_WIDTH} pixels wide."
 
 
 class Condition(NamedTuple):
@@ -58,7 +59,7 @@ def faults(condition):
 
 
 def advise(pairs):
-    """Returns a sentence for each photo whose face will cost likeness.
+    """Returns a sentence for each photo whose face will cost likeness, and one that tells what a better photo is like.
 
     pairs: (photo as uint8 BGR [h, w, 3], its `faces.photos.Face` or None) each, in the order in which the photos are counted.
     """
@@ -68,4 +69,4 @@ def advise(pairs):
             which = f" at index {index}" if len(pairs) > 1 else ""
             listed = ", ".join(found[:-1]) + " and " * (len(found) > 1) + found[-1]
             sentences.append(f"The face in the photo{which} {listed}, which will cost likeness.")
-    return sentences
+    return [*sentences, REMEDY] if sentences else []

@@ -15,11 +15,11 @@ import torch
 from ..host.server import running_prompt
 
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
-MIB = 1 << 20
-MEANING = ("own: the step alone. total: with the steps inside of it.\n"
-           "MiB: memory of {} after the step.\n"
-           "What ComfyUI took from its own cache did not run, and is not shown.")
-NOTHING = ("No stage of InstantID has run: everything came from ComfyUI's\n"
+MB = 1e6
+MEANING = ("A step's time is without the steps inside of it, which have\n"
+           "their own lines. MB: memory of {} after it.\n"
+           "What ComfyUI took from its own cache did not run.")
+NOTHING = ("No step of InstantID has run: everything came from ComfyUI's\n"
            "cache, or no node of InstantID is in the workflow.")
 _NOT_RECORDED = contextlib.nullcontext()
 
@@ -75,7 +75,6 @@ class Stage:
     cache: str
     calls: int = 0
     own: float = 0.0        # without the stages inside of it
-    total: float = 0.0
     memory: int | None = None   # in use after the latest call
     events: list = field(default_factory=list)  # pairs of CUDA events around the calls
 
@@ -114,8 +113,6 @@ class Run:
             self._open.stages.pop()
             stage.calls += 1
             stage.own += seconds - entry[1]
-            if all(outer is not stage for outer, _ in self._open.stages):
-                stage.total += seconds
             if self._open.stages:
                 self._open.stages[-1][1] += seconds
             stage.memory = memory_in_use()
@@ -167,31 +164,32 @@ def table_of_stages(run):
     """Returns a line for each stage of a `Run` or None, and the meaning of the columns. Waits for the GPU if it was timed."""
     if run is None or not (run.stages or run.caches):
         return NOTHING
-    cells = [("stage", "calls", "own ms", "total ms", "GPU ms", "MiB", "cache")]
+    timed_on_gpu = torch.cuda.is_initialized()
+    cells = [("step", "times", "ms", *(["GPU ms"] if timed_on_gpu else []), "MB", "from the cache")]
     for stage in run.stages.values():
         gpu = stage.gpu_seconds()
-        cells.append((stage.name, str(stage.calls), f"{1000 * stage.own:.1f}", f"{1000 * stage.total:.1f}",
-                      "" if gpu is None else f"{1000 * gpu:.1f}", f"{stage.memory / MIB:.0f}" if stage.memory else "",
-                      _hits_and_misses(*run.caches.get(stage.cache, (0, 0)))))
+        cells.append((stage.name, str(stage.calls), f"{1000 * stage.own:.1f}",
+                      *(["" if gpu is None else f"{1000 * gpu:.1f}"] if timed_on_gpu else []),
+                      f"{stage.memory / MB:.0f}" if stage.memory else "", _found(*run.caches.get(stage.cache, (0, 0)))))
+    cells.append(("all steps", "", f"{1000 * sum(stage.own for stage in run.stages.values()):.1f}", *[""] * (len(cells[0]) - 3)))
     shown = {stage.cache for stage in run.stages.values()}
-    cells += [(name, "", "", "", "", "", _hits_and_misses(*counts)) for name, counts in run.caches.items() if name not in shown]
-    where = "the GPU in use by PyTorch" if torch.cuda.is_initialized() else "ComfyUI's process"
+    cells += [(name, *[""] * (len(cells[0]) - 2), _found(*counts)) for name, counts in run.caches.items() if name not in shown]
+    where = "the GPU in use by PyTorch" if timed_on_gpu else "ComfyUI's process"
     return "\n".join([*_aligned(cells), "", MEANING.format(where)])
 
 
-def _hits_and_misses(hits, misses):
-    """Returns 'hit', 'miss', '2 hits, 1 miss' or ''."""
-    if hits + misses == 1:
-        return "hit" if hits else "miss"
-    counts = ((hits, "hit", "hits"), (misses, "miss", "misses"))
-    return ", ".join(f"{count} {one if count == 1 else many}" for count, one, many in counts if count)
+def _found(hits, misses):
+    """Returns 'yes', 'no', '2 of 3', or '' where nothing was looked up."""
+    if hits + misses < 2:
+        return "yes" if hits else "no" if misses else ""
+    return f"{hits} of {hits + misses}"
 
 
 def table_of_caches(statistics):
     """Returns a line for each cache of `caches.statistics` that was in use."""
-    used = [(name, str(counts["entries"]), f"{counts['bytes'] / MIB:.1f}", str(counts["hits"]), str(counts["misses"]))
+    used = [(name, str(counts["entries"]), f"{counts['bytes'] / MB:.1f}", str(counts["hits"]), str(counts["misses"]))
             for name, counts in statistics.items() if any(counts.values())]
-    return "\n".join(_aligned([("cache", "entries", "MiB", "hits", "misses"), *used])) if used else "Nothing is kept."
+    return "\n".join(_aligned([("cache", "entries", "MB", "found", "not found"), *used])) if used else "Nothing is kept."
 
 
 def _aligned(cells):

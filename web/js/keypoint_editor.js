@@ -6,7 +6,7 @@ import { api } from "../../../scripts/api.js"
 const NODE = "InstantIDEditKeypoints"
 const COLOURS = ["#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff"]   // as utils.py draws them
 const NOSE = 2
-const GRAB = 11, FRAME = 22     // screen pixels around a point or handle, and from the points to their frame
+const GRAB = 11, HANDLE = 14, FRAME = 22    // screen pixels around a point and a handle, and from the points to their frame
 const MOST_UNDO = 100
 const DEGREES_PER_PIXEL = 0.5
 const LEAST_HEIGHT = 200, MOST_HEIGHT = 800     // pixels of the editor, hint and buttons included
@@ -25,7 +25,7 @@ const HINTS = {
     scale: ["Scale the face", "缩放脸", "+ -"],
     face: ["Move the face", "移动脸", "← ↑ → ↓"],
 }
-const IDLE = ["Drag a point, the frame or a handle.", "拖动点、边框或手柄。"]
+const IDLE = ["Drag a point, the frame, ↖ turn, ↗ tilt or ↘ scale.", "拖动点、边框，或 ↖ 转头、↗ 倾斜、↘ 缩放。"]
 const FACE = ["face", "脸"]
 const EDITOR = ["Keypoint editor. Next face (N), whole face (0)", "关键点编辑器。下一张脸 (N)，整张脸 (0)"]
 const BUTTON = "padding: 2px 8px; border: 1px solid var(--border-color); border-radius: 4px; cursor: pointer; " +
@@ -282,7 +282,7 @@ class Editor {
     // The frame of a face and the places of the handles, all within the picture.
     handles(face) {
         const { scale, width, height } = this.layout()
-        const within = (value, length) => clamp(value, GRAB / scale, length - GRAB / scale)
+        const within = (value, length) => clamp(value, HANDLE / scale, length - HANDLE / scale)
         const [xs, ys] = [0, 1].map((axis) => face.points.map((point) => point[axis]))
         const [left, right] = [Math.min(...xs) - FRAME / scale, Math.max(...xs) + FRAME / scale].map((x) => within(x, width))
         const [top, bottom] = [Math.min(...ys) - FRAME / scale, Math.max(...ys) + FRAME / scale].map((y) => within(y, height))
@@ -292,14 +292,14 @@ class Editor {
     // What lies at a place of the picture, as {kind, face, point}; kind is one of SIGNS, "point" or "face".
     find(faces, at) {
         if (!faces.length) return null
-        const reach = GRAB / this.layout().scale
-        const near = (place) => Math.hypot(place[0] - at[0], place[1] - at[1]) <= reach
+        const { scale } = this.layout()
+        const near = (place, reach = GRAB) => Math.hypot(place[0] - at[0], place[1] - at[1]) <= reach / scale
         const handles = this.handles(this.chosen(faces))
-        const kind = Object.keys(SIGNS).find((name) => near(handles[name]))
+        const kind = Object.keys(SIGNS).find((name) => near(handles[name], HANDLE))
         if (kind) return { kind, face: this.face, point: null }
         const order = [this.face, ...faces.keys()]
         for (const face of order) {
-            const point = faces[face].points.findIndex(near)
+            const point = faces[face].points.findIndex((place) => near(place))
             if (point >= 0) return { kind: "point", face, point }
         }
         const face = order.find((face) => {
@@ -453,13 +453,13 @@ class Editor {
         for (const [name, path] of Object.entries(SIGNS)) {
             paint.fillStyle = "#222"
             paint.beginPath()
-            paint.arc(...handles[name], GRAB / scale, 0, 2 * Math.PI)
+            paint.arc(...handles[name], HANDLE / scale, 0, 2 * Math.PI)
             paint.fill()
             paint.stroke()
             paint.save()
             paint.translate(...handles[name])
-            paint.scale(0.7 / scale, 0.7 / scale)
-            paint.lineWidth = 2.2
+            paint.scale(0.9 / scale, 0.9 / scale)
+            paint.lineWidth = 1.8
             paint.stroke(new Path2D(path))
             paint.restore()
         }

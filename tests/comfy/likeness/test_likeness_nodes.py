@@ -31,8 +31,8 @@ def test_every_face_of_a_group_is_numbered_in_the_chosen_order(nodes, ours):
     assert count == 6 and made["ui"]["images"]
     lines = made["ui"]["text"][0].splitlines()
     assert [line.split()[1] for line in lines[1:7]] == list("012345") and lines[3].endswith("used")
-    assert " ".join(lines[8:]) == ("Face 2 in the order 'left to right' is used. The face in the photo is only "
-                                   f"{meant.box[2] - meant.box[0]:.0f} pixels wide, which will cost likeness.")
+    assert " ".join(lines[8:]).startswith("Face 2 is used. The order is: left to right. The face in the photo is only "
+                                          f"{meant.box[2] - meant.box[0]:.0f} pixels wide, which will cost likeness.")
     assert preview.shape == fx.photo().shape and not torch.equal(preview, fx.photo())
     assert mask.shape == preview.shape[:3] and mask.sum() == box["width"] * box["height"]
     left, top, right, bottom = place.corners(box)
@@ -44,7 +44,7 @@ def test_pictures_without_the_face(nodes, ours):
     made = call(nodes, "InstantIDFaces", ours, image=torch.cat([GREY, photos("05_front")]))
     _, count, box, mask = made["result"]
     assert count == 1 and box["width"] > 50 and mask[0].max() == 0 and mask[1].sum() == box["width"] * box["height"]
-    assert "It is not in picture 0." in made["ui"]["text"][0]
+    assert "There is no such face in picture 0." in " ".join(made["ui"]["text"][0].split())
     nobody = call(nodes, "InstantIDFaces", ours, image=GREY)["result"]
     assert nobody[1] == 0 and isinstance(nobody[2], ExecutionBlocker)
 
@@ -55,7 +55,7 @@ def test_the_best_pictures_come_first(nodes, ours):
     best, values, report = made["result"]
     assert torch.equal(best, pictures[[3, 1, 0]])
     assert values == sorted(values, reverse=True) and values[0] > 0.99 and values[1] > values[2] + 0.1
-    assert made["ui"]["text"] == [report] and "picture 2 (1 of 4)" in " ".join(report.split()) and made["ui"]["images"]
+    assert made["ui"]["text"] == [report] and "picture 2 (1 of 4)" in " ".join(report.split())
     best, values, _ = call(nodes, "InstantIDLikeness", ours, image=pictures, reference=photos("05_front"),
                             keep_best=1)["result"]
     assert torch.equal(best, pictures[[3]]) and len(values) == 1

@@ -75,7 +75,6 @@ def test_no_face_is_no_number_and_is_counted_apart(ours):
     assert "no face was found: pictures 0, 2 (2 of 3)" in text and "0.000" not in text
     nobody = likeness(ours, GREY, photos(ONE[0]))
     assert nobody.order == [] and "(1 of 1)" in " ".join(report.report_text(nobody).split())
-    assert report.bar_chart(nobody).shape[0] == 1
     with pytest.raises(faces.NoFaceError, match="No face detected"):
         likeness(ours, photos(ONE[0]), GREY)
 
@@ -121,7 +120,7 @@ def test_a_second_opinion_stands_beside_the_first(ours):
         measured = likeness(ours, pictures, known, second=second)
         assert measured.second[1] is None
         assert [measured.second[0], measured.second[2]] == pytest.approx([measured.values[0], measured.values[2]], abs=1e-6)
-        assert "Second opinion: antelopev2/" in " ".join(report.report_text(measured).split())
+        assert "second opinion is that of antelopev2/" in " ".join(report.report_text(measured).split())
     with pytest.raises(InstantIDError, match="saved without them"):
         likeness(ours, pictures, known._replace(crops=None), second=second)
 
@@ -130,10 +129,9 @@ def test_the_report_says_what_the_numbers_mean(ours):
     measured = likeness(ours, photos(OTHER, ONE[1]), photos(*ONE[::2]))
     text = report.report_text(measured, kept=[1])
     lines = text.splitlines()
-    assert lines[0].split()[:4] == ["place", "picture", "likeness", "face"]
-    assert lines[1].split()[:2] == ["1", "1"] and lines[1].endswith(measure.band(measured.values[1]))
-    assert lines[2].split()[:2] == ["2", "0"] and lines[2].endswith(f"{measure.band(measured.values[0])}, left out")
+    assert lines[0].split() == ["picture", "likeness", "face"]
+    assert lines[1].split()[0] == "1" and lines[1].endswith(measure.band(measured.values[1]))
+    assert lines[2].split()[0] == "0" and lines[2].count("▄") == round(report.BAR * measured.values[0]) and lines[2].endswith(f"{measure.band(measured.values[0])}, left out")
     assert max(map(len, lines)) <= report.LETTERS
     text = " ".join(text.split())
-    assert "the mean of 2 photos" in text and "measured by antelopev2/" in text and "a little high" in text
-    assert "For photographs" in text and "score lower" in text
+    assert "2 photos of the reference reach" in text and "a little high" in text and "score lower" in text

@@ -21,8 +21,8 @@ def good(ours):
 
 
 def sentence(ours, picture):
-    """The advice about one photo."""
-    return " ".join(advice.advise([(picture, photos.look(ours, picture)[0])]))
+    """The advice about one photo, without what is said of every one."""
+    return " ".join(advice.advise([(picture, photos.look(ours, picture)[0])])[:1])
 
 
 def test_nothing_is_said_about_good_photos(good):
@@ -50,9 +50,10 @@ def test_several_faults_and_photos_are_one_sentence_each(good):
     one, other = good[:2]
     dark = degrade.darker(degrade.smaller(one.picture, one.face, 80), one.face, 32)
     small = one.face._replace(box=one.face.box / 2, points=one.face.points / 2)
-    text, = advice.advise([(other.picture, other.face), (dark, small), (one.picture, None)])
+    text, better = advice.advise([(other.picture, other.face), (dark, small), (one.picture, None)])
     width = f"{(one.face.box[2] - one.face.box[0]) / 2:.0f}"
     assert text == f"The face in the photo at index 1 is only {width} pixels wide and is too dark, which will cost likeness."
+    assert f"at least {advice.LEAST_WIDTH} pixels" in better
 
 
 def test_the_limits_stand_where_the_likeness_falls_below_what_is_documented():
