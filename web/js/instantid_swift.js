@@ -101,11 +101,7 @@ app.registerExtension({
     },
     beforeRegisterNodeDef(nodeType, { name }) {
         if (!REPORTS.includes(name)) return
-        const { onExecuted, onResize } = nodeType.prototype
-        nodeType.prototype.onResize = function () {     // the classic canvas grows to a picture, but does not draw that
-            onResize?.apply(this, arguments)
-            app.canvas.setDirty(true, true)
-        }
+        const { onExecuted } = nodeType.prototype
         nodeType.prototype.onExecuted = function (output) {
             onExecuted?.apply(this, arguments)
             showReport(this, (output?.text ?? []).join("\n"))
