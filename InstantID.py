@@ -146,7 +146,7 @@ class FaceKeypointsPreprocessor:
                              "image": ("IMAGE", {"tooltip": "One or more photos that show a face in the wanted pose."})},
                 "optional": {"options": inputs.OPTIONS}}
 
-    @performance.staged("draw keypoints")
+    @performance.staged("Face Keypoints Preprocessor")
     def preprocess_image(self, faceanalysis, image, options=DEFAULTS):
         if inputs.is_off(options):
             return (image,)
@@ -186,7 +186,7 @@ class ApplyInstantID:
             "optional": APPLY_OPTIONAL,
         }
 
-    @performance.staged("apply InstantID")
+    @performance.staged("Apply InstantID")
     def apply_instantid(self, instantid, insightface, control_net, image, model, positive, negative, start_at, end_at,
                         weight=.8, ip_weight=None, cn_strength=None, noise=0.35, image_kps=None, mask=None,
                         combine_embeds="average", options=DEFAULTS):
@@ -247,7 +247,7 @@ class InstantIDAttentionPatch:
             "optional": {"mask": inputs.MASK, "options": inputs.OPTIONS},
         }
 
-    @performance.staged("apply InstantID")
+    @performance.staged("Apply InstantID")
     def patch_attention(self, instantid, insightface, image, model, weight, start_at, end_at, noise=0.0, mask=None,
                         options=DEFAULTS):
         if inputs.is_off(options):
@@ -293,7 +293,7 @@ class ApplyInstantIDControlNet:
             "optional": {"mask": inputs.MASK_OF_PROMPT},
         }
 
-    @performance.staged("apply InstantID")
+    @performance.staged("Apply InstantID")
     def apply_controlnet(self, face_embeds, control_net, image_kps, positive, negative, strength, start_at, end_at, mask=None):
         if strength == 0 or face_embeds is None:  # none: InstantID Patch Attention was bypassed, or is switched off
             return positive, negative

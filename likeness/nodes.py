@@ -53,7 +53,7 @@ class InstantIDFaces:
             "optional": {"options": inputs.OPTIONS},
         }
 
-    @performance.staged("show faces")
+    @performance.staged("Faces")
     def show(self, insightface, image, padding=0, options=DEFAULTS):
         photos, number = faces.Photos(insightface, image, **options.photo_arguments), options.choice.index
         listed = [options.choice.sort(found, photos.size) for found in photos.found]
@@ -104,7 +104,7 @@ class InstantIDLikeness:
             },
         }
 
-    @performance.staged("measure likeness")
+    @performance.staged("Likeness")
     def measure(self, insightface, image, reference, keep_best=0, minimum=-1.0, options=DEFAULTS, second_opinion=None):
         photos = faces.Photos(insightface, image, **options.photo_arguments)
         measured = measure.likeness(photos, _reference(insightface, reference, **options.search), second_opinion)

@@ -17,8 +17,8 @@ BLUE, GREY, ORANGE, GREEN, SKY = "#0072B2", "#B0B0B0", "#E69F00", "#50DC50", "#3
 TRAINED_WITH = "antelopev2"
 LETTERS = 70  # a line of prose
 BAR = 18      # letters of a likeness of 1
-BANDS = (f"Photographs of the same person score above {SAME}, of another person below {ANOTHER}. Paintings, drawings and other "
-         "stylised pictures score lower.")
+BANDS = (f"Photographs: above {SAME} is the same person, {ANOTHER} to {SAME} is similar, below {ANOTHER} is another person. "
+         "Paintings, drawings and other stylised pictures score lower.")
 
 
 def report_text(measured, kept=None):
@@ -27,20 +27,25 @@ def report_text(measured, kept=None):
     kept = measured.order if kept is None else kept
     if not measured.values:
         return "There are no pictures."
-    head = ["picture", "likeness", "face", *(["second opinion"] if measured.second else []), "", ""]
-    rows = [[str(index), f"{measured.values[index]:.3f}", f"{measured.sides[index]} px",
+    head = ["picture", "likeness", "face", *(["second opinion"] if measured.second else []), "", "verdict"]
+    rows = [[str(index), f"{measured.values[index]:.3f}", f"{measured.sides[index]} px{'*' if is_small(measured.sides[index]) else ' '}",
              *([f"{measured.second[index]:.3f}"] if measured.second else []),
-             ("▄" * round(BAR * max(0, measured.values[index]))).ljust(BAR),
+             ("━" * round(BAR * max(0, measured.values[index]))).ljust(BAR),
              band(measured.values[index]) + ("" if index in kept else ", left out")]
             for index in measured.order]
     missing = [str(index) for index, value in enumerate(measured.values) if value is None]
-    notes = []
+    notes = ["The best picture comes first."] if len(rows) > 1 else []
     if missing:
         notes.append(f"Without a number, because no face was found: picture{'s' * (len(missing) > 1)} {', '.join(missing)} "
                      f"({len(missing)} of {len(measured.values)}).")
-    if any(side is not None and side < SMALL_FACE for side in measured.sides):
-        notes.append(f"The number of a face of less than {SMALL_FACE} px is less certain.")
+    if any(map(is_small, measured.sides)):
+        notes.append(f"* A face of less than {SMALL_FACE} px: its number is less certain.")
     return with_prose(aligned([head, *rows]) if rows else [], *notes, *meaning(measured))
+
+
+def is_small(side):
+    """Returns whether the likeness of a face is less certain. side: pixels, or None."""
+    return side is not None and side < SMALL_FACE
 
 
 def with_prose(lines, *notes):
@@ -74,10 +79,12 @@ def faces_text(pictures, chosen, order, *notes):
              "used" if number == chosen else ""]
             for index, found in enumerate(pictures) for number, face in enumerate(found)]
     missing = [str(index) for index, found in enumerate(pictures) if chosen >= len(found)]
-    used = f"Face {chosen} is used. The order is: {order}."
+    used = f"Face {chosen} (green) is used. Order: {order}."
     if missing:
         used += f" There is no such face in picture{'s' * (len(missing) > 1)} {', '.join(missing)}."
-    return with_prose(aligned([["picture", "face", "size", "certainty", ""], *rows]) if rows else [], used, *notes)
+    rows = [["picture", "face", "size in px", "certainty", ""], *rows] if rows else []
+    first = 1 if len(pictures) == 1 else 0  # column
+    return with_prose(aligned([row[first:] for row in rows]), used, *notes)
 
 
 def aligned(rows):

@@ -48,7 +48,7 @@ def condition_of(picture, face):
 def faults(condition):
     """Returns what about a face will cost likeness, each as the end of a sentence that begins with the face."""
     found = {
-        f"is only {condition.width:.0f} pixels wide": condition.width < LEAST_WIDTH,
+        f"is only {int(condition.width)} pixels wide": condition.width < LEAST_WIDTH,
         "is blurred": condition.width >= LEAST_WIDTH and condition.sharpness < LEAST_SHARPNESS,
         f"is turned by {condition.yaw:.0f} degrees": condition.yaw > MOST_YAW,
         "is cut off at the border": condition.outside > MOST_OUTSIDE,

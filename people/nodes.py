@@ -51,7 +51,7 @@ class InstantIDPerson:
         return {"required": {"insightface": inputs.FACE_ANALYSIS, "image": inputs.PHOTOS},
                 "optional": {"options": inputs.OPTIONS}}
 
-    @performance.staged("make the person")
+    @performance.staged("Person from Photos")
     def make(self, insightface, image, options=DEFAULTS):
         images = image if isinstance(image, list | tuple) else [image]
         batches = [Photos(insightface, each, **options.photo_arguments) for each in images]
@@ -191,7 +191,7 @@ class ApplyInstantIDPerson:
             },
         }
 
-    @performance.staged("apply InstantID")
+    @performance.staged("Apply InstantID")
     def apply(self, model, positive, negative, instantid, person, control_net, ip_weight=0.8, cn_strength=0.8, start_at=0.0,
               end_at=1.0, noise=0.0, combine_embeds="average", image_kps=None, mask=None, options=DEFAULTS):
         if inputs.is_off(options):
@@ -269,7 +269,7 @@ class ApplyInstantIDPeople:
             },
         }
 
-    @performance.staged("apply InstantID")
+    @performance.staged("Apply InstantID")
     def apply(self, model, positive, negative, instantid, control_net, people, noise=0.0, width=1024, height=1024,
               image_kps=None, options=DEFAULTS):
         if inputs.is_off(options):

@@ -48,7 +48,7 @@ class InstantIDPerformanceReport:
     SEARCH_ALIASES = ["profiler", "benchmark", "timing", "speed", "why slow", "耗时"]
     RETURN_TYPES = (IO.ANY, "STRING")
     RETURN_NAMES = ("anything", "table")
-    OUTPUT_TOOLTIPS = ("The input, unchanged.", "The steps in the order in which they began.")
+    OUTPUT_TOOLTIPS = ("The input, unchanged.", "The steps, the slowest first.")
     FUNCTION = "report"
     OUTPUT_NODE = True
     INPUT_IS_LIST = True  # one report, and lists go through whole

@@ -16,8 +16,8 @@ from ..host.server import running_prompt
 
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
 MB = 1e6
-MEANING = ("A step's time is without the steps inside of it, which have\n"
-           "their own lines. MB: memory of {} after it.\n"
+MEANING = ("Steps inside of others count in their own lines only.\n"
+           "MB: memory of {} after the step.\n"
            "What ComfyUI took from its own cache did not run.")
 NOTHING = ("No step of InstantID has run: everything came from ComfyUI's\n"
            "cache, or no node of InstantID is in the workflow.")
@@ -161,12 +161,13 @@ _session = _Session()
 
 
 def table_of_stages(run):
-    """Returns a line for each stage of a `Run` or None, and the meaning of the columns. Waits for the GPU if it was timed."""
+    """Returns a line for each stage of a `Run` or None, the slowest first, and the meaning of the columns. Waits for the GPU if
+    it was timed."""
     if run is None or not (run.stages or run.caches):
         return NOTHING
     timed_on_gpu = torch.cuda.is_initialized()
     cells = [("step", "times", "ms", *(["GPU ms"] if timed_on_gpu else []), "MB", "from the cache")]
-    for stage in run.stages.values():
+    for stage in sorted(run.stages.values(), key=lambda stage: -stage.own):
         gpu = stage.gpu_seconds()
         cells.append((stage.name, str(stage.calls), f"{1000 * stage.own:.1f}",
                       *(["" if gpu is None else f"{1000 * gpu:.1f}"] if timed_on_gpu else []),
@@ -179,9 +180,9 @@ def table_of_stages(run):
 
 
 def _found(hits, misses):
-    """Returns 'yes', 'no', '2 of 3', or '' where nothing was looked up."""
+    """Returns 'yes', 'no', '2 of 3', or '-' where nothing was looked up."""
     if hits + misses < 2:
-        return "yes" if hits else "no" if misses else ""
+        return "yes" if hits else "no" if misses else "-"
     return f"{hits} of {hits + misses}"
 
 

@@ -89,7 +89,7 @@ class InstantIDRefineFaces:
             },
         }
 
-    @performance.staged("refine faces")
+    @performance.staged("Refine Faces")
     def refine(self, image, model, positive, negative, vae, instantid, insightface, control_net, denoise=0.4, face_size=768,
                padding=1.8, feather=0.1, ip_weight=0.8, cn_strength=0.8, who=BY_LIKENESS, leave_above=1.0, person=None,
                people=None, options=DEFAULTS, keypoints=None, **sampler):

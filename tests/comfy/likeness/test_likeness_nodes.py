@@ -30,9 +30,9 @@ def test_every_face_of_a_group_is_numbered_in_the_chosen_order(nodes, ours):
     meant, = faces.Photos(ours, fx.photo(), options.choice).chosen
     assert count == 6 and made["ui"]["images"]
     lines = made["ui"]["text"][0].splitlines()
-    assert [line.split()[1] for line in lines[1:7]] == list("012345") and lines[3].endswith("used")
-    assert " ".join(lines[8:]).startswith("Face 2 is used. The order is: left to right. The face in the photo is only "
-                                          f"{meant.box[2] - meant.box[0]:.0f} pixels wide, which will cost likeness.")
+    assert [line.split()[0] for line in lines[1:7]] == list("012345") and lines[3].endswith("used")
+    assert " ".join(lines[8:]).startswith("Face 2 (green) is used. Order: left to right. The face in the photo is only "
+                                          f"{int(meant.box[2] - meant.box[0])} pixels wide, which will cost likeness.")
     assert preview.shape == fx.photo().shape and not torch.equal(preview, fx.photo())
     assert mask.shape == preview.shape[:3] and mask.sum() == box["width"] * box["height"]
     left, top, right, bottom = place.corners(box)

@@ -51,7 +51,7 @@ def test_several_faults_and_photos_are_one_sentence_each(good):
     dark = degrade.darker(degrade.smaller(one.picture, one.face, 80), one.face, 32)
     small = one.face._replace(box=one.face.box / 2, points=one.face.points / 2)
     text, better = advice.advise([(other.picture, other.face), (dark, small), (one.picture, None)])
-    width = f"{(one.face.box[2] - one.face.box[0]) / 2:.0f}"
+    width = int((one.face.box[2] - one.face.box[0]) / 2)
     assert text == f"The face in the photo at index 1 is only {width} pixels wide and is too dark, which will cost likeness."
     assert f"at least {advice.LEAST_WIDTH} pixels" in better
 

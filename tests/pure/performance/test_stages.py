@@ -49,6 +49,15 @@ def test_inner_stages_are_not_counted_twice(ticking):
 
 @pytest.mark.parametrize("lookups, text", [
     ([True], "yes"), ([False], "no"), ([True, False, True], "2 of 3"), ([False, False], "0 of 2")])
+def test_the_slowest_stage_comes_first(ticking):
+    with run() as recorded:
+        with stage("quick"):
+            pass
+        with stage("slow"), stage("inner"):
+            pass
+    assert [line.split()[0] for line in table_of_stages(recorded).splitlines()[1:4]] == ["slow", "quick", "inner"]
+
+
 def test_cache_results_stand_beside_their_stage(lookups, text):
     with run() as recorded, stage("project", cache="identities"):
         for hit in lookups:

@@ -82,7 +82,7 @@ def test_a_text_is_shown_whole_and_goes_with_its_reason(canvas, photo, blank, in
     for _ in range(2):                  # Nodes 2.0 itself makes room for a badge when a node changes its size first
         canvas.evaluate(RUN, blank)
         shown = canvas.wait_for(SHOWN, "InstantID: Bypassed: this node changes nothing. Reference Image: No face detected.")
-        assert canvas.wait_for(REPORT, "apply").split()[:2] == ["step", "times"]
+        assert canvas.wait_for(REPORT, "Apply InstantID").split()[:2] == ["step", "times"]
         if not sizes:
             canvas.wait_for(FITS)       # no room for lines that were broken in a narrower node
         canvas.evaluate(RUN, photo)
