@@ -25,7 +25,7 @@ const HINTS = {
     scale: ["Scale the face", "缩放脸", "+ -"],
     face: ["Move the face", "移动脸", "← ↑ → ↓"],
 }
-const IDLE = ["Drag a point, the frame, ↖ turn, ↗ tilt or ↘ scale.", "拖动点、边框，或 ↖ 转头、↗ 倾斜、↘ 缩放。"]
+const IDLE = ["Drag points, a face, or its corners: turn, tilt, scale.", "拖动点、脸，或脸的角：转头、倾斜、缩放。"]
 const FACE = ["face", "脸"]
 const EDITOR = ["Keypoint editor. Next face (N), whole face (0)", "关键点编辑器。下一张脸 (N)，整张脸 (0)"]
 const BUTTON = "padding: 2px 8px; border: 1px solid var(--border-color); border-radius: 4px; cursor: pointer; " +
@@ -420,6 +420,7 @@ class Editor {
         const faces = this.faces()
         const chosen = this.chosen(faces)
         for (const face of faces) this.drawFace(paint, face, scale, face === chosen)
+        for (const face of faces) this.drawFrame(paint, face, scale, faces.indexOf(face), face === chosen)
         if (chosen) this.drawHandles(paint, chosen, scale)
         paint.globalAlpha = 1
     }
@@ -433,6 +434,9 @@ class Editor {
                 if (layer === "point") {
                     paint.arc(...point, (chosen && index === this.point ? 8 : 5) / scale, 0, 2 * Math.PI)
                     paint.fill()
+                    paint.lineWidth = 1 / scale
+                    paint.strokeStyle = "#fff"
+                    paint.stroke()
                 } else if (index !== NOSE) {
                     paint.lineWidth = 3 / scale
                     paint.moveTo(...point)
@@ -443,18 +447,29 @@ class Editor {
         }
     }
 
-    drawHandles(paint, face, scale) {
-        const { box: [left, top, right, bottom], ...handles } = this.handles(face)
-        paint.globalAlpha = 1
+    drawFrame(paint, face, scale, number, chosen) {
+        const [left, top, right, bottom] = this.handles(face).box
+        paint.globalAlpha = chosen ? 1 : 0.6
         paint.strokeStyle = paint.fillStyle = "#fff"
         paint.lineWidth = 1 / scale
         paint.strokeRect(left, top, right - left, bottom - top)
+        paint.font = `${14 / scale}px sans-serif`
+        paint.textBaseline = "middle"
+        const point = chosen && this.point !== null ? `, ${say(NAMES[this.point])}` : ""
+        paint.fillText(`${say(FACE)} ${number}${point}`, left, bottom + 20 / scale)
+    }
+
+    drawHandles(paint, face, scale) {
+        const handles = this.handles(face)
+        paint.globalAlpha = 1
+        paint.strokeStyle = "#fff"
         paint.lineCap = paint.lineJoin = "round"
         for (const [name, path] of Object.entries(SIGNS)) {
             paint.fillStyle = "#222"
             paint.beginPath()
             paint.arc(...handles[name], HANDLE / scale, 0, 2 * Math.PI)
             paint.fill()
+            paint.lineWidth = 1 / scale
             paint.stroke()
             paint.save()
             paint.translate(...handles[name])
@@ -463,11 +478,6 @@ class Editor {
             paint.stroke(new Path2D(path))
             paint.restore()
         }
-        paint.fillStyle = "#fff"
-        paint.font = `${14 / scale}px sans-serif`
-        paint.textBaseline = "middle"
-        const chosen = this.point === null ? "" : `, ${say(NAMES[this.point])}`
-        paint.fillText(`${say(FACE)} ${this.face}${chosen}`, left, bottom + 20 / scale)
     }
 
     // What the node has said when it ran.

@@ -215,7 +215,7 @@ def test_a_hint_names_what_lies_under_the_pointer(canvas):
             yield page.evaluate(HINT)
     assert canvas.drive(lambda page: list(hints(page))) == [
         "Turn the head left, right, up or down (A D W S)", "Tilt the head (Q E)", "Scale the face (+ -)", "nose (3)",
-        "Move the face (← ↑ → ↓)", "Drag a point, the frame, ↖ turn, ↗ tilt or ↘ scale."]
+        "Move the face (← ↑ → ↓)", "Drag points, a face, or its corners: turn, tilt, scale."]
     assert canvas.evaluate(TITLES) == [
         ["Add face", "Add face (F)"], ["Remove face", "Remove face (Delete)"], ["Undo", "Undo (Ctrl+Z)"],
         ["Redo", "Redo (Ctrl+Y)"], ["Reset", "Reset"]]
