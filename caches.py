@@ -150,7 +150,7 @@ def clear():
 
 def tensor_key(tensor):
     """Returns a tensor's content as a key: 128-bit hash of its bytes, shape, dtype."""
-    with performance.stage("look for it in the cache"):
+    with performance.stage("look in the cache"):
         data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         return xxhash.xxh3_128_digest(data), tuple(tensor.shape), tensor.dtype
 

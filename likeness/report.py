@@ -27,10 +27,10 @@ def report_text(measured, kept=None):
     kept = measured.order if kept is None else kept
     if not measured.values:
         return "There are no pictures."
-    head = ["picture", "likeness", "face", *(["second opinion"] if measured.second else []), "", "verdict"]
-    rows = [[str(index), f"{measured.values[index]:.3f}", f"{measured.sides[index]} px{'*' if is_small(measured.sides[index]) else ' '}",
+    head = ["picture", "likeness", "", *(["second opinion"] if measured.second else []), "face", "verdict"]
+    rows = [[str(index), f"{measured.values[index]:.3f}", ("━" * round(BAR * max(0, measured.values[index]))).ljust(BAR),
              *([f"{measured.second[index]:.3f}"] if measured.second else []),
-             ("━" * round(BAR * max(0, measured.values[index]))).ljust(BAR),
+             f"{measured.sides[index]} px{'*' if is_small(measured.sides[index]) else ' '}",
              band(measured.values[index]) + ("" if index in kept else ", left out")]
             for index in measured.order]
     missing = [str(index) for index, value in enumerate(measured.values) if value is None]

@@ -16,7 +16,7 @@ from ..host.server import running_prompt
 
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
 MB = 1e6
-MEANING = ("Steps inside of others count in their own lines only.\n"
+MEANING = ("A step's time is without the steps that have lines of their own.\n"
            "MB: memory of {} after the step.\n"
            "What ComfyUI took from its own cache did not run.")
 NOTHING = ("No step of InstantID has run: everything came from ComfyUI's\n"
