@@ -19,7 +19,7 @@ PHOTO = CHECKOUT / "tests" / "people" / "portrait_22.jpg"
 DOCS = CHECKOUT / "docs"
 MODELS = {"checkpoints": "sd_xl_base_1.0.safetensors", "controlnet": "instantid_controlnet.safetensors",
           "instantid": "ip-adapter.bin"}        # empty files: the editor marks a loader whose file is missing
-SHOWN = {"x": 120, "y": 135, "width": 1630, "height": 1150}      # of the page: the template but for sampler and result
+SHOWN = {"x": 120, "y": 135, "width": 1630, "height": 1190}      # of the page: the template but for sampler and result
 SHOW = """async ([workflow, face]) => {
     if (workflow) await app.loadGraphData(workflow)
     globalThis.node = app.graph._nodes.find(({ type }) => type === "InstantIDEditKeypoints")
