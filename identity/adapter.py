@@ -162,7 +162,7 @@ class InstantIDAdapter:
         device = self.device
         key = (self.key, caches.tensor_key(cond), caches.tensor_key(uncond), device, dtype)
         return caches.identities.get_or_make(key, lambda: self.module(cond.to(device, dtype), uncond.to(device, dtype)),
-                                             "tokens for the model", gpu=True)
+                                             "make the tokens", gpu=True)
 
     def identity_of_photos(self, references, dtype, noise=0.0, combine_embeds="average", each_latent=False):
         """Returns the Identity of one person's photos, for a model that runs its attention in dtype.

@@ -419,8 +419,10 @@ class Editor {
         }
         const faces = this.faces()
         const chosen = this.chosen(faces)
-        for (const face of faces) this.drawFace(paint, face, scale, face === chosen)
-        for (const face of faces) this.drawFrame(paint, face, scale, faces.indexOf(face), face === chosen)
+        for (const [number, face] of faces.entries()) {
+            this.drawFace(paint, face, scale, face === chosen)
+            this.drawFrame(paint, face, scale, number, face === chosen)
+        }
         if (chosen) this.drawHandles(paint, chosen, scale)
         paint.globalAlpha = 1
     }
