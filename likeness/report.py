@@ -58,15 +58,16 @@ def meaning(measured):
     notes = []
     if cosines := measured.reference.photo_cosines:
         each = ", ".join(f"{value:.3f}" for value in cosines)
-        notes.append(f"The {len(cosines)} photos of the reference reach {fmean(cosines):.3f} among each other ({each}). Expect no "
-                     "more of a picture.")
+        notes.append(f"The {len(cosines)} photos of the reference reach {fmean(cosines):.3f} among each other ({each}). Expect "
+                     "no more of a picture.")
     if TRAINED_WITH in measured.embedder:
         notes.append("InstantID was trained with the network that measures here, so the numbers are a little high.")
     else:
         notes.append(f"The faces are measured by {measured.embedder}.")
     if measured.second:
-        again = f", with which the photos reach {fmean(measured.second_photo_cosines):.3f}" * bool(measured.second_photo_cosines)
-        notes.append(f"The second opinion is that of {measured.second_embedder}{again}.")
+        again = measured.second_photo_cosines
+        reached = f", with which the photos reach {fmean(again):.3f}" if again else ""
+        notes.append(f"The second opinion is that of {measured.second_embedder}{reached}.")
     return [*notes, BANDS]
 
 

@@ -174,7 +174,8 @@ def table_of_stages(run):
                       f"{stage.memory / MB:.0f}" if stage.memory else "", _found(*run.caches.get(stage.cache, (0, 0)))))
     shown = {stage.cache for stage in run.stages.values()}
     cells += [(name, *[""] * (len(cells[0]) - 2), _found(*counts)) for name, counts in run.caches.items() if name not in shown]
-    cells.append(("all steps", "", f"{1000 * sum(stage.own for stage in run.stages.values()):.1f}", *[""] * (len(cells[0]) - 3)))
+    together = sum(stage.own for stage in run.stages.values())
+    cells.append(("all steps", "", f"{1000 * together:.1f}", *[""] * (len(cells[0]) - 3)))
     where = "the GPU in use by PyTorch" if timed_on_gpu else "ComfyUI's process"
     return "\n".join([*_aligned(cells), "", MEANING.format(where)])
 
