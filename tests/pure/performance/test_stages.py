@@ -47,8 +47,6 @@ def test_inner_stages_are_not_counted_twice(ticking):
     assert all(row.memory > 0 for row in recorded.stages.values())
 
 
-@pytest.mark.parametrize("lookups, text", [
-    ([True], "yes"), ([False], "no"), ([True, False, True], "2 of 3"), ([False, False], "0 of 2")])
 def test_the_slowest_stage_comes_first(ticking):
     with run() as recorded:
         with stage("quick"):
@@ -58,6 +56,8 @@ def test_the_slowest_stage_comes_first(ticking):
     assert [line.split()[0] for line in table_of_stages(recorded).splitlines()[1:4]] == ["slow", "quick", "inner"]
 
 
+@pytest.mark.parametrize("lookups, text", [
+    ([True], "yes"), ([False], "no"), ([True, False, True], "2 of 3"), ([False, False], "0 of 2")])
 def test_cache_results_stand_beside_their_stage(lookups, text):
     with run() as recorded, stage("project", cache="identities"):
         for hit in lookups:
