@@ -120,9 +120,10 @@ def number_faces(image, listed, chosen):
         left, top, right, bottom = map(float, face.box)
         colour = GREEN if number == chosen else SKY
         pen.rectangle((left, top, right, bottom), outline=colour, width=(3 if number == chosen else 2) * unit)
-        place = left + 4 * unit, max(top, font.size)  # above the box; at the picture's border inside of it, where it is not cut
+        # above the box; at the picture's border inside of it, where it is not cut
+        place = left + 4 * unit, max(top, font.size + 4 * unit) - 4 * unit
         tag = pen.textbbox(place, str(number), font, anchor="ls")
-        pen.rectangle((left, tag[1] - 6 * unit, tag[2] + 4 * unit, tag[3] + 2 * unit), fill=colour)
+        pen.rectangle((left, tag[1] - 4 * unit, tag[2] + 4 * unit, tag[3] + 4 * unit), fill=colour)
         pen.text(place, str(number), "black", font, anchor="ls")
     return as_image(picture)
 

@@ -17,7 +17,7 @@ from ..host.server import running_prompt
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
 MB = 1e6
 MEANING = ("A step's time is without the steps that have lines of their own.\n"
-           "MB: memory of {} after the step.\n"
+           "MB: memory of {} after the step. -: keeps nothing.\n"
            "What ComfyUI took from its own cache did not run.")
 NOTHING = ("No step of InstantID has run: everything came from ComfyUI's\n"
            "cache, or no node of InstantID is in the workflow.")
@@ -172,19 +172,17 @@ def table_of_stages(run):
         cells.append((stage.name, str(stage.calls), f"{1000 * stage.own:.1f}",
                       *(["" if gpu is None else f"{1000 * gpu:.1f}"] if timed_on_gpu else []),
                       f"{stage.memory / MB:.0f}" if stage.memory else "", _found(*run.caches.get(stage.cache, (0, 0)))))
-    shown = {stage.cache for stage in run.stages.values()}
-    cells += [(name, *[""] * (len(cells[0]) - 2), _found(*counts)) for name, counts in run.caches.items() if name not in shown]
     together = sum(stage.own for stage in run.stages.values())
     cells.append(("all steps", "", f"{1000 * together:.1f}", *[""] * (len(cells[0]) - 3)))
     where = "the GPU in use by PyTorch" if timed_on_gpu else "ComfyUI's process"
-    return "\n".join([*_aligned(cells), "", MEANING.format(where)])
+    shown = {stage.cache for stage in run.stages.values()}
+    others = [f"From the cache: {name}, {_found(*counts)}." for name, counts in run.caches.items() if name not in shown]
+    return "\n".join([*_aligned(cells), "", *others, MEANING.format(where)])
 
 
 def _found(hits, misses):
-    """Returns 'yes', 'no', '2 of 3', or '-' where nothing was looked up."""
-    if hits + misses < 2:
-        return "yes" if hits else "no" if misses else "-"
-    return f"{hits} of {hits + misses}"
+    """Returns '2 of 3', or '-' where nothing was looked up."""
+    return f"{hits} of {hits + misses}" if hits + misses else "-"
 
 
 def table_of_caches(statistics):

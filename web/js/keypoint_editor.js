@@ -226,8 +226,10 @@ class Editor {
     // The points of a new face in the middle of the widest free strip between the faces and the picture's sides.
     beside(faces, points) {
         if (!faces.length) return points
-        const { width, height } = this.size()
-        const spans = faces.map((face) => face.points.map(([x]) => x)).map((xs) => [Math.min(...xs), Math.max(...xs)])
+        const { width, height, scale } = this.layout()
+        const around = (FRAME + HANDLE) / scale
+        const spans = faces.map((face) => face.points.map(([x]) => x))
+            .map((xs) => [Math.min(...xs) - around, Math.max(...xs) + around])
         let [free, end] = [[0, 0], 0]
         for (const [from, to] of [...spans.sort(([one], [two]) => one - two), [width, width]]) {
             if (Math.min(from, width) - end >= free[1] - free[0]) free = [end, Math.min(from, width)]
