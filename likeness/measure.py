@@ -28,7 +28,6 @@ class Reference(NamedTuple):
     """The person that pictures are compared with."""
     direction: np.ndarray  # float64 [512], of length 1: the mean of the photos' normalised embeddings
     photo_cosines: tuple   # cosine of each photo with the mean of the others; empty for a single photo
-    photos: int
 
 
 class Likeness(NamedTuple):
@@ -67,7 +66,7 @@ def reference_of(embeddings):
     directions = unit(embeddings)
     total = directions.sum(axis=0)
     photo_cosines = tuple(cosine(direction, total - direction) for direction in directions) if len(directions) > 1 else ()
-    return Reference(unit(total[None])[0], photo_cosines, len(directions))
+    return Reference(unit(total[None])[0], photo_cosines)
 
 
 def cosine(a, b):

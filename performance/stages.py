@@ -15,7 +15,7 @@ import torch
 from ..host.server import running_prompt
 
 NODE = "InstantIDPerformanceReport"  # a prompt with a node of this class is recorded
-MB = 1e6
+MB = 1 << 20  # as ComfyUI counts in its log
 MEANING = ("A step's time is without the steps that have lines of their own.\n"
            "MB: memory of {} after the step. -: keeps nothing.\n"
            "What ComfyUI took from its own cache did not run.")

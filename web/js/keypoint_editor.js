@@ -223,23 +223,22 @@ class Editor {
         this.put(faces)
     }
 
-    // The points of a new face in the middle of the widest free strip between the faces and the picture's sides.
+    // The points of a new face in the middle of the widest free strip between the faces' handles and the picture's sides.
     beside(faces, points) {
         if (!faces.length) return points
         const { width, height, scale } = this.layout()
-        const around = (FRAME + HANDLE) / scale
-        const spans = faces.map((face) => face.points.map(([x]) => x))
-            .map((xs) => [Math.min(...xs) - around, Math.max(...xs) + around])
+        const spans = faces.map((face) => face.points.map(([x]) => x)).map((xs) => [Math.min(...xs), Math.max(...xs)])
         let [free, end] = [[0, 0], 0]
         for (const [from, to] of [...spans.sort(([one], [two]) => one - two), [width, width]]) {
             if (Math.min(from, width) - end >= free[1] - free[0]) free = [end, Math.min(from, width)]
             end = Math.max(end, to)
         }
+        const aside = (FRAME + HANDLE) / scale * ((free[0] > 0) - (free[1] < width)) / 2
         const own = points.map(([x]) => x)
         const factor = Math.min(1, Math.max((free[1] - free[0]) / 3, width / 20) / (Math.max(...own) - Math.min(...own)))
         const from = this.middle({ points })
         const [, y] = this.middle({ points: faces.flatMap((face) => face.points) })
-        const middle = [(free[0] + free[1]) / 2, y].map((value, axis) => {
+        const middle = [(free[0] + free[1]) / 2 + aside, y].map((value, axis) => {
             const reach = factor * Math.max(...points.map((point) => Math.abs(point[axis] - from[axis])))
             return clamp(value, reach, [width, height][axis] - reach)
         })
